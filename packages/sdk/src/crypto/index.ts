@@ -1,0 +1,10 @@
+/**
+ * crypto/: the primitives and the two protocols built on them, X3DH with ML-KEM-768 and the Double Ratchet.
+ *
+ * Three doors: this one has everything; `signing.ts` has signatures and hashes; `sealing.ts` has encryption at rest.
+ * Relay and registry go through the last two, so that no server reaches code that can open a message. Every function
+ * takes its randomness and its clock from outside. The text is spec/crypto.md.
+ */
+export * from './signing.ts'
+export * from './sealing.ts'
+export { aeadDecrypt, aeadEncrypt, concatBytes, hkdfExpandSha256 } from './primitives.ts'
