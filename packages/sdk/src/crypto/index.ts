@@ -5,6 +5,8 @@
  * Relay and registry go through the last two, so that no server reaches code that can open a message. Every function
  * takes its randomness and its clock from outside. The text is spec/crypto.md.
  */
-export * from './signing.ts'
+export * from './constants.ts'
 export * from './sealing.ts'
-export { aeadDecrypt, aeadEncrypt, concatBytes, hkdfExpandSha256 } from './primitives.ts'
+export * from './signing.ts'
+export * from './x3dh.ts'
+export { AEAD_NONCE_BYTES, aeadDecrypt, aeadEncrypt, concatBytes } from './primitives.ts'
