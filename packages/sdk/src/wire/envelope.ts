@@ -1,0 +1,172 @@
+/**
+ * The envelope around every message of a session, and its payload types (specification §6, DESIGN §7).
+ *
+ * The relay sees the session id; everything else is inside the ratchet's encryption.
+ */
+import { Type, type Static, type TSchema } from 'typebox'
+import { Intent } from './capability.ts'
+import { AgentMeshError } from './errors.ts'
+import { canonicalBytes, type JsonObject } from './json.ts'
+import {
+  AmidText,
+  MessageIdText,
+  Nullable,
+  PeerText,
+  SessionIdText,
+  SignatureText,
+  Timestamp,
+  validate,
+} from './schema.ts'
+
+export const SchemaName = Type.String({
+  pattern: '^(agentmesh|x-[a-z0-9][a-z0-9_-]{0,63})(/[a-z0-9][a-z0-9_-]{0,63}){1,4}/v[0-9]{1,4}$',
+  description: 'Such as agentmesh/travel/flight-search/v1',
+})
+const FreeObject = Type.Record(Type.String(), Type.Unknown())
+
+export const RequestPayload = Type.Object(
+  {
+    intent: Intent,
+    parameters: FreeObject,
+    budget: Type.Optional(
+      Type.Object({
+        max: Type.Number({ minimum: 0 }),
+        currency: Type.String({ pattern: '^[A-Za-z]{3,10}$' }),
+      }),
+    ),
+    response_format: Type.Optional(
+      Type.Object({ type: Type.Enum(['structured', 'text']), schema: Type.Optional(SchemaName) }),
+    ),
+  },
+  { $id: 'agentmesh/payload/request' },
+)
+export type RequestPayload = Static<typeof RequestPayload>
+
+export const ResponsePayload = Type.Object(
+  {
+    status: Type.Enum(['success', 'partial', 'failure']),
+    results: Type.Unknown(),
+    result_count: Type.Optional(Type.Integer({ minimum: 0 })),
+    schema: Type.Optional(SchemaName),
+  },
+  { $id: 'agentmesh/payload/response' },
+)
+export type ResponsePayload = Static<typeof ResponsePayload>
+
+export const StatusPayload = Type.Object(
+  {
+    status: Type.Enum(['queued', 'processing', 'waiting']),
+    progress: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    estimated_completion_seconds: Type.Optional(Type.Number({ minimum: 0 })),
+    message: Type.Optional(PeerText(1024)),
+  },
+  { $id: 'agentmesh/payload/status' },
+)
+export type StatusPayload = Static<typeof StatusPayload>
+
+export const ErrorPayload = Type.Object(
+  {
+    code: Type.String({ pattern: '^[A-Z][A-Z0-9_]{0,63}$' }),
+    message: PeerText(1024),
+    retry_after_seconds: Type.Optional(Nullable(Type.Integer({ minimum: 0 }))),
+    fallback_amid: Type.Optional(Nullable(AmidText)),
+  },
+  { $id: 'agentmesh/payload/error' },
+)
+export type ErrorPayload = Static<typeof ErrorPayload>
+
+export const CloseReason = Type.Enum([
+  'completed',
+  'error',
+  'timeout',
+  'limit',
+  'policy',
+  'killed',
+  'shutdown',
+])
+export type CloseReason = Static<typeof CloseReason>
+
+export const ClosePayload = Type.Object(
+  {
+    reason: CloseReason,
+    summary: Type.Optional(PeerText(1024)),
+    reputation_feedback: Type.Optional(
+      Type.Object({
+        score: Type.Number({ minimum: 0, maximum: 1 }),
+        tags: Type.Optional(Type.Array(PeerText(32), { maxItems: 8 })),
+      }),
+    ),
+  },
+  { $id: 'agentmesh/payload/close' },
+)
+export type ClosePayload = Static<typeof ClosePayload>
+
+export const ReceiptState = Type.Enum(['received', 'read', 'answered'])
+export type ReceiptState = Static<typeof ReceiptState>
+
+/** The receiver's signed word on what happened to messages (DESIGN §7); never itself acknowledged. */
+export const ReceiptPayload = Type.Object(
+  {
+    receipts: Type.Array(Type.Object({ message_id: MessageIdText, state: ReceiptState, at: Timestamp }), {
+      minItems: 1,
+      maxItems: 256,
+    }),
+  },
+  { $id: 'agentmesh/payload/receipt' },
+)
+export type ReceiptPayload = Static<typeof ReceiptPayload>
+
+/** Payload schema by envelope type: a reader looks the type up here, it never guesses over a union. */
+export const PAYLOADS = {
+  request: RequestPayload,
+  response: ResponsePayload,
+  status: StatusPayload,
+  error: ErrorPayload,
+  close: ClosePayload,
+  receipt: ReceiptPayload,
+} as const satisfies Record<string, TSchema>
+export type EnvelopeType = keyof typeof PAYLOADS
+export type Payload<T extends EnvelopeType = EnvelopeType> = Static<(typeof PAYLOADS)[T]>
+
+export const Envelope = Type.Object(
+  {
+    session_id: SessionIdText,
+    id: MessageIdText,
+    in_reply_to: Type.Optional(MessageIdText),
+    sequence: Type.Integer({
+      minimum: 1,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description: 'Per direction, from 1, no gaps',
+    }),
+    from: AmidText,
+    to: AmidText,
+    type: Type.Enum(Object.keys(PAYLOADS) as EnvelopeType[]),
+    timestamp: Timestamp,
+    payload: FreeObject,
+    signature: SignatureText,
+  },
+  {
+    $id: 'agentmesh/envelope',
+    description: 'One message of a session; the payload schema is that of its type',
+  },
+)
+
+/** An envelope whose payload type is known from its `type`. */
+export type Envelope<T extends EnvelopeType = EnvelopeType> = {
+  [K in T]: Omit<Static<typeof Envelope>, 'type' | 'payload'> & { type: K; payload: Payload<K> }
+}[T]
+
+/** @throws UNKNOWN_TYPE for a type not in `PAYLOADS`, MALFORMED for a wrong field in envelope or payload. */
+export function parseEnvelope(raw: JsonObject): Envelope {
+  const type = raw['type']
+  if (typeof type !== 'string') throw new AgentMeshError('MALFORMED', 'type must be string')
+  if (!Object.hasOwn(PAYLOADS, type)) throw new AgentMeshError('UNKNOWN_TYPE')
+  validate(Envelope, raw, 'read envelope')
+  validate<TSchema>(PAYLOADS[type as EnvelopeType], raw['payload'], `read ${type} payload`)
+  return raw as unknown as Envelope
+}
+
+/** Bytes an envelope occupies against `max_message_size_bytes`: its canonical form. */
+export function envelopeBytes(envelope: Envelope): Uint8Array {
+  return canonicalBytes(envelope)
+}

@@ -1,0 +1,121 @@
+/**
+ * The JSON inside the encrypted handshake packets: KNOCK, ACCEPT and REJECT (specification §5.2 and §5.4, DESIGN §7.1).
+ * The packets around them are in `packets.ts`.
+ */
+import { Type, type Static } from 'typebox'
+import { Intent, TierNumber } from './capability.ts'
+import { SignedKey } from './records.ts'
+import {
+  AmidText,
+  HashText,
+  KemKeyText,
+  Nullable,
+  PeerText,
+  SessionIdText,
+  SignatureText,
+  SigningKeyText,
+  Timestamp,
+  VersionList,
+} from './schema.ts'
+
+export const SessionType = Type.Enum(['request_response', 'conversation', 'stream'])
+export type SessionType = Static<typeof SessionType>
+
+export const Knock = Type.Object(
+  {
+    type: Type.Literal('knock'),
+    protocol_version: VersionList.items,
+    from: Type.Object({
+      amid: AmidText,
+      tier: TierNumber,
+      display_name: Type.Optional(Nullable(PeerText(64))),
+      organization: Type.Optional(Nullable(PeerText(128))),
+      reputation_score: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    }),
+    to: AmidText,
+    intent: Intent,
+    session_request: Type.Object({
+      type: SessionType,
+      expected_messages: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
+      ttl_seconds: Type.Integer({ minimum: 1, maximum: 30 * 86_400 }),
+    }),
+    nonce: HashText,
+    timestamp: Timestamp,
+    expires_at: Timestamp,
+    signing_public_key: SigningKeyText,
+    exchange_key: SignedKey,
+    kem_public_key: KemKeyText,
+    certificate_chain: Type.Optional(Type.Array(PeerText(2048, 'base64 DER, leaf first'), { maxItems: 4 })),
+    reputation_credential: Type.Optional(PeerText(2048)),
+    signature: SignatureText,
+  },
+  {
+    $id: 'agentmesh/knock',
+    description: 'KNOCK: who asks, whom, what about. Everything under `from` is a claim.',
+  },
+)
+export type Knock = Static<typeof Knock>
+
+export const Constraints = Type.Object({
+  max_message_size_bytes: Type.Integer({ minimum: 1 }),
+  max_messages: Nullable(Type.Integer({ minimum: 1, description: 'null: no limit (stream)' })),
+  ttl_seconds: Type.Integer({ minimum: 1 }),
+})
+export type Constraints = Static<typeof Constraints>
+
+export const Accept = Type.Object(
+  {
+    type: Type.Literal('accept'),
+    session_id: SessionIdText,
+    protocol_version: VersionList.items,
+    nonce: HashText,
+    knock_hash: HashText,
+    session_key: Type.String({
+      pattern: '^[A-Za-z0-9+/]{43}=$',
+      description: 'Key confirmation, not a key: HMAC under the session secret (DESIGN §7)',
+    }),
+    capabilities: Type.Optional(Type.Array(PeerText(64), { maxItems: 64 })),
+    constraints: Constraints,
+    one_time_prekey_used: Type.Boolean({
+      description: 'false: forward secrecy of the KNOCK rests on weekly keys',
+    }),
+    timestamp: Timestamp,
+    signature: SignatureText,
+  },
+  { $id: 'agentmesh/accept', description: 'ACCEPT: first ratchet message of the receiver' },
+)
+export type Accept = Static<typeof Accept>
+
+/** Specification §5.3, and what the design adds: `paused` and `expired`. */
+export const RejectReason = Type.Enum([
+  'invalid_signature',
+  'blocked',
+  'insufficient_trust',
+  'rate_limited',
+  'intent_not_accepted',
+  'not_in_allowlist',
+  'low_reputation',
+  'at_capacity',
+  'paused',
+  'expired',
+])
+export type RejectReason = Static<typeof RejectReason>
+
+export const Reject = Type.Object(
+  {
+    type: Type.Literal('reject'),
+    reason: RejectReason,
+    human_readable: PeerText(256),
+    retry_after_seconds: Nullable(Type.Integer({ minimum: 0 })),
+    protocol_version: VersionList.items,
+    nonce: HashText,
+    knock_hash: HashText,
+    timestamp: Timestamp,
+    signature: SignatureText,
+  },
+  {
+    $id: 'agentmesh/reject',
+    description: 'REJECT: signed and encrypted like ACCEPT, so that no relay can forge it',
+  },
+)
+export type Reject = Static<typeof Reject>

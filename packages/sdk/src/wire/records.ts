@@ -1,0 +1,192 @@
+/**
+ * Signed records that live outside a session: exchange keys and prekeys, the bundle a KNOCK starts from, the agent's
+ * registry record and its DID document (specification §2, §3.1, DESIGN §4, §7.1).
+ */
+import { Type, type Static } from 'typebox'
+import { Capability, TierNumber } from './capability.ts'
+import {
+  AmidText,
+  ExchangeKeyText,
+  KemKeyText,
+  Nullable,
+  PeerText,
+  SignatureText,
+  SigningKeyText,
+  Timestamp,
+  VersionList,
+} from './schema.ts'
+
+/** The kinds of signed key, each signed under the label of the same name. */
+export const KeyKind = Type.Enum(['ik', 'spk', 'opk', 'pq-last', 'pq-one'])
+export type KeyKind = Static<typeof KeyKind>
+
+export const SignedKey = Type.Object(
+  {
+    kind: KeyKind,
+    amid: AmidText,
+    id: Type.Integer({ minimum: 1, maximum: 0xffff_ffff, description: 'Names the key in a KNOCK header' }),
+    sequence: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Never goes back' }),
+    key: Type.Union([ExchangeKeyText, KemKeyText]),
+    versions: Type.Optional(VersionList),
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    signature: SignatureText,
+  },
+  {
+    $id: 'agentmesh/signed-key',
+    description: 'A public key under its owner’s signature; `spk` carries `versions`',
+  },
+)
+export type SignedKey = Static<typeof SignedKey>
+
+export const PrekeyUpload = Type.Object(
+  {
+    signed_prekey: SignedKey,
+    last_resort_kem_prekey: SignedKey,
+    one_time_prekeys: Type.Array(SignedKey, { maxItems: 100 }),
+    one_time_kem_prekeys: Type.Array(SignedKey, { maxItems: 100 }),
+  },
+  {
+    $id: 'agentmesh/prekey-upload',
+    description: 'Replaces the signed and last-resort prekeys, adds the one-time ones',
+  },
+)
+export type PrekeyUpload = Static<typeof PrekeyUpload>
+
+export const PrekeyCounts = Type.Object(
+  { one_time_prekeys: Type.Integer(), one_time_kem_prekeys: Type.Integer() },
+  { $id: 'agentmesh/prekey-counts' },
+)
+export type PrekeyCounts = Static<typeof PrekeyCounts>
+
+export const Bundle = Type.Object(
+  {
+    amid: AmidText,
+    signing_public_key: SigningKeyText,
+    exchange_key: SignedKey,
+    signed_prekey: SignedKey,
+    one_time_prekey: Type.Optional(SignedKey),
+    kem_prekey: SignedKey,
+  },
+  {
+    $id: 'agentmesh/bundle',
+    description: 'What a KNOCK starts from; kem_prekey is one-time, or last-resort when none is left',
+  },
+)
+export type Bundle = Static<typeof Bundle>
+
+export const PresenceState = Type.Enum(['online', 'away', 'dnd', 'offline'])
+export type PresenceState = Static<typeof PresenceState>
+
+const recordFields = {
+  amid: AmidText,
+  public_keys: Type.Object({ signing_public_key: SigningKeyText, exchange_key: SignedKey }),
+  display_name: Type.Optional(Nullable(PeerText(64))),
+  framework: Type.Optional(PeerText(64)),
+  framework_version: Type.Optional(PeerText(32)),
+  capabilities: Type.Array(Type.Union([Capability, Capability.properties.category]), { maxItems: 64 }),
+  relay_endpoint: Type.String({ maxLength: 256, pattern: '^wss?://' }),
+  direct_endpoint: Type.Optional(Nullable(Type.String({ maxLength: 256, pattern: '^(wss?|tcps?)://' }))),
+  p2p_capable: Type.Optional(Type.Boolean()),
+  sequence: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Never goes back' }),
+  created_at: Timestamp,
+  signature: SignatureText,
+}
+
+/**
+ * Fields of a registry answer or registration that the registry speaks for, and so are outside the agent's signature.
+ * Everything else in the object, unknown fields included, is covered by it.
+ */
+export const UNSIGNED_RECORD_FIELDS = [
+  'tier',
+  'verification_token',
+  'presence',
+  'online',
+  'last_seen',
+  'registered_at',
+  'reputation_score',
+  'organization',
+] as const
+
+export const Registration = Type.Object(
+  {
+    ...recordFields,
+    tier: Type.Optional(TierNumber),
+    verification_token: Type.Optional(Nullable(PeerText(4096))),
+    online: Type.Optional(Type.Boolean()),
+    last_seen: Type.Optional(Timestamp),
+  },
+  {
+    $id: 'agentmesh/registration',
+    description: 'Body of register and update: the signed agent record (specification §3.1)',
+  },
+)
+export type Registration = Static<typeof Registration>
+
+export const AgentRecord = Type.Object(
+  {
+    ...recordFields,
+    tier: TierNumber,
+    presence: PresenceState,
+    online: Type.Boolean(),
+    last_seen: Nullable(Timestamp),
+    registered_at: Timestamp,
+    reputation_score: Type.Number({ minimum: 0, maximum: 1 }),
+  },
+  {
+    $id: 'agentmesh/agent-record',
+    description: 'Answer of lookup and search: the signed record and what the registry adds',
+  },
+)
+export type AgentRecord = Static<typeof AgentRecord>
+
+export const SearchAnswer = Type.Object(
+  {
+    agents: Type.Array(AgentRecord),
+    next_cursor: Nullable(Type.String({ maxLength: 256, description: 'Pass as `cursor` for the next page' })),
+  },
+  { $id: 'agentmesh/search-answer' },
+)
+export type SearchAnswer = Static<typeof SearchAnswer>
+
+export const ErrorBody = Type.Object(
+  {
+    code: Type.String({ description: 'A code of spec/errors.md' }),
+    message: Type.String(),
+    retry_after_seconds: Type.Optional(Type.Integer()),
+  },
+  { $id: 'agentmesh/error-body', description: 'Body of every HTTP error answer' },
+)
+export type ErrorBody = Static<typeof ErrorBody>
+
+export const DidDocument = Type.Object(
+  {
+    '@context': Type.Union([Type.String(), Type.Array(Type.String())]),
+    id: Type.String({ pattern: '^did:agentmesh:' }),
+    verificationMethod: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        type: Type.Literal('Ed25519VerificationKey2020'),
+        controller: Type.String(),
+        publicKeyMultibase: Type.String({ pattern: '^z6Mk' }),
+      }),
+    ),
+    keyAgreement: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        type: Type.Literal('X25519KeyAgreementKey2020'),
+        controller: Type.String(),
+        publicKeyMultibase: Type.String({ pattern: '^z6LS' }),
+      }),
+    ),
+    service: Type.Array(
+      Type.Object({
+        id: Type.String(),
+        type: Type.Literal('AgentMeshEndpoint'),
+        serviceEndpoint: Type.String(),
+      }),
+    ),
+  },
+  { $id: 'agentmesh/did-document', description: 'did:agentmesh:<amid> (specification §2.3)' },
+)
+export type DidDocument = Static<typeof DidDocument>

@@ -1,0 +1,312 @@
+/**
+ * The JSON relay encoding, subprotocol `agentmesh.v0.2.json`: the specification's frames (§4.2), one JSON object a
+ * WebSocket text message, named by its `frame` field.
+ */
+import { Type, type Static, type TSchema } from 'typebox'
+import { fromBase64, toBase64 } from './bytes.ts'
+import { MAX_PAYLOAD_BYTES, SUBPROTOCOL_JSON } from './constants.ts'
+import { AgentMeshError, isErrorCode, type ErrorCode } from './errors.ts'
+import { parseJsonObject } from './json.ts'
+import { PresenceState } from './records.ts'
+import {
+  MESSAGE_TYPES,
+  SENT_STATUSES,
+  type AgentFrame,
+  type MessageType,
+  type RelayCodec,
+  type RelayFrame,
+  type SentStatus,
+} from './relay-frames.ts'
+import {
+  AmidText,
+  Base64Of,
+  formatKey,
+  MessageIdText,
+  parseKey,
+  PeerText,
+  SessionIdText,
+  SignatureText,
+  SigningKeyText,
+  Timestamp,
+  validate,
+  VersionList,
+} from './schema.ts'
+import { formatTimestamp, parseTimestamp } from './time.ts'
+
+/** Room for a payload of the largest size as base64, and the fields around it. */
+export const MAX_JSON_FRAME_BYTES = Math.ceil(MAX_PAYLOAD_BYTES / 3) * 4 + 1024
+
+const MessageTypeName = Type.Enum(Object.keys(MESSAGE_TYPES) as MessageType[])
+const PayloadText = Type.String({
+  maxLength: MAX_JSON_FRAME_BYTES,
+  description: 'base64; the relay cannot read it',
+})
+const Sequence = Type.Integer({ minimum: 0, maximum: 0xffff_ffff })
+const Seconds = Type.Integer({ minimum: 0, maximum: 0xffff_ffff })
+const CodeText = Type.String({ pattern: '^[A-Z][A-Z0-9_]{0,63}$' })
+
+/** The schema of each frame, by its name. */
+export const JSON_FRAMES = {
+  HELLO: Type.Object(
+    {
+      frame: Type.Literal('HELLO'),
+      protocol: VersionList.items,
+      relay_id: Type.String({ maxLength: 256 }),
+      nonce: Base64Of(32),
+      max_payload_bytes: Type.Integer({ minimum: 1 }),
+    },
+    { $id: 'agentmesh/relay/hello' },
+  ),
+  CONNECT: Type.Object(
+    {
+      frame: Type.Literal('CONNECT'),
+      protocol: VersionList.items,
+      amid: AmidText,
+      public_key: SigningKeyText,
+      timestamp: Timestamp,
+      presence: Type.Optional(PresenceState),
+      signature: SignatureText,
+    },
+    { $id: 'agentmesh/relay/connect' },
+  ),
+  CONNECTED: Type.Object(
+    {
+      frame: Type.Literal('CONNECTED'),
+      session_id: SessionIdText,
+      pending_messages: Type.Integer({ minimum: 0 }),
+    },
+    { $id: 'agentmesh/relay/connected' },
+  ),
+  SEND: Type.Object(
+    {
+      frame: Type.Literal('SEND'),
+      id: MessageIdText,
+      to: AmidText,
+      type: MessageTypeName,
+      encrypted_payload: PayloadText,
+    },
+    { $id: 'agentmesh/relay/send' },
+  ),
+  SENT: Type.Object(
+    {
+      frame: Type.Literal('SENT'),
+      id: MessageIdText,
+      status: Type.Enum(Object.keys(SENT_STATUSES) as SentStatus[]),
+      code: Type.Optional(CodeText),
+      retry_after_seconds: Type.Optional(Seconds),
+    },
+    { $id: 'agentmesh/relay/sent' },
+  ),
+  RECEIVE: Type.Object(
+    {
+      frame: Type.Literal('RECEIVE'),
+      sequence: Sequence,
+      from: AmidText,
+      type: MessageTypeName,
+      timestamp: Timestamp,
+      encrypted_payload: PayloadText,
+    },
+    { $id: 'agentmesh/relay/receive' },
+  ),
+  ACK: Type.Object({ frame: Type.Literal('ACK'), sequence: Sequence }, { $id: 'agentmesh/relay/ack' }),
+  PRESENCE: Type.Object(
+    { frame: Type.Literal('PRESENCE'), state: PresenceState },
+    { $id: 'agentmesh/relay/presence' },
+  ),
+  PRESENCE_QUERY: Type.Object(
+    { frame: Type.Literal('PRESENCE_QUERY'), amid: AmidText },
+    { $id: 'agentmesh/relay/presence-query' },
+  ),
+  PRESENCE_RESULT: Type.Object(
+    { frame: Type.Literal('PRESENCE_RESULT'), amid: AmidText, state: PresenceState },
+    { $id: 'agentmesh/relay/presence-result' },
+  ),
+  ERROR: Type.Object(
+    {
+      frame: Type.Literal('ERROR'),
+      code: CodeText,
+      message: PeerText(1024),
+      fatal: Type.Boolean(),
+      retry_after_seconds: Type.Optional(Seconds),
+    },
+    { $id: 'agentmesh/relay/error' },
+  ),
+} as const satisfies Record<string, TSchema>
+
+type FrameName = keyof typeof JSON_FRAMES
+type JsonFrame = { [Name in FrameName]: Static<(typeof JSON_FRAMES)[Name]> }[FrameName]
+
+function encode(frame: AgentFrame | RelayFrame): string {
+  return JSON.stringify(toJson(frame))
+}
+
+function toJson(frame: AgentFrame | RelayFrame): JsonFrame {
+  switch (frame.frame) {
+    case 'HELLO':
+      return {
+        frame: 'HELLO',
+        protocol: frame.protocol,
+        relay_id: frame.relayId,
+        nonce: toBase64(frame.nonce),
+        max_payload_bytes: frame.maxPayloadBytes,
+      }
+    case 'CONNECT':
+      return {
+        frame: 'CONNECT',
+        protocol: frame.protocol,
+        amid: frame.amid,
+        public_key: formatKey('ed25519', frame.publicKey),
+        timestamp: formatTimestamp(frame.timestamp),
+        presence: frame.presence,
+        signature: toBase64(frame.signature),
+      }
+    case 'CONNECTED':
+      return { frame: 'CONNECTED', session_id: frame.sessionId, pending_messages: frame.pendingMessages }
+    case 'SEND':
+      return {
+        frame: 'SEND',
+        id: frame.id,
+        to: frame.to,
+        type: frame.type,
+        encrypted_payload: toBase64(frame.payload),
+      }
+    case 'SENT':
+      return {
+        frame: 'SENT',
+        id: frame.id,
+        status: frame.status,
+        ...(frame.code === undefined ? {} : { code: frame.code }),
+        ...retryField(frame.retryAfterSeconds),
+      }
+    case 'RECEIVE':
+      return {
+        frame: 'RECEIVE',
+        sequence: frame.sequence,
+        from: frame.from,
+        type: frame.type,
+        timestamp: formatTimestamp(frame.timestamp),
+        encrypted_payload: toBase64(frame.payload),
+      }
+    case 'ERROR':
+      return {
+        frame: 'ERROR',
+        code: frame.code,
+        message: frame.message,
+        fatal: frame.fatal,
+        ...retryField(frame.retryAfterSeconds),
+      }
+    case 'ACK':
+    case 'PRESENCE':
+    case 'PRESENCE_QUERY':
+    case 'PRESENCE_RESULT':
+      return frame
+  }
+}
+
+function retryField(seconds: number | undefined): { retry_after_seconds?: number } {
+  return seconds === undefined ? {} : { retry_after_seconds: seconds }
+}
+
+function read(data: Uint8Array | string): JsonFrame {
+  if (typeof data !== 'string') throw new AgentMeshError('MALFORMED', 'Binary frame on a JSON connection')
+  const raw = parseJsonObject(data, MAX_JSON_FRAME_BYTES)
+  const name = raw['frame']
+  if (typeof name !== 'string') throw new AgentMeshError('MALFORMED', 'frame must be string')
+  if (!Object.hasOwn(JSON_FRAMES, name)) throw new AgentMeshError('UNKNOWN_TYPE')
+  return validate<TSchema>(JSON_FRAMES[name as FrameName], raw, `read ${name}`) as JsonFrame
+}
+
+function payload(text: string): Uint8Array {
+  const bytes = fromBase64(text)
+  if (bytes.length > MAX_PAYLOAD_BYTES) throw new AgentMeshError('TOO_LARGE')
+  return bytes
+}
+
+function errorCode(text: string): ErrorCode {
+  if (!isErrorCode(text)) throw new AgentMeshError('UNKNOWN_TYPE', 'Unknown error code')
+  return text
+}
+
+function decodeFromAgent(data: Uint8Array | string): AgentFrame {
+  const json = read(data)
+  switch (json.frame) {
+    case 'CONNECT':
+      return {
+        frame: 'CONNECT',
+        protocol: json.protocol,
+        amid: json.amid,
+        publicKey: parseKey('ed25519', json.public_key),
+        timestamp: parseTimestamp(json.timestamp),
+        presence: json.presence ?? 'online',
+        signature: fromBase64(json.signature),
+      }
+    case 'SEND':
+      return {
+        frame: 'SEND',
+        id: json.id,
+        to: json.to,
+        type: json.type,
+        payload: payload(json.encrypted_payload),
+      }
+    case 'ACK':
+      return { frame: 'ACK', sequence: json.sequence }
+    case 'PRESENCE':
+      return { frame: 'PRESENCE', state: json.state }
+    case 'PRESENCE_QUERY':
+      return { frame: 'PRESENCE_QUERY', amid: json.amid }
+    default:
+      throw new AgentMeshError('UNKNOWN_TYPE', `${json.frame} is sent by relays`)
+  }
+}
+
+function decodeFromRelay(data: Uint8Array | string): RelayFrame {
+  const json = read(data)
+  switch (json.frame) {
+    case 'HELLO':
+      return {
+        frame: 'HELLO',
+        protocol: json.protocol,
+        relayId: json.relay_id,
+        nonce: fromBase64(json.nonce),
+        maxPayloadBytes: json.max_payload_bytes,
+      }
+    case 'CONNECTED':
+      return { frame: 'CONNECTED', sessionId: json.session_id, pendingMessages: json.pending_messages }
+    case 'SENT':
+      return {
+        frame: 'SENT',
+        id: json.id,
+        status: json.status,
+        ...(json.code === undefined ? {} : { code: errorCode(json.code) }),
+        ...(json.retry_after_seconds === undefined ? {} : { retryAfterSeconds: json.retry_after_seconds }),
+      }
+    case 'RECEIVE':
+      return {
+        frame: 'RECEIVE',
+        sequence: json.sequence,
+        from: json.from,
+        type: json.type,
+        timestamp: parseTimestamp(json.timestamp),
+        payload: payload(json.encrypted_payload),
+      }
+    case 'PRESENCE_RESULT':
+      return { frame: 'PRESENCE_RESULT', amid: json.amid, state: json.state }
+    case 'ERROR':
+      return {
+        frame: 'ERROR',
+        code: errorCode(json.code),
+        message: json.message,
+        fatal: json.fatal,
+        ...(json.retry_after_seconds === undefined ? {} : { retryAfterSeconds: json.retry_after_seconds }),
+      }
+    default:
+      throw new AgentMeshError('UNKNOWN_TYPE', `${json.frame} is sent by agents`)
+  }
+}
+
+export const jsonCodec: RelayCodec = {
+  subprotocol: SUBPROTOCOL_JSON,
+  encode,
+  decodeFromAgent,
+  decodeFromRelay,
+}

@@ -1,0 +1,112 @@
+/**
+ * How wire types are defined: one TypeBox object is the TypeScript type, the draft-07 JSON Schema published under
+ * `spec/schemas/`, and (compiled by Ajv on first use) the validator. Unknown fields pass, since signatures cover them;
+ * they stay out of the types. Only schemas written in this project are ever compiled.
+ */
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
+import { Type, type Static, type TSchema, type TString } from 'typebox'
+import { PROTOCOL_VERSION } from './constants.ts'
+import { fromBase64, toBase64 } from './bytes.ts'
+import { AgentMeshError } from './errors.ts'
+import { isAmid, type Amid, type MessageId, type SessionId } from './ids.ts'
+import { TIMESTAMP_PATTERN } from './time.ts'
+
+// --- building blocks ----------------------------------------------------------------------------------------------
+
+export const AmidText = Type.Unsafe<Amid>(
+  Type.String({
+    format: 'amid',
+    description: 'base58btc of the first 20 bytes of SHA-256 of the signing key',
+  }),
+)
+const UUID_V4 = '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$'
+export const SessionIdText = Type.Unsafe<SessionId>(
+  Type.String({ pattern: UUID_V4, description: 'UUID version 4' }),
+)
+export const MessageIdText = Type.Unsafe<MessageId>(
+  Type.String({ pattern: UUID_V4, description: 'UUID version 4' }),
+)
+export const Timestamp = Type.String({ pattern: TIMESTAMP_PATTERN, description: 'RFC 3339, UTC' })
+export const VersionList = Type.Array(Type.String({ pattern: '^agentmesh/\\d{1,3}\\.\\d{1,3}$' }), {
+  minItems: 1,
+  maxItems: 16,
+  description: `Protocol versions spoken, best first, such as ${PROTOCOL_VERSION}`,
+})
+
+/** Canonical base64 of exactly `length` bytes, behind an optional `prefix:`. */
+export function Base64Of(length: number, prefix = ''): TString {
+  const digits = Math.ceil((length * 4) / 3)
+  const padding = '='.repeat((3 - (length % 3)) % 3)
+  return Type.String({ pattern: `^${prefix}[A-Za-z0-9+/]{${digits}}${padding}$` })
+}
+
+export const SignatureText = Base64Of(64)
+export const HashText = Base64Of(32)
+export const SigningKeyText = Base64Of(32, 'ed25519:')
+export const ExchangeKeyText = Base64Of(32, 'x25519:')
+export const KemKeyText = Base64Of(1184, 'mlkem768:')
+
+/** Text a peer supplies: capped, and to be escaped wherever a person sees it (DESIGN §4). */
+export function PeerText(maxLength: number, description?: string): TString {
+  return Type.String({ maxLength, ...(description === undefined ? {} : { description }) })
+}
+
+export function Nullable<T extends TSchema>(schema: T) {
+  return Type.Union([schema, Type.Null()])
+}
+
+// --- public keys as text --------------------------------------------------------------------------------------------
+
+export type KeyAlgorithm = 'ed25519' | 'x25519' | 'mlkem768'
+const KEY_BYTES: Record<KeyAlgorithm, number> = { ed25519: 32, x25519: 32, mlkem768: 1184 }
+
+/** `<algorithm>:<base64>` (specification §2.1). */
+export function formatKey(algorithm: KeyAlgorithm, key: Uint8Array): string {
+  return `${algorithm}:${toBase64(key)}`
+}
+
+/** @throws INVALID_KEY unless the text is `<algorithm>:` and canonical base64 of the algorithm's key length. */
+export function parseKey(algorithm: KeyAlgorithm, text: string): Uint8Array {
+  if (!text.startsWith(`${algorithm}:`)) throw new AgentMeshError('INVALID_KEY')
+  let key: Uint8Array
+  try {
+    key = fromBase64(text.slice(algorithm.length + 1))
+  } catch (cause) {
+    throw new AgentMeshError('INVALID_KEY', undefined, { cause })
+  }
+  if (key.length !== KEY_BYTES[algorithm]) throw new AgentMeshError('INVALID_KEY')
+  return key
+}
+
+// --- validators -----------------------------------------------------------------------------------------------------
+
+const ajv = new Ajv({ strict: true, allowUnionTypes: true, ownProperties: true })
+ajv.addFormat('amid', { type: 'string', validate: isAmid })
+
+const compiled = new WeakMap<TSchema, ValidateFunction>()
+
+/**
+ * Checks a value against one of our own schemas.
+ *
+ * @throws MALFORMED naming the first field that is wrong; never the value itself.
+ */
+export function validate<T extends TSchema>(schema: T, value: unknown, operation?: string): Static<T> {
+  let check = compiled.get(schema)
+  if (!check) {
+    check = ajv.compile(schema)
+    compiled.set(schema, check)
+  }
+  if (!check(value)) {
+    throw new AgentMeshError(
+      'MALFORMED',
+      describe(check.errors?.[0]),
+      operation === undefined ? {} : { operation },
+    )
+  }
+  return value as Static<T>
+}
+
+function describe(error: ErrorObject | undefined): string {
+  if (!error) return 'Invalid input'
+  return `${error.instancePath === '' ? 'input' : error.instancePath.slice(1).replaceAll('/', '.')} ${error.message}`
+}

@@ -1,0 +1,25 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+const source = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+export default defineConfig({
+  resolve: {
+    // Tests read workspace packages from source, so a stale build can never hide a change.
+    alias: [
+      { find: /^@agentmesh\/sdk$/, replacement: source('./packages/sdk/src/index.ts') },
+      {
+        find: /^@agentmesh\/sdk\/crypto\/signing$/,
+        replacement: source('./packages/sdk/src/crypto/signing.ts'),
+      },
+      { find: /^@agentmesh\/sdk\/(.*)$/, replacement: source('./packages/sdk/src') + '/$1/index.ts' },
+      { find: /^@agentmesh\/relay$/, replacement: source('./apps/relay/src/index.ts') },
+      { find: /^@agentmesh\/registry$/, replacement: source('./apps/registry/src/index.ts') },
+    ],
+  },
+  test: {
+    include: ['{packages,apps}/*/src/**/*.test.ts', 'tests/**/*.test.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+})
