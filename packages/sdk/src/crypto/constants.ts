@@ -12,8 +12,8 @@ export const SUITE_X25519_MLKEM768 = 1
 export const HEADER_BYTES = 1 + 32 + 4 + 4
 export const HEADER_WITH_KEM_BYTES = HEADER_BYTES + 1088 + 1184
 
-/** Counters stay below 2^31, so that every language holds them in a signed 32-bit integer. */
-export const MAX_CHAIN_COUNTER = 2 ** 31 - 1
+/** The most messages a chain has, so that N and PN fit a signed 32-bit integer in every language: N ends at 2^31 - 2. */
+export const MAX_CHAIN_MESSAGES = 2 ** 31 - 1
 
 /** A KEM step is due after this many messages, both directions together, or after this many seconds. */
 export const KEM_STEP_MESSAGES = 50

@@ -6,6 +6,17 @@
  * takes its randomness and its clock from outside. The text is spec/crypto.md.
  */
 export * from './constants.ts'
+export {
+  ownRatchetKey,
+  ratchetDecrypt,
+  ratchetEncrypt,
+  ratchetInitiate,
+  ratchetRespond,
+  theirRatchetKey,
+} from './ratchet.ts'
+export type { RatchetEnvironment } from './ratchet.ts'
+export { decodeRatchetState, encodeRatchetState } from './ratchet-state.ts'
+export type { RatchetState } from './ratchet-state.ts'
 export * from './sealing.ts'
 export * from './signing.ts'
 export * from './x3dh.ts'
