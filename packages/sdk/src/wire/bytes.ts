@@ -5,6 +5,9 @@
 import { base58, base64urlnopad, hex } from '@scure/base'
 import { AgentMeshError } from './errors.ts'
 
+/** base58 takes quadratic time; nothing on the wire is longer than a multibase key. */
+const MAX_BASE58_LENGTH = 128
+
 const utf8Encoder = new TextEncoder()
 const utf8Decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -59,8 +62,9 @@ export function toBase58(bytes: Uint8Array): string {
   return base58.encode(bytes)
 }
 
-/** @throws MALFORMED for anything but base58btc. */
+/** @throws MALFORMED for anything but base58btc, or more than 128 characters of it. */
 export function fromBase58(text: string): Uint8Array {
+  if (text.length > MAX_BASE58_LENGTH) throw new AgentMeshError('MALFORMED', 'Not base58: too long')
   return decodeText('base58', text, base58.decode)
 }
 
@@ -137,11 +141,14 @@ export class ByteReader {
   }
 }
 
-/** Appends big-endian fields; `finish` returns one buffer. */
+/** Appends big-endian fields; `finish` returns one buffer. A number its field cannot hold throws MALFORMED. */
 export class ByteWriter {
   readonly #parts: Uint8Array[] = []
 
-  #number(length: number, write: (view: DataView) => void): this {
+  #number(length: number, value: number, max: number, write: (view: DataView) => void): this {
+    if (!Number.isInteger(value) || value < 0 || value > max) {
+      throw new AgentMeshError('MALFORMED', `Number does not fit in ${length} bytes`)
+    }
     const part = new Uint8Array(length)
     write(new DataView(part.buffer))
     this.#parts.push(part)
@@ -149,16 +156,17 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    return this.#number(1, (view) => view.setUint8(0, value))
+    return this.#number(1, value, 0xff, (view) => view.setUint8(0, value))
   }
   u16(value: number): this {
-    return this.#number(2, (view) => view.setUint16(0, value))
+    return this.#number(2, value, 0xffff, (view) => view.setUint16(0, value))
   }
   u32(value: number): this {
-    return this.#number(4, (view) => view.setUint32(0, value))
+    return this.#number(4, value, 0xffff_ffff, (view) => view.setUint32(0, value))
   }
+  /** At most 2^53 - 1. */
   u64(value: number): this {
-    return this.#number(8, (view) => {
+    return this.#number(8, value, Number.MAX_SAFE_INTEGER, (view) => {
       view.setUint32(0, Math.floor(value / 0x1_0000_0000))
       view.setUint32(4, value >>> 0)
     })

@@ -11,6 +11,10 @@ export const PROTOCOL_VERSION = 'agentmesh/0.2'
 /** Versions this implementation speaks, best first. */
 export const PROTOCOL_VERSIONS: readonly string[] = [PROTOCOL_VERSION]
 
+/** How a protocol version is spelled, in a KNOCK header, a relay frame and a signed prekey alike. */
+export const VERSION_PATTERN = '^agentmesh/[0-9]{1,3}\\.[0-9]{1,3}$'
+export const MAX_VERSIONS = 16
+
 export const AMID_BYTES = 20
 export const ID_BYTES = 16
 
@@ -23,6 +27,10 @@ export const MAX_JSON_DEPTH = 32
 
 export const SUBPROTOCOL_BINARY = 'agentmesh.v0.2.bin'
 export const SUBPROTOCOL_JSON = 'agentmesh.v0.2.json'
+/** A relay id is an authority, `host[:port]`, in printable ASCII. */
+export const RELAY_ID_PATTERN = '^[!-~]{1,255}$'
+/** Characters (code points) of the `message` in a relay's ERROR. */
+export const MAX_ERROR_MESSAGE_LENGTH = 1024
 export const RELAY_PATH = '/v1/connect'
 
 // --- chosen here --------------------------------------------------------------------------------------------------

@@ -16,12 +16,14 @@ export type SessionId = string & { readonly [brand]: 'SessionId' }
 export type MessageId = string & { readonly [brand]: 'MessageId' }
 
 /** The longest base58 spelling of 20 bytes is 28 characters. */
-const AMID_PATTERN = /^[1-9A-HJ-NP-Za-km-z]{20,28}$/
-const UUID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+export const AMID_PATTERN = '^[1-9A-HJ-NP-Za-km-z]{20,28}$'
+export const UUID_PATTERN = '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$'
+const amidPattern = new RegExp(AMID_PATTERN)
+const uuidPattern = new RegExp(UUID_PATTERN)
 
 /** @throws INVALID_AMID unless the text is the one base58btc spelling of 20 bytes. */
 export function parseAmid(text: string): Amid {
-  if (AMID_PATTERN.test(text)) {
+  if (amidPattern.test(text)) {
     const bytes = fromBase58(text)
     if (bytes.length === AMID_BYTES && toBase58(bytes) === text) return text as Amid
   }
@@ -58,7 +60,7 @@ export function parseMessageId(text: string): MessageId {
 }
 
 function parseUuid(text: string): string {
-  if (!UUID_PATTERN.test(text)) throw new AgentMeshError('INVALID_ID')
+  if (!uuidPattern.test(text)) throw new AgentMeshError('INVALID_ID')
   return text
 }
 

@@ -1,5 +1,5 @@
 /**
- * The strict JSON reader (DESIGN §5) and the canonical writer (RFC 8785).
+ * The strict JSON reader and the canonical writer (RFC 8785). DESIGN §5, spec/wire.md.
  *
  * One pass over the text refuses what JSON.parse would silently change or take: duplicate keys, `__proto__`, nesting
  * over 32, numbers a double cannot carry exactly, lone surrogates, sizes over the caller's limit. Only then is the
@@ -20,6 +20,7 @@ const BACKSLASH = 0x5c
 const MAX_EXACT_INTEGER_DIGITS = 15
 /** No double needs more characters than this, and a bound keeps the exactness check cheap. */
 const MAX_NUMBER_LENGTH = 64
+const NUMBER = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/
 
 /**
  * Reads one JSON text.
@@ -35,6 +36,8 @@ export function parseJson(input: Uint8Array | string, maxBytes: number): JsonVal
   if (typeof input === 'string' && Buffer.byteLength(input) > maxBytes) {
     throw new AgentMeshError('TOO_LARGE', `JSON text exceeds ${maxBytes} bytes`)
   }
+  // Bytes are UTF-8 and cannot hold one; a string can, also outside its literals.
+  if (typeof input === 'string' && !input.isWellFormed()) throw new AgentMeshError('JSON_SURROGATE')
   scan(text)
   try {
     return JSON.parse(text) as JsonValue
@@ -65,7 +68,10 @@ function scan(text: string): void {
       if (keys && nextToken(text, end) === ':') {
         if (value === '__proto__') throw new AgentMeshError('JSON_FORBIDDEN_KEY')
         if (keys.has(value))
-          throw new AgentMeshError('JSON_DUPLICATE_KEY', `Duplicate key ${JSON.stringify(value)}`)
+          throw new AgentMeshError(
+            'JSON_DUPLICATE_KEY',
+            `Duplicate key ${JSON.stringify(value.slice(0, 40))}`,
+          )
         keys.add(value)
       }
       index = end
@@ -98,13 +104,12 @@ function stringEnd(text: string, start: number): number {
 
 function stringValue(text: string, start: number, end: number): string {
   const literal = text.slice(start, end)
-  let value = literal.slice(1, -1)
-  if (literal.includes('\\')) {
-    try {
-      value = JSON.parse(literal) as string
-    } catch (cause) {
-      throw new AgentMeshError('JSON_SYNTAX', undefined, { cause })
-    }
+  if (!literal.includes('\\')) return literal.slice(1, -1)
+  let value: string
+  try {
+    value = JSON.parse(literal) as string
+  } catch (cause) {
+    throw new AgentMeshError('JSON_SYNTAX', undefined, { cause })
   }
   if (!value.isWellFormed()) throw new AgentMeshError('JSON_SURROGATE')
   return value
@@ -121,14 +126,18 @@ function numberEnd(text: string, start: number): number {
   return index
 }
 
-/** A token is exact when the double's shortest spelling has the same decimal digits and exponent. */
+/**
+ * A number is carried when its magnitude is at most 2^53 - 1 and the nearest double is exactly what was written; minus
+ * zero has no canonical form of its own, so it is refused. A token is exact when the double's shortest spelling has the same decimal digits and
+ * exponent.
+ */
 function checkNumber(token: string): void {
   if (token.length <= MAX_EXACT_INTEGER_DIGITS && /^(0|-?[1-9]\d*)$/.test(token)) return
+  if (!NUMBER.test(token)) throw new AgentMeshError('JSON_SYNTAX', 'Not a number')
   const value = token.length <= MAX_NUMBER_LENGTH ? Number(token) : Number.NaN
   const exact =
-    Number.isFinite(value) &&
+    Math.abs(value) <= Number.MAX_SAFE_INTEGER &&
     !Object.is(value, -0) &&
-    (!Number.isInteger(value) || Number.isSafeInteger(value)) &&
     decimalForm(token) === decimalForm(String(value))
   if (!exact)
     throw new AgentMeshError('JSON_NUMBER', `Number ${token.slice(0, 40)} cannot be carried exactly`)
@@ -136,10 +145,7 @@ function checkNumber(token: string): void {
 
 /** `digits|exponent` with no leading or trailing zeros in digits; equal exactly when the decimal values are. */
 function decimalForm(token: string): string {
-  const match = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(token)
-  // Not a JSON number at all: JSON.parse will say so.
-  if (!match) return token
-  const [, sign, whole, fraction = '', exponent = '0'] = match
+  const [, sign, whole, fraction = '', exponent = '0'] = NUMBER.exec(token)!
   const digits = (whole! + fraction).replace(/^0+/, '')
   const trimmed = digits.replace(/0+$/, '')
   if (trimmed === '') return '0'
@@ -153,7 +159,12 @@ export function canonicalBytes(value: unknown): Uint8Array {
 
 /** RFC 8785 text of a JSON value. @throws MALFORMED for what JSON cannot express. */
 export function canonicalText(value: unknown): string {
-  const text = canonicalize(value)
+  let text: string | undefined
+  try {
+    text = canonicalize(value)
+  } catch (cause) {
+    throw new AgentMeshError('MALFORMED', 'Not a JSON value', { cause })
+  }
   if (text === undefined) throw new AgentMeshError('MALFORMED', 'Not a JSON value')
   return text
 }

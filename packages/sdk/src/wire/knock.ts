@@ -7,6 +7,7 @@ import { Intent, TierNumber } from './capability.ts'
 import { SignedKey } from './records.ts'
 import {
   AmidText,
+  Base64Of,
   HashText,
   KemKeyText,
   Nullable,
@@ -70,10 +71,7 @@ export const Accept = Type.Object(
     protocol_version: VersionList.items,
     nonce: HashText,
     knock_hash: HashText,
-    session_key: Type.String({
-      pattern: '^[A-Za-z0-9+/]{43}=$',
-      description: 'Key confirmation, not a key: HMAC under the session secret (DESIGN §7)',
-    }),
+    session_key: Base64Of(32, '', 'Key confirmation, not a key: HMAC under the session secret (DESIGN §7)'),
     capabilities: Type.Optional(Type.Array(PeerText(64), { maxItems: 64 })),
     constraints: Constraints,
     one_time_prekey_used: Type.Boolean({

@@ -11,12 +11,12 @@
  *   close    session id 16 | ratchet message
  */
 import { ByteReader, ByteWriter, concatBytes, utf8Bytes, utf8Text } from './bytes.ts'
-import { MAX_KNOCK_BYTES } from './constants.ts'
+import { MAX_KNOCK_BYTES, MAX_VERSIONS, VERSION_PATTERN } from './constants.ts'
 import { AgentMeshError } from './errors.ts'
 import { idToBytes, sessionIdFromBytes, type SessionId } from './ids.ts'
 
 const KEM_CIPHERTEXT_BYTES = 1088
-const MAX_VERSIONS = 16
+const versionPattern = new RegExp(VERSION_PATTERN)
 
 export interface KnockHeader {
   readonly suite: number
@@ -78,7 +78,11 @@ export function decodeKnockPacket(packet: Uint8Array): KnockPacket {
   const count = reader.u8()
   if (count === 0 || count > MAX_VERSIONS) throw new AgentMeshError('MALFORMED', 'Bad version list')
   const versions: string[] = []
-  for (let index = 0; index < count; index++) versions.push(utf8Text(reader.bytes(reader.u8())))
+  for (let index = 0; index < count; index++) {
+    const version = utf8Text(reader.bytes(reader.u8()))
+    if (!versionPattern.test(version)) throw new AgentMeshError('MALFORMED', 'Bad version list')
+    versions.push(version)
+  }
   const identityKey = reader.bytes(32)
   const ephemeralKey = reader.bytes(32)
   const ratchetKey = reader.bytes(32)
@@ -87,6 +91,8 @@ export function decodeKnockPacket(packet: Uint8Array): KnockPacket {
   const kind = reader.u8()
   if (kind !== 1 && kind !== 2) throw new AgentMeshError('MALFORMED', 'Bad KEM key kind')
   const kemPrekeyId = reader.u32()
+  if (signedPrekeyId === 0 || kemPrekeyId === 0)
+    throw new AgentMeshError('MALFORMED', 'Prekey ids start at 1')
   const kemCiphertext = reader.bytes(KEM_CIPHERTEXT_BYTES)
   const headerBytes = packet.subarray(0, reader.offset)
   const sealedKnock = reader.bytes(reader.u16())

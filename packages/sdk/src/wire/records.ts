@@ -85,8 +85,20 @@ const recordFields = {
   framework: Type.Optional(PeerText(64)),
   framework_version: Type.Optional(PeerText(32)),
   capabilities: Type.Array(Type.Union([Capability, Capability.properties.category]), { maxItems: 64 }),
-  relay_endpoint: Type.String({ maxLength: 256, pattern: '^wss?://' }),
-  direct_endpoint: Type.Optional(Nullable(Type.String({ maxLength: 256, pattern: '^(wss?|tcps?)://' }))),
+  relay_endpoint: Type.String({
+    maxLength: 256,
+    pattern: '^wss?://[!-~]+$',
+    description: 'WebSocket URL of the home relay',
+  }),
+  direct_endpoint: Type.Optional(
+    Nullable(
+      Type.String({
+        maxLength: 256,
+        pattern: '^(wss?|tcps?)://[!-~]+$',
+        description: 'Set when publicly reachable',
+      }),
+    ),
+  ),
   p2p_capable: Type.Optional(Type.Boolean()),
   sequence: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Never goes back' }),
   created_at: Timestamp,
@@ -162,13 +174,13 @@ export type ErrorBody = Static<typeof ErrorBody>
 export const DidDocument = Type.Object(
   {
     '@context': Type.Union([Type.String(), Type.Array(Type.String())]),
-    id: Type.String({ pattern: '^did:agentmesh:' }),
+    id: Type.String({ pattern: '^did:agentmesh:[1-9A-HJ-NP-Za-km-z]{20,28}$' }),
     verificationMethod: Type.Array(
       Type.Object({
         id: Type.String(),
         type: Type.Literal('Ed25519VerificationKey2020'),
         controller: Type.String(),
-        publicKeyMultibase: Type.String({ pattern: '^z6Mk' }),
+        publicKeyMultibase: Type.String({ pattern: '^z6Mk[1-9A-HJ-NP-Za-km-z]{44}$' }),
       }),
     ),
     keyAgreement: Type.Array(
@@ -176,7 +188,7 @@ export const DidDocument = Type.Object(
         id: Type.String(),
         type: Type.Literal('X25519KeyAgreementKey2020'),
         controller: Type.String(),
-        publicKeyMultibase: Type.String({ pattern: '^z6LS' }),
+        publicKeyMultibase: Type.String({ pattern: '^z6LS[1-9A-HJ-NP-Za-km-z]{44}$' }),
       }),
     ),
     service: Type.Array(

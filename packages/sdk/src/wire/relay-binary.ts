@@ -15,19 +15,31 @@
  *   0x86 ERROR            u8 fatal | u32 retry after (0: none) | u8 code length, code | u16 length, message
  */
 import { ByteReader, ByteWriter, utf8Bytes, utf8Text } from './bytes.ts'
-import { AMID_BYTES, ID_BYTES, MAX_PAYLOAD_BYTES, SUBPROTOCOL_BINARY } from './constants.ts'
-import { AgentMeshError, isErrorCode, type ErrorCode } from './errors.ts'
+import {
+  AMID_BYTES,
+  ID_BYTES,
+  MAX_ERROR_MESSAGE_LENGTH,
+  MAX_PAYLOAD_BYTES,
+  RELAY_ID_PATTERN,
+  SUBPROTOCOL_BINARY,
+  VERSION_PATTERN,
+} from './constants.ts'
+import { AgentMeshError } from './errors.ts'
 import { amidFromBytes, amidToBytes, idToBytes, messageIdFromBytes, sessionIdFromBytes } from './ids.ts'
 import type { PresenceState } from './records.ts'
 import {
+  knownErrorCode,
   MESSAGE_TYPES,
+  retryAfter,
   SENT_STATUSES,
+  sentOutcome,
   type AgentFrame,
   type MessageType,
   type RelayCodec,
   type RelayFrame,
   type SentStatus,
 } from './relay-frames.ts'
+import { checkTimestamp } from './time.ts'
 
 export const FRAME_CODES = {
   CONNECT: 0x01,
@@ -44,6 +56,9 @@ export const FRAME_CODES = {
 } as const
 
 const PRESENCE_CODES: Record<PresenceState, number> = { online: 1, away: 2, dnd: 3, offline: 4 }
+
+const versionPattern = new RegExp(VERSION_PATTERN)
+const relayIdPattern = new RegExp(RELAY_ID_PATTERN)
 
 const messageTypes = byCode<MessageType>(MESSAGE_TYPES)
 const sentStatuses = byCode<SentStatus>(SENT_STATUSES)
@@ -132,9 +147,29 @@ function payload(reader: ByteReader): Uint8Array {
   return bytes
 }
 
-function errorCode(text: string): ErrorCode {
-  if (!isErrorCode(text)) throw new AgentMeshError('UNKNOWN_TYPE', 'Unknown error code')
+function version(reader: ByteReader): string {
+  const text = utf8Text(reader.bytes(reader.u8()))
+  if (!versionPattern.test(text)) throw new AgentMeshError('MALFORMED', 'Not a protocol version')
   return text
+}
+
+function relayId(reader: ByteReader): string {
+  const text = utf8Text(reader.bytes(reader.u16()))
+  if (!relayIdPattern.test(text)) throw new AgentMeshError('MALFORMED', 'Not a relay id')
+  return text
+}
+
+/** Counted in code points, as JSON Schema's maxLength is. */
+function errorMessage(reader: ByteReader): string {
+  const text = utf8Text(reader.bytes(reader.u16()))
+  if ([...text].length > MAX_ERROR_MESSAGE_LENGTH) throw new AgentMeshError('MALFORMED', 'Message too long')
+  return text
+}
+
+function flag(reader: ByteReader): boolean {
+  const value = reader.u8()
+  if (value > 1) throw new AgentMeshError('MALFORMED', 'A flag is 0 or 1')
+  return value === 1
 }
 
 function readerOf(data: Uint8Array | string): ByteReader {
@@ -155,10 +190,10 @@ function agentFrame(code: number, reader: ByteReader): AgentFrame {
     case FRAME_CODES.CONNECT:
       return {
         frame: 'CONNECT',
-        protocol: utf8Text(reader.bytes(reader.u8())),
+        protocol: version(reader),
         amid: amidFromBytes(reader.bytes(AMID_BYTES)),
         publicKey: reader.bytes(32),
-        timestamp: reader.u64(),
+        timestamp: checkTimestamp(reader.u64()),
         presence: nameOf(presenceStates, reader.u8(), 'presence'),
         signature: reader.bytes(64),
       }
@@ -192,16 +227,11 @@ function decodeFromRelay(data: Uint8Array | string): RelayFrame {
 function relayFrame(code: number, reader: ByteReader): RelayFrame {
   switch (code) {
     case FRAME_CODES.HELLO: {
-      const protocol = utf8Text(reader.bytes(reader.u8()))
+      const protocol = version(reader)
       const nonce = reader.bytes(32)
       const maxPayloadBytes = reader.u32()
-      return {
-        frame: 'HELLO',
-        protocol,
-        nonce,
-        maxPayloadBytes,
-        relayId: utf8Text(reader.bytes(reader.u16())),
-      }
+      if (maxPayloadBytes === 0) throw new AgentMeshError('MALFORMED', 'A relay that takes no payload')
+      return { frame: 'HELLO', protocol, nonce, maxPayloadBytes, relayId: relayId(reader) }
     }
     case FRAME_CODES.CONNECTED:
       return {
@@ -213,14 +243,8 @@ function relayFrame(code: number, reader: ByteReader): RelayFrame {
       const id = messageIdFromBytes(reader.bytes(ID_BYTES))
       const status = nameOf(sentStatuses, reader.u8(), 'status')
       const retry = reader.u32()
-      const text = utf8Text(reader.bytes(reader.u8()))
-      return {
-        frame: 'SENT',
-        id,
-        status,
-        ...(text === '' ? {} : { code: errorCode(text) }),
-        ...(retry === 0 ? {} : { retryAfterSeconds: retry }),
-      }
+      const code = utf8Text(reader.bytes(reader.u8()))
+      return { frame: 'SENT', id, ...sentOutcome(status, code), ...retryAfter(retry) }
     }
     case FRAME_CODES.RECEIVE:
       return {
@@ -228,7 +252,7 @@ function relayFrame(code: number, reader: ByteReader): RelayFrame {
         type: nameOf(messageTypes, reader.u8(), 'message type'),
         sequence: reader.u32(),
         from: amidFromBytes(reader.bytes(AMID_BYTES)),
-        timestamp: reader.u64(),
+        timestamp: checkTimestamp(reader.u64()),
         payload: payload(reader),
       }
     case FRAME_CODES.PRESENCE_RESULT:
@@ -238,17 +262,10 @@ function relayFrame(code: number, reader: ByteReader): RelayFrame {
         state: nameOf(presenceStates, reader.u8(), 'presence'),
       }
     case FRAME_CODES.ERROR: {
-      const fatal = reader.u8() === 1
+      const fatal = flag(reader)
       const retry = reader.u32()
-      const errCode = errorCode(utf8Text(reader.bytes(reader.u8())))
-      const message = utf8Text(reader.bytes(reader.u16()))
-      return {
-        frame: 'ERROR',
-        code: errCode,
-        message,
-        fatal,
-        ...(retry === 0 ? {} : { retryAfterSeconds: retry }),
-      }
+      const code = knownErrorCode(utf8Text(reader.bytes(reader.u8())))
+      return { frame: 'ERROR', code, message: errorMessage(reader), fatal, ...retryAfter(retry) }
     }
     default:
       throw new AgentMeshError('UNKNOWN_TYPE', `Unknown frame ${code}`)

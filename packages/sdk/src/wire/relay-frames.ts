@@ -14,7 +14,7 @@
  */
 import type { Amid, MessageId, SessionId } from './ids.ts'
 import type { PresenceState } from './records.ts'
-import type { ErrorCode } from './errors.ts'
+import { AgentMeshError, isErrorCode, type ErrorCode } from './errors.ts'
 
 /** What a payload is, as far as the relay may know; its number in the binary encoding. */
 export const MESSAGE_TYPES = { knock: 1, accept: 2, reject: 3, message: 4, close: 5, ice: 6 } as const
@@ -64,8 +64,9 @@ export interface SentFrame {
   readonly frame: 'SENT'
   readonly id: MessageId
   readonly status: SentStatus
-  /** Present when refused. */
+  /** Present exactly when refused. */
   readonly code?: ErrorCode
+  /** Whole seconds, absent when the relay names no time. */
   readonly retryAfterSeconds?: number
 }
 
@@ -118,6 +119,29 @@ export type RelayFrame =
   | ReceiveFrame
   | PresenceResultFrame
   | ErrorFrame
+
+/** @throws UNKNOWN_TYPE for a code that is not in `ERROR_CODES`. */
+export function knownErrorCode(text: string): ErrorCode {
+  if (!isErrorCode(text)) throw new AgentMeshError('UNKNOWN_TYPE', 'Unknown error code')
+  return text
+}
+
+/**
+ * The outcome in a SENT, under the rule both encodings share: a code exactly when refused. No code is the empty text.
+ *
+ * @throws MALFORMED against that rule, UNKNOWN_TYPE for an unknown code
+ */
+export function sentOutcome(status: SentStatus, code: string): Pick<SentFrame, 'status' | 'code'> {
+  if ((status === 'refused') !== (code !== '')) {
+    throw new AgentMeshError('MALFORMED', 'A SENT carries a code exactly when refused')
+  }
+  return { status, ...(code === '' ? {} : { code: knownErrorCode(code) }) }
+}
+
+/** Zero seconds means that no time is named. */
+export function retryAfter(seconds: number | undefined): { retryAfterSeconds?: number } {
+  return seconds === undefined || seconds === 0 ? {} : { retryAfterSeconds: seconds }
+}
 
 /** One of the two encodings. Both sides decode with the codec the WebSocket subprotocol names. */
 export interface RelayCodec {

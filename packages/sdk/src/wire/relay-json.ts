@@ -4,13 +4,21 @@
  */
 import { Type, type Static, type TSchema } from 'typebox'
 import { fromBase64, toBase64 } from './bytes.ts'
-import { MAX_PAYLOAD_BYTES, SUBPROTOCOL_JSON } from './constants.ts'
-import { AgentMeshError, isErrorCode, type ErrorCode } from './errors.ts'
+import {
+  MAX_ERROR_MESSAGE_LENGTH,
+  MAX_PAYLOAD_BYTES,
+  RELAY_ID_PATTERN,
+  SUBPROTOCOL_JSON,
+} from './constants.ts'
+import { AgentMeshError } from './errors.ts'
 import { parseJsonObject } from './json.ts'
 import { PresenceState } from './records.ts'
 import {
+  knownErrorCode,
   MESSAGE_TYPES,
+  retryAfter,
   SENT_STATUSES,
+  sentOutcome,
   type AgentFrame,
   type MessageType,
   type RelayCodec,
@@ -36,14 +44,22 @@ import { formatTimestamp, parseTimestamp } from './time.ts'
 /** Room for a payload of the largest size as base64, and the fields around it. */
 export const MAX_JSON_FRAME_BYTES = Math.ceil(MAX_PAYLOAD_BYTES / 3) * 4 + 1024
 
-const MessageTypeName = Type.Enum(Object.keys(MESSAGE_TYPES) as MessageType[])
+const MessageTypeName = Type.Enum(Object.keys(MESSAGE_TYPES) as MessageType[], {
+  description: 'What the payload is, as far as the relay may know',
+})
 const PayloadText = Type.String({
   maxLength: MAX_JSON_FRAME_BYTES,
   description: 'base64; the relay cannot read it',
 })
-const Sequence = Type.Integer({ minimum: 0, maximum: 0xffff_ffff })
-const Seconds = Type.Integer({ minimum: 0, maximum: 0xffff_ffff })
-const CodeText = Type.String({ pattern: '^[A-Z][A-Z0-9_]{0,63}$' })
+const MAX_U32 = 0xffff_ffff
+const Sequence = Type.Integer({ minimum: 0, maximum: MAX_U32, description: 'Per connection, from 1' })
+const Seconds = Type.Integer({
+  minimum: 0,
+  maximum: MAX_U32,
+  description: 'When the same call may succeed; 0 or absent: no time named',
+})
+const CODE_PATTERN = '^[A-Z][A-Z0-9_]{0,63}$'
+const CodeText = Type.String({ pattern: CODE_PATTERN, description: 'A code of errors.md' })
 
 /** The schema of each frame, by its name. */
 export const JSON_FRAMES = {
@@ -51,11 +67,11 @@ export const JSON_FRAMES = {
     {
       frame: Type.Literal('HELLO'),
       protocol: VersionList.items,
-      relay_id: Type.String({ maxLength: 256 }),
-      nonce: Base64Of(32),
-      max_payload_bytes: Type.Integer({ minimum: 1 }),
+      relay_id: Type.String({ pattern: RELAY_ID_PATTERN, description: 'The authority agents dial' }),
+      nonce: Base64Of(32, '', 'Fresh for each connection: base64 of 32 bytes'),
+      max_payload_bytes: Type.Integer({ minimum: 1, maximum: MAX_U32 }),
     },
-    { $id: 'agentmesh/relay/hello' },
+    { $id: 'agentmesh/relay/hello', description: 'Relay to agent: the challenge' },
   ),
   CONNECT: Type.Object(
     {
@@ -67,15 +83,19 @@ export const JSON_FRAMES = {
       presence: Type.Optional(PresenceState),
       signature: SignatureText,
     },
-    { $id: 'agentmesh/relay/connect' },
+    { $id: 'agentmesh/relay/connect', description: 'Agent to relay: the answer to HELLO' },
   ),
   CONNECTED: Type.Object(
     {
       frame: Type.Literal('CONNECTED'),
       session_id: SessionIdText,
-      pending_messages: Type.Integer({ minimum: 0 }),
+      pending_messages: Type.Integer({
+        minimum: 0,
+        maximum: MAX_U32,
+        description: 'Waiting in the mailbox; they follow as RECEIVE',
+      }),
     },
-    { $id: 'agentmesh/relay/connected' },
+    { $id: 'agentmesh/relay/connected', description: 'Relay to agent: let in' },
   ),
   SEND: Type.Object(
     {
@@ -85,17 +105,19 @@ export const JSON_FRAMES = {
       type: MessageTypeName,
       encrypted_payload: PayloadText,
     },
-    { $id: 'agentmesh/relay/send' },
+    { $id: 'agentmesh/relay/send', description: 'Agent to relay: one opaque payload to one agent' },
   ),
   SENT: Type.Object(
     {
       frame: Type.Literal('SENT'),
       id: MessageIdText,
       status: Type.Enum(Object.keys(SENT_STATUSES) as SentStatus[]),
-      code: Type.Optional(CodeText),
+      code: Type.Optional(
+        Type.String({ pattern: CODE_PATTERN, description: 'Exactly when refused: a code of errors.md' }),
+      ),
       retry_after_seconds: Type.Optional(Seconds),
     },
-    { $id: 'agentmesh/relay/sent' },
+    { $id: 'agentmesh/relay/sent', description: 'Relay to agent: what became of a SEND' },
   ),
   RECEIVE: Type.Object(
     {
@@ -106,30 +128,36 @@ export const JSON_FRAMES = {
       timestamp: Timestamp,
       encrypted_payload: PayloadText,
     },
-    { $id: 'agentmesh/relay/receive' },
+    { $id: 'agentmesh/relay/receive', description: 'Relay to agent: one opaque payload' },
   ),
-  ACK: Type.Object({ frame: Type.Literal('ACK'), sequence: Sequence }, { $id: 'agentmesh/relay/ack' }),
+  ACK: Type.Object(
+    { frame: Type.Literal('ACK'), sequence: Sequence },
+    {
+      $id: 'agentmesh/relay/ack',
+      description: 'Agent to relay: this RECEIVE and all before it are committed',
+    },
+  ),
   PRESENCE: Type.Object(
     { frame: Type.Literal('PRESENCE'), state: PresenceState },
-    { $id: 'agentmesh/relay/presence' },
+    { $id: 'agentmesh/relay/presence', description: 'Agent to relay: own state' },
   ),
   PRESENCE_QUERY: Type.Object(
     { frame: Type.Literal('PRESENCE_QUERY'), amid: AmidText },
-    { $id: 'agentmesh/relay/presence-query' },
+    { $id: 'agentmesh/relay/presence-query', description: 'Agent to relay: whose state is asked for' },
   ),
   PRESENCE_RESULT: Type.Object(
     { frame: Type.Literal('PRESENCE_RESULT'), amid: AmidText, state: PresenceState },
-    { $id: 'agentmesh/relay/presence-result' },
+    { $id: 'agentmesh/relay/presence-result', description: 'Relay to agent: the state asked for' },
   ),
   ERROR: Type.Object(
     {
       frame: Type.Literal('ERROR'),
       code: CodeText,
-      message: PeerText(1024),
-      fatal: Type.Boolean(),
+      message: PeerText(MAX_ERROR_MESSAGE_LENGTH),
+      fatal: Type.Boolean({ description: 'true: the relay ends the connection' }),
       retry_after_seconds: Type.Optional(Seconds),
     },
-    { $id: 'agentmesh/relay/error' },
+    { $id: 'agentmesh/relay/error', description: 'Relay to agent: something went wrong' },
   ),
 } as const satisfies Record<string, TSchema>
 
@@ -222,11 +250,6 @@ function payload(text: string): Uint8Array {
   return bytes
 }
 
-function errorCode(text: string): ErrorCode {
-  if (!isErrorCode(text)) throw new AgentMeshError('UNKNOWN_TYPE', 'Unknown error code')
-  return text
-}
-
 function decodeFromAgent(data: Uint8Array | string): AgentFrame {
   const json = read(data)
   switch (json.frame) {
@@ -276,9 +299,8 @@ function decodeFromRelay(data: Uint8Array | string): RelayFrame {
       return {
         frame: 'SENT',
         id: json.id,
-        status: json.status,
-        ...(json.code === undefined ? {} : { code: errorCode(json.code) }),
-        ...(json.retry_after_seconds === undefined ? {} : { retryAfterSeconds: json.retry_after_seconds }),
+        ...sentOutcome(json.status, json.code ?? ''),
+        ...retryAfter(json.retry_after_seconds),
       }
     case 'RECEIVE':
       return {
@@ -294,10 +316,10 @@ function decodeFromRelay(data: Uint8Array | string): RelayFrame {
     case 'ERROR':
       return {
         frame: 'ERROR',
-        code: errorCode(json.code),
+        code: knownErrorCode(json.code),
         message: json.message,
         fatal: json.fatal,
-        ...(json.retry_after_seconds === undefined ? {} : { retryAfterSeconds: json.retry_after_seconds }),
+        ...retryAfter(json.retry_after_seconds),
       }
     default:
       throw new AgentMeshError('UNKNOWN_TYPE', `${json.frame} is sent by agents`)

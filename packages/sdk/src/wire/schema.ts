@@ -5,48 +5,59 @@
  */
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
 import { Type, type Static, type TSchema, type TString } from 'typebox'
-import { PROTOCOL_VERSION } from './constants.ts'
+import { MAX_VERSIONS, PROTOCOL_VERSION, VERSION_PATTERN } from './constants.ts'
 import { fromBase64, toBase64 } from './bytes.ts'
 import { AgentMeshError } from './errors.ts'
-import { isAmid, type Amid, type MessageId, type SessionId } from './ids.ts'
-import { TIMESTAMP_PATTERN } from './time.ts'
+import { AMID_PATTERN, isAmid, UUID_PATTERN, type Amid, type MessageId, type SessionId } from './ids.ts'
+import { isTimestamp, TIMESTAMP_PATTERN } from './time.ts'
 
 // --- building blocks ----------------------------------------------------------------------------------------------
 
 export const AmidText = Type.Unsafe<Amid>(
   Type.String({
     format: 'amid',
-    description: 'base58btc of the first 20 bytes of SHA-256 of the signing key',
+    pattern: AMID_PATTERN,
+    description: 'AMID: base58btc of the first 20 bytes of SHA-256 of the signing key',
   }),
 )
-const UUID_V4 = '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$'
 export const SessionIdText = Type.Unsafe<SessionId>(
-  Type.String({ pattern: UUID_V4, description: 'UUID version 4' }),
+  Type.String({ pattern: UUID_PATTERN, description: 'Session id: UUID version 4' }),
 )
 export const MessageIdText = Type.Unsafe<MessageId>(
-  Type.String({ pattern: UUID_V4, description: 'UUID version 4' }),
+  Type.String({ pattern: UUID_PATTERN, description: 'Message id: UUID version 4' }),
 )
-export const Timestamp = Type.String({ pattern: TIMESTAMP_PATTERN, description: 'RFC 3339, UTC' })
-export const VersionList = Type.Array(Type.String({ pattern: '^agentmesh/\\d{1,3}\\.\\d{1,3}$' }), {
-  minItems: 1,
-  maxItems: 16,
-  description: `Protocol versions spoken, best first, such as ${PROTOCOL_VERSION}`,
+export const Timestamp = Type.String({
+  format: 'date-time',
+  pattern: TIMESTAMP_PATTERN,
+  description: 'RFC 3339, UTC, seconds or milliseconds',
 })
+export const VersionList = Type.Array(
+  Type.String({ pattern: VERSION_PATTERN, description: `Protocol version, such as ${PROTOCOL_VERSION}` }),
+  {
+    minItems: 1,
+    maxItems: MAX_VERSIONS,
+    description: `Protocol versions spoken, best first, such as ${PROTOCOL_VERSION}`,
+  },
+)
 
 /** Canonical base64 of exactly `length` bytes, behind an optional `prefix:`. */
-export function Base64Of(length: number, prefix = ''): TString {
-  const digits = Math.ceil((length * 4) / 3)
-  const padding = '='.repeat((3 - (length % 3)) % 3)
-  return Type.String({ pattern: `^${prefix}[A-Za-z0-9+/]{${digits}}${padding}$` })
+export function Base64Of(length: number, prefix = '', description?: string): TString {
+  const digits = Math.floor((length * 4) / 3)
+  // The last digit before padding carries 2 or 4 bits; the others of it must be zero (RFC 4648 §3.5).
+  const last = ['', '[AQgw]==', '[AEIMQUYcgkosw048]='][length % 3]!
+  return Type.String({
+    pattern: `^${prefix}[A-Za-z0-9+/]{${digits}}${last}$`,
+    description: description ?? `base64 of ${length} bytes${prefix === '' ? '' : ` behind ${prefix}`}`,
+  })
 }
 
-export const SignatureText = Base64Of(64)
+export const SignatureText = Base64Of(64, '', 'Ed25519 signature, base64 of 64 bytes')
 export const HashText = Base64Of(32)
-export const SigningKeyText = Base64Of(32, 'ed25519:')
-export const ExchangeKeyText = Base64Of(32, 'x25519:')
-export const KemKeyText = Base64Of(1184, 'mlkem768:')
+export const SigningKeyText = Base64Of(32, 'ed25519:', 'ed25519: and base64 of the 32-byte public key')
+export const ExchangeKeyText = Base64Of(32, 'x25519:', 'x25519: and base64 of the 32-byte public key')
+export const KemKeyText = Base64Of(1184, 'mlkem768:', 'mlkem768: and base64 of the 1184-byte public key')
 
-/** Text a peer supplies: capped, and to be escaped wherever a person sees it (DESIGN §4). */
+/** Text a peer supplies: capped in code points, and to be escaped wherever a person sees it (DESIGN §4). */
 export function PeerText(maxLength: number, description?: string): TString {
   return Type.String({ maxLength, ...(description === undefined ? {} : { description }) })
 }
@@ -82,6 +93,7 @@ export function parseKey(algorithm: KeyAlgorithm, text: string): Uint8Array {
 
 const ajv = new Ajv({ strict: true, allowUnionTypes: true, ownProperties: true })
 ajv.addFormat('amid', { type: 'string', validate: isAmid })
+ajv.addFormat('date-time', { type: 'string', validate: isTimestamp })
 
 const compiled = new WeakMap<TSchema, ValidateFunction>()
 
