@@ -41,6 +41,54 @@ export const ERROR_CODES = {
   RATCHET_NOT_READY: { summary: 'Nothing can be sent in this session before its first message has arrived' },
   RATCHET_EXHAUSTED: { summary: 'A message counter reached its end; open a new session' },
   SEAL_BROKEN: { summary: 'A sealed record does not open: wrong key, wrong place, or changed' },
+
+  // session and messages
+  PREKEY_UNKNOWN: { summary: 'The KNOCK names a prekey that is not ours, is used up or out of date' },
+  KNOCK_EXPIRED: { summary: 'The KNOCK is past its expiry, or its times are not plausible' },
+  KNOCK_NOT_FOR_US: { summary: 'The KNOCK is addressed to somebody else' },
+  KNOCK_REPLAYED: { summary: 'The KNOCK was received before' },
+  ANSWER_MISMATCH: { summary: 'The ACCEPT or REJECT does not belong to this KNOCK' },
+  POLICY_INVALID: { summary: 'The policy file has a mistake; the last good policy stays in force' },
+  SESSION_MISMATCH: { summary: 'The message belongs to another session, peer or direction' },
+  SESSION_CLOSED: { summary: 'The session is closed' },
+  SESSION_EXPIRED: { summary: 'The session is past its time to live' },
+  SEQUENCE_REPEATED: { summary: 'The sequence number was received before' },
+  LIMIT_MESSAGES: { summary: 'The session has used up its number of messages' },
+  LIMIT_SIZE: { summary: 'The message is larger than the session allows' },
+  OUT_OF_TURN: { summary: 'The session type does not allow this message here' },
+
+  // relay and transport
+  CONNECT_REQUIRED: { summary: 'The first frame to a relay must be CONNECT', stranger: true },
+  CONNECT_TIMEOUT: { summary: 'No valid CONNECT arrived in time', stranger: true },
+  ALREADY_CONNECTED: { summary: 'CONNECT was sent twice on one connection', stranger: true },
+  CLOCK_SKEW: { summary: 'The timestamp is too far from our clock', stranger: true },
+  CONNECTION_REPLACED: { summary: 'Another connection of the same AMID took over', stranger: true },
+  RELAY_SHUTTING_DOWN: { summary: 'The relay is shutting down; connect again later', stranger: true },
+  RELAY_BUSY: { summary: 'The relay has no room for another connection or message', stranger: true },
+  RELAY_ID_MISMATCH: { summary: 'The relay names itself differently from the address that was dialled' },
+  RELAY_DISCONNECTED: { summary: 'The connection to the relay ended before the answer came' },
+  RELAY_STORE_FAILED: { summary: 'The relay could not write or read its mailboxes', stranger: true },
+  MAILBOX_FULL: { summary: 'The mailbox of the receiver is full', stranger: true },
+  SENDER_QUOTA: { summary: 'The sender has used up its share of mailbox room', stranger: true },
+  ACK_OUT_OF_RANGE: { summary: 'The ACK names a RECEIVE that was never sent', stranger: true },
+  SLOW_READER: { summary: 'The connection reads or acknowledges too slowly', stranger: true },
+  RATE_LIMITED: { summary: 'Too many requests; retry later', stranger: true },
+
+  // identity
+  AMID_MISMATCH: { summary: 'The AMID is not that of the public key', stranger: true },
+  KEY_EXPIRED: { summary: 'The key is outside its dates', stranger: true },
+  SIGNATURE_EXPIRED: { summary: 'The signature is outside its dates', stranger: true },
+  RECOVERY_WORDS_INVALID: { summary: 'Not 24 recovery words: a word is unknown or the checksum is wrong' },
+  HOME_MISSING: { summary: 'There is no identity in the home folder' },
+  HOME_EXISTS: { summary: 'The home folder holds an identity already' },
+  HOME_UNSAFE: { summary: 'A file or folder of the home is a link, or open to other users' },
+  HOME_DAMAGED: { summary: 'A file of the home folder is incomplete or does not belong to this identity' },
+  PASSPHRASE_REQUIRED: { summary: 'The keys of this home are behind a passphrase' },
+  PASSPHRASE_WRONG: { summary: 'The passphrase does not open the keys of this home' },
+
+  // discovery
+  REGISTRY_UNREACHABLE: { summary: 'The registry did not answer' },
+  REGISTRY_ANSWER_INVALID: { summary: 'The registry gave an answer that is not true or not in form' },
 } as const satisfies Record<string, ErrorCodeInfo>
 
 export type ErrorCode = keyof typeof ERROR_CODES

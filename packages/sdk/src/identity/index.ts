@@ -1,0 +1,11 @@
+/**
+ * Layer 1, identity: who an agent is. AMIDs, signed records, signed requests, and the key files in its home
+ * (specification §2, DESIGN §4). Servers import this layer, so nothing here reaches handshake or ratchet code.
+ */
+export * from './amid.ts'
+export * from './bundle.ts'
+export * from './connect.ts'
+export * from './did-document.ts'
+export * from './http-signature.ts'
+export * from './key-records.ts'
+export * from './registration.ts'
