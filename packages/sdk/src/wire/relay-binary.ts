@@ -25,7 +25,14 @@ import {
   VERSION_PATTERN,
 } from './constants.ts'
 import { AgentMeshError } from './errors.ts'
-import { amidFromBytes, amidToBytes, idToBytes, messageIdFromBytes, sessionIdFromBytes } from './ids.ts'
+import {
+  amidFromBytes,
+  amidToBytes,
+  idToBytes,
+  messageIdFromBytes,
+  sessionIdFromBytes,
+  type MessageId,
+} from './ids.ts'
 import type { PresenceState } from './records.ts'
 import {
   knownErrorCode,
@@ -272,9 +279,19 @@ function relayFrame(code: number, reader: ByteReader): RelayFrame {
   }
 }
 
+function refusedSendId(data: Uint8Array | string): MessageId | undefined {
+  if (typeof data === 'string' || data[0] !== FRAME_CODES.SEND) return undefined
+  try {
+    return messageIdFromBytes(data.subarray(2, 2 + ID_BYTES))
+  } catch {
+    return undefined
+  }
+}
+
 export const binaryCodec: RelayCodec = {
   subprotocol: SUBPROTOCOL_BINARY,
   encode,
   decodeFromAgent,
   decodeFromRelay,
+  refusedSendId,
 }

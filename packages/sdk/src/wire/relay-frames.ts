@@ -152,4 +152,6 @@ export interface RelayCodec {
   decodeFromAgent(data: Uint8Array | string): AgentFrame
   /** @throws as `decodeFromAgent` */
   decodeFromRelay(data: Uint8Array | string): RelayFrame
+  /** The id of a SEND that `decodeFromAgent` refused, so that the refusal can name it. Never throws. */
+  refusedSendId(data: Uint8Array | string): MessageId | undefined
 }

@@ -11,6 +11,7 @@ import {
   SUBPROTOCOL_JSON,
 } from './constants.ts'
 import { AgentMeshError } from './errors.ts'
+import { parseMessageId, type MessageId } from './ids.ts'
 import { parseJsonObject } from './json.ts'
 import { PresenceState } from './records.ts'
 import {
@@ -326,9 +327,20 @@ function decodeFromRelay(data: Uint8Array | string): RelayFrame {
   }
 }
 
+function refusedSendId(data: Uint8Array | string): MessageId | undefined {
+  if (typeof data !== 'string') return undefined
+  try {
+    const raw = parseJsonObject(data, MAX_JSON_FRAME_BYTES)
+    return raw['frame'] === 'SEND' && typeof raw['id'] === 'string' ? parseMessageId(raw['id']) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 export const jsonCodec: RelayCodec = {
   subprotocol: SUBPROTOCOL_JSON,
   encode,
   decodeFromAgent,
   decodeFromRelay,
+  refusedSendId,
 }
