@@ -79,9 +79,10 @@ export const ERROR_CODES = {
   KEY_EXPIRED: { summary: 'The key is outside its dates', stranger: true },
   SIGNATURE_EXPIRED: { summary: 'The signature is outside its dates', stranger: true },
   RECOVERY_WORDS_INVALID: { summary: 'Not 24 recovery words: a word is unknown or the checksum is wrong' },
-  HOME_MISSING: { summary: 'There is no identity in the home folder' },
+  HOME_EMPTY: { summary: 'There is no agent in the home folder' },
   HOME_EXISTS: { summary: 'The home folder holds an identity already' },
   HOME_UNSAFE: { summary: 'A file or folder of the home is a link, or open to other users' },
+  HOME_FAILED: { summary: 'A file of the home folder could not be read or written' },
   HOME_DAMAGED: { summary: 'A file of the home folder is incomplete or does not belong to this identity' },
   PASSPHRASE_REQUIRED: { summary: 'The keys of this home are behind a passphrase' },
   PASSPHRASE_WRONG: { summary: 'The passphrase does not open the keys of this home' },
@@ -89,6 +90,31 @@ export const ERROR_CODES = {
   // discovery
   REGISTRY_UNREACHABLE: { summary: 'The registry did not answer' },
   REGISTRY_ANSWER_INVALID: { summary: 'The registry gave an answer that is not true or not in form' },
+
+  // registry
+  SIGNATURE_REPLAYED: { summary: 'The signed request was received before', stranger: true },
+  SEQUENCE_REPLAYED: { summary: 'The sequence number is not newer than what is stored', stranger: true },
+  TIER_UNAVAILABLE: { summary: 'This registry registers anonymous agents (tier 2) only', stranger: true },
+  AGENT_NOT_FOUND: { summary: 'No agent with this AMID is registered', stranger: true },
+  NOT_REGISTERED: { summary: 'The signer of the request is not registered here', stranger: true },
+  NOT_OWNER: { summary: 'An agent may change nothing but its own entries', stranger: true },
+  PREKEYS_MISSING: { summary: 'The agent has no prekeys in date here', stranger: true },
+  WRONG_AUTHORITY: { summary: 'The request is for a host that this server is not', stranger: true },
+  NOT_FOUND: { summary: 'There is nothing at this address', stranger: true },
+  REGISTRY_FULL: { summary: 'The registry takes no more agents', stranger: true },
+  STORE_FAILED: { summary: 'The registry could not read or write its database', stranger: true },
+  INTERNAL: { summary: 'The server made a mistake; its log has the details', stranger: true },
+
+  // store and audit log
+  HOME_LOCKED: { summary: 'Another process is using this home' },
+  STATE_DAMAGED: { summary: 'state.db holds something this agent did not write' },
+  STATE_WRONG_KEY: { summary: 'The storage key does not open state.db' },
+  STATE_VERSION: { summary: 'state.db was written by a newer version of this program' },
+  STATE_WRITE_FAILED: { summary: 'state.db cannot be read or written (disk full, read-only, I/O error)' },
+  STATE_CLOSED: { summary: 'The store is closed' },
+  STATE_MISUSED: { summary: 'A table was changed outside a commit, or a commit did not end at once' },
+  AUDIT_DAMAGED: { summary: 'The audit log is not as it was written' },
+  AUDIT_WRITE_FAILED: { summary: 'The audit log cannot be written' },
 } as const satisfies Record<string, ErrorCodeInfo>
 
 export type ErrorCode = keyof typeof ERROR_CODES

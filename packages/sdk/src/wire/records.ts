@@ -81,6 +81,10 @@ export type PresenceState = Static<typeof PresenceState>
 const recordFields = {
   amid: AmidText,
   public_keys: Type.Object({ signing_public_key: SigningKeyText, exchange_key: SignedKey }),
+  recovery_public_key: Type.Optional({
+    ...SigningKeyText,
+    description: 'May name a successor of this AMID; peers keep the first one they see',
+  }),
   display_name: Type.Optional(Nullable(PeerText(64))),
   framework: Type.Optional(PeerText(64)),
   framework_version: Type.Optional(PeerText(32)),
