@@ -1,0 +1,224 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { isAgentMeshError } from '../wire/errors.ts'
+import { ed25519KeyPair, kemKeyPair, x25519KeyPair, type RandomBytes } from './primitives.ts'
+import { ratchetDecrypt, ratchetEncrypt, ratchetInitiate, ratchetRespond } from './ratchet.ts'
+import { encodeRatchetState, type RatchetState } from './ratchet-state.ts'
+import { open, seal } from './sealing.ts'
+import { sign, signedBytes, verify } from './signing.ts'
+import {
+  cryptoVectors,
+  fromHex,
+  toHex,
+  type CryptoVector,
+  type RatchetVector,
+  type SealVector,
+  type SignatureVector,
+  type X3dhVector,
+} from './vector-scenarios.ts'
+import { x3dhInitiate, x3dhRespond } from './x3dh.ts'
+
+const folder = fileURLToPath(new URL('../../../../test-vectors/crypto/', import.meta.url))
+const scenarios = cryptoVectors()
+
+/** Two-space JSON, with lists of texts on one line where they fit, as the formatter leaves them. */
+function print(vector: CryptoVector): string {
+  const list = /\[\n\s+("[^"\n]*"(?:,\n\s+"[^"\n]*")*)\n\s+\]/g
+  const joined = JSON.stringify(vector, null, 2).replace(list, (whole, items: string) => {
+    const line = `[${items.replaceAll(/,\n\s+/g, ', ')}]`
+    return line.length <= 80 ? line : whole
+  })
+  return `${joined}\n`
+}
+
+if (process.env['UPDATE_VECTORS'] === '1') {
+  mkdirSync(folder, { recursive: true })
+  for (const [name, vector] of scenarios) writeFileSync(`${folder}${name}.json`, print(vector))
+}
+
+const names = readdirSync(folder)
+  .filter((file) => file.endsWith('.json'))
+  .map((file) => file.slice(0, -'.json'.length))
+const load = (name: string) => readFileSync(`${folder}${name}.json`, 'utf8')
+
+function outcome(call: () => unknown): string {
+  try {
+    call()
+    return 'ok'
+  } catch (error) {
+    if (isAgentMeshError(error)) return error.code
+    throw error
+  }
+}
+
+/** Hands out the recorded draws, and fails a call that draws another amount than was recorded. */
+function replayed(hex: string): { readonly random: RandomBytes; readonly end: () => void } {
+  const bytes = fromHex(hex)
+  let at = 0
+  return {
+    random: (length) => {
+      at += length
+      return bytes.slice(at - length, at)
+    },
+    end: () => expect(at).toBe(bytes.length),
+  }
+}
+
+function replayX3dh(vector: X3dhVector): void {
+  const { bundle, initiator, responder, offer, result } = vector
+  const context = {
+    initiator: fromHex(vector.context.initiator),
+    responder: fromHex(vector.context.responder),
+    initiatorVersions: vector.context.initiator_versions,
+    responderVersions: vector.context.responder_versions,
+  }
+  const draws = replayed(initiator.random)
+  const initiate = () =>
+    x3dhInitiate(
+      context,
+      x25519KeyPair(fromHex(initiator.identity_secret)),
+      {
+        identityKey: fromHex(bundle.identity_key),
+        signedPrekey: fromHex(bundle.signed_prekey),
+        ...(bundle.one_time_prekey === null ? {} : { oneTimePrekey: fromHex(bundle.one_time_prekey) }),
+        kemKey: fromHex(bundle.kem_key),
+        kemKind: responder.kem_kind,
+      },
+      draws.random,
+    )
+  const { one_time_prekey_secret: oneTime } = responder
+  const respond = () =>
+    x3dhRespond(
+      context,
+      {
+        identityKey: x25519KeyPair(fromHex(responder.identity_secret)),
+        signedPrekey: x25519KeyPair(fromHex(responder.signed_prekey_secret)),
+        ...(oneTime === null ? {} : { oneTimePrekey: x25519KeyPair(fromHex(oneTime)) }),
+        kemKey: kemKeyPair(fromHex(responder.kem_seed)),
+        kemKind: responder.kem_kind,
+      },
+      {
+        identityKey: fromHex(offer?.identity_key ?? ''),
+        ephemeralKey: fromHex(offer?.ephemeral_key ?? ''),
+        ratchetKey: fromHex(offer?.ratchet_key ?? ''),
+        kemCiphertext: fromHex(offer?.kem_ciphertext ?? ''),
+      },
+    )
+  if (vector.refused_by === 'a') return expect(outcome(initiate)).toBe(vector.expect)
+  if (vector.refused_by === 'b') return expect(outcome(respond)).toBe(vector.expect)
+
+  const initiation = initiate()
+  draws.end()
+  expect(toHex(initiation.ephemeralKey)).toBe(offer?.ephemeral_key)
+  expect(toHex(initiation.ratchetKeyPair.publicKey)).toBe(offer?.ratchet_key)
+  expect(toHex(initiation.kemCiphertext)).toBe(offer?.kem_ciphertext)
+  for (const { transcript, keys } of [initiation, respond()]) {
+    expect({
+      transcript: toHex(transcript),
+      knock_key: toHex(keys.knockKey),
+      optimistic_key: toHex(keys.optimisticKey),
+      chain_key: toHex(keys.chainKey),
+      initiator_header_key: toHex(keys.initiatorHeaderKey),
+      responder_header_key: toHex(keys.responderHeaderKey),
+    }).toEqual(result)
+  }
+}
+
+function replayRatchet(vector: RatchetVector): void {
+  const unused = new Uint8Array(0)
+  const keys = {
+    knockKey: unused,
+    optimisticKey: unused,
+    chainKey: fromHex(vector.keys.chain_key),
+    initiatorHeaderKey: fromHex(vector.keys.initiator_header_key),
+    responderHeaderKey: fromHex(vector.keys.responder_header_key),
+  }
+  const ratchet = x25519KeyPair(fromHex(vector.initiator.ratchet_secret))
+  const kem = kemKeyPair(fromHex(vector.initiator.kem_seed))
+  const states: { a: RatchetState; b?: RatchetState } = { a: ratchetInitiate(keys, ratchet, kem) }
+  const stateOf = (party: 'a' | 'b') => {
+    const state = states[party]
+    if (state === undefined) throw new Error('B speaks before it responded')
+    return state
+  }
+  const refusals: string[] = []
+  for (const step of vector.steps) {
+    const { now } = step
+    if (step.do === 'respond') {
+      const draws = replayed(step.random)
+      states.b = ratchetRespond(keys, ratchet.publicKey, kem.publicKey, { random: draws.random, now })
+      draws.end()
+    } else if (step.do === 'encrypt') {
+      const draws = replayed(step.random)
+      const { state, message } = ratchetEncrypt(
+        stateOf(step.by),
+        fromHex(step.plaintext),
+        fromHex(step.associated_data),
+        { random: draws.random, now },
+      )
+      draws.end()
+      expect(toHex(message)).toBe(step.message)
+      states[step.by] = state
+    } else if (step.do === 'discard') {
+      const environment = { random: (length: number) => new Uint8Array(length), now }
+      for (let n = 0; n < step.count; n++) {
+        states[step.by] = ratchetEncrypt(stateOf(step.by), unused, unused, environment).state
+      }
+    } else {
+      const before = encodeRatchetState(stateOf(step.by))
+      const decrypt = () => {
+        const { state, plaintext } = ratchetDecrypt(
+          stateOf(step.by),
+          fromHex(step.message),
+          fromHex(step.associated_data),
+          { random: (length) => new Uint8Array(length), now },
+        )
+        expect(toHex(plaintext)).toBe(step.plaintext)
+        states[step.by] = state
+      }
+      expect(outcome(decrypt)).toBe(step.expect)
+      if (step.expect !== 'ok') {
+        refusals.push(step.expect)
+        expect(encodeRatchetState(stateOf(step.by))).toEqual(before)
+      }
+    }
+  }
+  expect(refusals).toEqual(vector.expect === 'ok' ? [] : [vector.expect])
+}
+
+function replaySignature(vector: SignatureVector): void {
+  const pair = ed25519KeyPair(fromHex(vector.seed))
+  const parts = vector.parts.map(fromHex)
+  expect(toHex(pair.publicKey)).toBe(vector.public_key)
+  expect(toHex(signedBytes(vector.label, ...parts))).toBe(vector.signed_bytes)
+  const isGood = vector.expect === 'ok'
+  expect(verify(vector.label, pair.publicKey, fromHex(vector.signature), ...parts)).toBe(isGood)
+  expect(toHex(sign(vector.label, pair.secretKey, ...parts)) === vector.signature).toBe(isGood)
+}
+
+function replaySeal(vector: SealVector): void {
+  const key = fromHex(vector.key)
+  const place = fromHex(vector.place)
+  expect(outcome(() => open(key, fromHex(vector.sealed), place))).toBe(vector.expect)
+  const sealed = seal(key, fromHex(vector.plaintext), place, replayed(vector.random).random)
+  expect(toHex(sealed) === vector.sealed).toBe(vector.expect === 'ok')
+}
+
+describe('test-vectors/crypto', () => {
+  it('has a file for every scenario and no other', () => {
+    expect(names.toSorted()).toEqual([...scenarios.keys()].toSorted())
+  })
+
+  it.each([...scenarios])('%s is what the scenario gives, byte for byte', (name, vector) => {
+    expect(load(name)).toBe(print(vector))
+  })
+
+  it.each(names)('%s replays from the file alone', (name) => {
+    const vector = JSON.parse(load(name)) as CryptoVector
+    if (vector.kind === 'x3dh') replayX3dh(vector)
+    else if (vector.kind === 'ratchet') replayRatchet(vector)
+    else if (vector.kind === 'signature') replaySignature(vector)
+    else replaySeal(vector)
+  })
+})
