@@ -1,0 +1,282 @@
+/**
+ * The registry over HTTP (`/v1/registry/...`, specification §3.1). Requests that speak for an agent are signed (RFC 9421);
+ * answers are read strictly and checked against the agents' own signatures before anybody sees them.
+ */
+import {
+  didDocument,
+  didFromAmid,
+  signRequest,
+  verifyAgentRecord,
+  verifyBundle,
+  type Identity,
+} from '../identity/index.ts'
+import {
+  AgentMeshError,
+  Bundle,
+  canonicalBytes,
+  canonicalText,
+  DidDocument,
+  ERROR_CODES,
+  ErrorBody,
+  isAgentMeshError,
+  isErrorCode,
+  parseIntent,
+  parseJsonObject,
+  PrekeyCounts,
+  SearchAnswer,
+  validate,
+  type AgentRecord,
+  type Amid,
+  type ErrorCodeInfo,
+  type JsonObject,
+  type PrekeyUpload,
+  type PresenceState,
+  type Registration,
+} from '../wire/index.ts'
+import { boundedFetch, type HttpAnswer } from './bounded-fetch.ts'
+import type { RegistryClient, SearchQuery } from './registry-client.ts'
+
+const MAX_ANSWER_BYTES = 256 * 1024
+/** A page of 100 records with full capability lists. */
+const MAX_SEARCH_ANSWER_BYTES = 8 * 1024 * 1024
+const DEFAULT_TIMEOUT_MILLISECONDS = 10_000
+const MAX_RETRY_SECONDS = 86_400
+const MAX_MESSAGE_LENGTH = 200
+const NONCE_BYTES = 16
+const SCHEMA_NAME = /^[a-z0-9][a-z0-9._-]*(\/[a-z0-9][a-z0-9._-]*){0,7}$/
+
+export interface HttpRegistryClientOptions {
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  readonly random: (length: number) => Uint8Array
+  /** For one whole exchange; 10 seconds when not given. */
+  readonly timeoutMilliseconds?: number
+  readonly fetch?: typeof fetch
+}
+
+type Method = 'GET' | 'POST' | 'PUT'
+interface Call {
+  readonly method: Method
+  readonly path: string
+  readonly query?: Readonly<Record<string, string>>
+  readonly body?: object
+  readonly signed?: true
+  readonly maxAnswerBytes?: number
+}
+
+export class HttpRegistryClient implements RegistryClient {
+  readonly #origin: string
+  readonly #identity: Identity
+  readonly #options: HttpRegistryClientOptions
+  readonly #underWay = new Set<AbortController>()
+  #closed = false
+
+  /** @param url http or https; only its origin counts. @throws MALFORMED for anything else */
+  constructor(url: string, identity: Identity, options: HttpRegistryClientOptions) {
+    const parsed = URL.canParse(url) ? new URL(url) : undefined
+    if (parsed === undefined || !/^https?:$/.test(parsed.protocol)) {
+      throw new AgentMeshError('MALFORMED', 'The registry is not an http or https URL')
+    }
+    this.#origin = parsed.origin
+    this.#identity = identity
+    this.#options = options
+  }
+
+  async register(registration: Registration): Promise<AgentRecord> {
+    return this.#putRecord('POST', '/v1/registry/register', registration)
+  }
+
+  async update(registration: Registration): Promise<AgentRecord> {
+    return this.#putRecord('PUT', `/v1/registry/agents/${registration.amid}`, registration)
+  }
+
+  async #putRecord(method: Method, path: string, registration: Registration): Promise<AgentRecord> {
+    const answer = await this.#call({ method, path, body: registration, signed: true })
+    return trusted('register', () => {
+      const record = verifyAgentRecord(answer)
+      // The signature is deterministic and covers the record, so it says whether this is the one sent.
+      if (record.signature !== registration.signature) throw new Error('The answer is another record of ours')
+      return record
+    })
+  }
+
+  async lookup(amid: Amid): Promise<AgentRecord> {
+    const answer = await this.#call({ method: 'GET', path: '/v1/registry/lookup', query: { amid } })
+    return trusted('look up an agent', () => {
+      const record = verifyAgentRecord(answer)
+      if (record.amid !== amid) throw new AgentMeshError('AMID_MISMATCH', 'The answer is about another agent')
+      return record
+    })
+  }
+
+  async search(query: SearchQuery): Promise<SearchAnswer> {
+    const { category, subcategory } = parseIntent(query.capability)
+    const answer = await this.#call({
+      method: 'GET',
+      path: '/v1/registry/search',
+      query: {
+        capability: category,
+        ...(subcategory === undefined ? {} : { subcategory }),
+        ...(query.action === undefined ? {} : { action: query.action }),
+        ...(query.tier_min === undefined ? {} : { tier_min: query.tier_min }),
+        ...(query.online === undefined ? {} : { online: String(query.online) }),
+        ...(query.limit === undefined ? {} : { limit: String(query.limit) }),
+        ...(query.cursor === undefined ? {} : { cursor: query.cursor }),
+      },
+      maxAnswerBytes: MAX_SEARCH_ANSWER_BYTES,
+    })
+    return trusted('search', () => {
+      const page = validate(SearchAnswer, answer)
+      page.agents.forEach(verifyAgentRecord)
+      return page
+    })
+  }
+
+  async uploadPrekeys(upload: PrekeyUpload): Promise<PrekeyCounts> {
+    const answer = await this.#call({
+      method: 'PUT',
+      path: '/v1/registry/prekeys',
+      body: upload,
+      signed: true,
+    })
+    return trusted('upload prekeys', () => validate(PrekeyCounts, answer))
+  }
+
+  async prekeyCounts(): Promise<PrekeyCounts> {
+    const answer = await this.#call({ method: 'GET', path: '/v1/registry/prekeys', signed: true })
+    return trusted('count prekeys', () => validate(PrekeyCounts, answer))
+  }
+
+  async fetchBundle(amid: Amid): Promise<Bundle> {
+    const answer = await this.#call({
+      method: 'POST',
+      path: '/v1/registry/prekeys/fetch',
+      body: { amid },
+      signed: true,
+    })
+    return trusted('fetch a bundle', () => {
+      verifyBundle(answer, amid, this.#options.now())
+      return validate(Bundle, answer)
+    })
+  }
+
+  async setPresence(state: PresenceState): Promise<void> {
+    await this.#exchange({ method: 'PUT', path: '/v1/registry/presence', body: { state }, signed: true })
+  }
+
+  async didDocument(amid: Amid): Promise<DidDocument> {
+    const record = await this.lookup(amid)
+    const path = `/v1/registry/did/${encodeURIComponent(didFromAmid(amid))}`
+    const answer = await this.#call({ method: 'GET', path })
+    return trusted('fetch a DID document', () => {
+      const document = validate(DidDocument, answer)
+      // A DID document has no signature of its own; the signed record says what must stand in it.
+      if (canonicalText(document) !== canonicalText(didDocument(record))) {
+        throw new Error('The DID document is not that of the agent’s record')
+      }
+      return document
+    })
+  }
+
+  async schema(name: string): Promise<JsonObject> {
+    if (!SCHEMA_NAME.test(name)) throw new AgentMeshError('INVALID_ID', 'Not a schema name')
+    return this.#call({ method: 'GET', path: `/v1/registry/schemas/${name}` })
+  }
+
+  close(): void {
+    this.#closed = true
+    for (const request of this.#underWay) request.abort(new Error('The client was closed'))
+  }
+
+  async #call(call: Call): Promise<JsonObject> {
+    const answer = await this.#exchange(call)
+    return trusted(`${call.method} ${call.path}`, () => parseJsonObject(answer.body, maxBytesOf(call)))
+  }
+
+  async #exchange(call: Call): Promise<HttpAnswer> {
+    if (this.#closed) throw new AgentMeshError('REGISTRY_UNREACHABLE', 'The client was closed')
+    const search = call.query === undefined ? '' : `?${new URLSearchParams(call.query).toString()}`
+    const url = new URL(call.path + search, this.#origin).href
+    const body = call.body === undefined ? undefined : canonicalBytes(call.body)
+    const content = body === undefined ? {} : { body }
+    const signature = call.signed
+      ? signRequest({ method: call.method, url, ...content }, this.#identity, {
+          now: this.#options.now(),
+          nonce: this.#options.random(NONCE_BYTES),
+        })
+      : {}
+    const request = {
+      url,
+      method: call.method,
+      headers: {
+        accept: 'application/json',
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...signature,
+      },
+      ...content,
+      maxAnswerBytes: maxBytesOf(call),
+      timeoutMilliseconds: this.#options.timeoutMilliseconds ?? DEFAULT_TIMEOUT_MILLISECONDS,
+    }
+    const cancel = new AbortController()
+    this.#underWay.add(cancel)
+    try {
+      const answer = await boundedFetch(request, cancel, this.#options.fetch ?? fetch)
+      if (answer.status < 200 || answer.status > 299) throw refusal(call, answer)
+      return answer
+    } finally {
+      this.#underWay.delete(cancel)
+    }
+  }
+}
+
+function maxBytesOf(call: Call): number {
+  return call.maxAnswerBytes ?? MAX_ANSWER_BYTES
+}
+
+/**
+ * Reads an answer; whatever is wrong with it is the registry's fault. A key out of date is not: its owner was away.
+ */
+function trusted<T>(operation: string, read: () => T): T {
+  try {
+    return read()
+  } catch (cause) {
+    if (isAgentMeshError(cause, 'KEY_EXPIRED')) throw cause
+    const detail = cause instanceof Error ? `: ${cause.message}` : ''
+    throw new AgentMeshError('REGISTRY_ANSWER_INVALID', `The registry's answer is refused${detail}`, {
+      operation,
+      cause,
+    })
+  }
+}
+
+/** The error for an answer outside 2xx: its own code when it is one that strangers may use, else ours. */
+function refusal(call: Call, answer: HttpAnswer): AgentMeshError {
+  const operation = `${call.method} ${call.path}`
+  let body: ErrorBody
+  try {
+    body = validate(ErrorBody, parseJsonObject(answer.body, MAX_ANSWER_BYTES))
+  } catch (cause) {
+    // A proxy in between answers like this when the registry behind it is down.
+    const code = answer.status >= 500 ? 'REGISTRY_UNREACHABLE' : 'REGISTRY_ANSWER_INVALID'
+    return new AgentMeshError(code, `The registry answered with status ${answer.status}`, {
+      operation,
+      cause,
+    })
+  }
+  const message = body.message.slice(0, MAX_MESSAGE_LENGTH).replaceAll(/[^ -~]/g, '?')
+  // Other codes speak of this side's keys and state; a registry has no say in those.
+  const info: ErrorCodeInfo | undefined = isErrorCode(body.code) ? ERROR_CODES[body.code] : undefined
+  const code = isErrorCode(body.code) && info?.stranger ? body.code : undefined
+  if (code === undefined) {
+    return new AgentMeshError(
+      'REGISTRY_ANSWER_INVALID',
+      `The registry refused with status ${answer.status} and an unknown code: ${message}`,
+      { operation },
+    )
+  }
+  const retry = body.retry_after_seconds
+  return new AgentMeshError(code, message, {
+    operation,
+    ...(retry === undefined ? {} : { retryAfterSeconds: Math.min(Math.max(retry, 0), MAX_RETRY_SECONDS) }),
+  })
+}

@@ -1,0 +1,6 @@
+/**
+ * Layer 2, discovery: finding other agents (specification §3). The registry is asked, and believed only in what it speaks
+ * for itself: presence, tier and reputation.
+ */
+export { HttpRegistryClient, type HttpRegistryClientOptions } from './http-registry-client.ts'
+export type { RegistryClient, SearchQuery } from './registry-client.ts'
