@@ -1,0 +1,68 @@
+/**
+ * Measuring on one core: each figure is the median of several runs of the same length, after a warm-up.
+ * A path stands beside its bound, the bare library calls that it cannot do without, measured in the same run.
+ */
+import os from 'node:os'
+
+const RUNS = 5
+const RUN_MILLISECONDS = 400
+
+/** @param {readonly number[]} values */
+function median(values) {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? 0
+}
+
+/**
+ * Calls a second of a synchronous function, in one run.
+ * @param {() => void} call
+ * @param {number} milliseconds
+ */
+function rateOnce(call, milliseconds) {
+  const start = performance.now()
+  let calls = 0
+  let elapsed = 0
+  while (elapsed < milliseconds) {
+    call()
+    calls += 1
+    elapsed = performance.now() - start
+  }
+  return (calls * 1000) / elapsed
+}
+
+/**
+ * The path's and its bound's calls a second. Their runs alternate, so that a busy moment of the machine strikes both.
+ * @param {() => void} path
+ * @param {() => void} bound
+ */
+export function compare(path, bound) {
+  rateOnce(path, RUN_MILLISECONDS / 2)
+  rateOnce(bound, RUN_MILLISECONDS / 2)
+  /** @type {number[]} */
+  const paths = []
+  /** @type {number[]} */
+  const bounds = []
+  for (let run = 0; run < RUNS; run++) {
+    paths.push(rateOnce(path, RUN_MILLISECONDS))
+    bounds.push(rateOnce(bound, RUN_MILLISECONDS))
+  }
+  return { path: median(paths), bound: median(bounds) }
+}
+
+export function printMachine() {
+  const [cpu] = os.cpus()
+  console.log(
+    `${cpu?.model ?? 'unknown processor'}, ${os.cpus().length} cores, Node ${process.versions.node}, ${os.platform()}`,
+  )
+  console.log(`median of ${RUNS} runs of ${RUN_MILLISECONDS} ms, one core`)
+}
+
+/**
+ * @param {string} name
+ * @param {{ path: number, bound: number }} rates calls a second
+ */
+export function printComparison(name, { path, bound }) {
+  const figure = (/** @type {number} */ value) => Math.round(value).toString().padStart(8)
+  const ratio = Math.round((100 * path) / bound)
+  console.log(`${name.padEnd(52)}${figure(path)}/s   bound${figure(bound)}/s   ${ratio} %`)
+}
