@@ -1,0 +1,76 @@
+/** `/metrics` in the Prometheus text format. Nothing is counted here: every value is read when it is scraped. */
+import { Counter, Gauge, Registry } from 'prom-client'
+import type { Counters } from './counters.ts'
+import type { Mailbox } from './mailbox.ts'
+import type { Router } from './router.ts'
+import type { SocketGuard } from './socket-guard.ts'
+
+export interface MetricsSources {
+  readonly counters: Counters
+  readonly router: Router
+  readonly mailbox: Mailbox
+  readonly guard: SocketGuard
+}
+
+export function metricsRegistry({ counters, router, mailbox, guard }: MetricsSources): Registry {
+  const registry = new Registry()
+  const registers = [registry]
+
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read())
+      },
+    })
+  const counter = (name: string, help: string, read: () => number) =>
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset()
+        this.inc(read())
+      },
+    })
+  const byCode = (name: string, help: string, read: () => ReadonlyMap<string, number>) =>
+    new Counter({
+      name,
+      help,
+      labelNames: ['code'],
+      registers,
+      collect() {
+        this.reset()
+        for (const [code, value] of read()) this.inc({ code }, value)
+      },
+    })
+
+  gauge('agentmesh_relay_sockets', 'Open TCP connections', () => guard.open)
+  gauge('agentmesh_relay_agents', 'Connected agents', () => router.connected)
+  gauge(
+    'agentmesh_relay_window_bytes',
+    'Payload bytes delivered and not acknowledged',
+    () => router.windowBytes,
+  )
+  gauge('agentmesh_relay_mailbox_messages', 'Messages in all mailboxes', () => mailbox.messages)
+  gauge('agentmesh_relay_mailbox_bytes', 'Payload bytes in all mailboxes', () => mailbox.bytes)
+  gauge('process_resident_memory_bytes', 'Resident memory size', () => process.memoryUsage.rss())
+
+  counter('agentmesh_relay_sockets_refused_total', 'Sockets over a limit', () => counters.socketsRefused)
+  counter('agentmesh_relay_connects_total', 'CONNECTs accepted', () => counters.connects)
+  counter('agentmesh_relay_connects_refused_total', 'CONNECTs refused', () => counters.connectsRefused)
+  counter('agentmesh_relay_frames_in_total', 'Frames from agents', () => counters.framesIn)
+  counter('agentmesh_relay_bytes_in_total', 'Frame bytes from agents', () => counters.bytesIn)
+  counter('agentmesh_relay_bytes_out_total', 'Bytes to agents', () => counters.bytesOut)
+  counter('agentmesh_relay_writes_total', 'Socket writes', () => counters.writes)
+  counter('agentmesh_relay_sends_total', 'SENDs taken', () => counters.sends)
+  counter('agentmesh_relay_delivered_total', 'Live deliveries acknowledged', () => counters.delivered)
+  counter('agentmesh_relay_stored_total', 'Messages stored in a mailbox', () => counters.stored)
+  counter('agentmesh_relay_received_total', 'RECEIVEs acknowledged', () => counters.received)
+  counter('agentmesh_relay_expired_total', 'Messages past their time', () => counters.expired)
+  byCode('agentmesh_relay_refused_total', 'SENDs refused, by code', () => counters.refusedByCode)
+  byCode('agentmesh_relay_cut_total', 'Connections ended by the relay, by code', () => counters.cutByCode)
+  return registry
+}

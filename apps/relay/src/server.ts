@@ -1,0 +1,293 @@
+/**
+ * The relay as a server: one port with `/v1/connect` for WebSockets and `/healthz`, `/readyz`, `/metrics` for operators.
+ *
+ *     TCP socket -> SocketGuard (limits a stranger) -> HTTP upgrade (path, subprotocol) -> Connection -> Router -> Mailbox
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { WebSocketServer } from 'ws'
+import type { Registry } from 'prom-client'
+import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import { CONNECT_NONCE_BYTES } from '@agentmesh/sdk/identity'
+import {
+  binaryCodec,
+  jsonCodec,
+  MAX_JSON_FRAME_BYTES,
+  RELAY_PATH,
+  type RelayCodec,
+} from '@agentmesh/sdk/wire'
+import { Connection, type ConnectionContext } from './connection.ts'
+import { Counters } from './counters.ts'
+import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
+import { silentLogger, type RelayLogger } from './logger.ts'
+import type { Mailbox } from './mailbox.ts'
+import { metricsRegistry } from './metrics.ts'
+import { RateLimiter } from './rate-limit.ts'
+import { Router } from './router.ts'
+import { SocketGuard } from './socket-guard.ts'
+import { WriteBatch } from './socket-writer.ts'
+import { SqliteMailbox } from './sqlite-mailbox.ts'
+
+export interface RelayOptions {
+  readonly host?: string
+  /** 0 takes a free one. */
+  readonly port?: number
+  /**
+   * Authorities (host, and port where not the scheme's default) that agents dial, the first being the relay's main name.
+   * CONNECT signatures are bound to them. Default: the listening address, and `localhost`.
+   */
+  readonly names?: readonly string[]
+  /** SQLite file for the mailboxes, or `:memory:`. */
+  readonly dataPath: string
+  readonly limits?: Partial<RelayLimits>
+  readonly logger?: RelayLogger
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number
+}
+
+export interface RelayStats {
+  readonly agents: number
+  readonly sockets: number
+  readonly delivered: number
+  readonly stored: number
+  readonly refused: number
+  readonly mailboxMessages: number
+  readonly mailboxBytes: number
+}
+
+export interface RunningRelay {
+  /** `ws://host:port`, without the path. */
+  readonly url: string
+  readonly port: number
+  readonly relayIds: readonly string[]
+  stats(): RelayStats
+  /** Stores what is in flight, tells every agent, and ends. */
+  close(): Promise<void>
+}
+
+const SHUTDOWN_RETRY_SECONDS = 1
+const TICK_MS = 1_000
+const PURGE_TICKS = 60
+/** Fragments of one message; enough for any honest client, too few to make reassembly costly. */
+const MAX_FRAGMENTS = 64
+const MAX_BUFFERED_CHUNKS = 1024
+
+const CODECS = new Map<string, RelayCodec>(
+  [binaryCodec, jsonCodec].map((codec) => [codec.subprotocol, codec]),
+)
+
+/** @throws RELAY_STORE_FAILED when the mailbox file cannot be opened; system errors when the port cannot be had */
+export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
+  const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  const now = options.now ?? Date.now
+  const mailbox = new SqliteMailbox(options.dataPath, limits, now)
+  const relay = new RelayServer(options, limits, mailbox, now)
+  try {
+    await relay.listen()
+  } catch (error) {
+    await mailbox.close()
+    throw error
+  }
+  return relay
+}
+
+class RelayServer implements RunningRelay {
+  readonly #options: RelayOptions
+  readonly #limits: RelayLimits
+  readonly #mailbox: Mailbox
+  readonly #logger: RelayLogger
+  readonly #counters = new Counters()
+  readonly #guard: SocketGuard
+  readonly #context: ConnectionContext
+  readonly #metrics: Registry
+  readonly #connections = new Set<Connection>()
+  readonly #http: Server
+  readonly #webSockets = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: MAX_JSON_FRAME_BYTES,
+    maxFragments: MAX_FRAGMENTS,
+    maxBufferedChunks: MAX_BUFFERED_CHUNKS,
+  })
+  #timers: NodeJS.Timeout[] = []
+  #ticks = 0
+  #closing: Promise<void> | undefined
+  #relayIds: readonly string[] = []
+  #port = 0
+
+  constructor(options: RelayOptions, limits: RelayLimits, mailbox: Mailbox, now: () => number) {
+    this.#options = options
+    this.#limits = limits
+    this.#mailbox = mailbox
+    this.#logger = options.logger ?? silentLogger
+    this.#guard = new SocketGuard(limits, this.#counters)
+    const shared = { limits, counters: this.#counters, logger: this.#logger, now }
+    const router = new Router({ ...shared, mailbox, random: systemRandom })
+    this.#context = {
+      ...shared,
+      router,
+      batch: new WriteBatch(),
+      signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
+      connects: new RateLimiter(limits.connects),
+    }
+    this.#metrics = metricsRegistry({ counters: this.#counters, router, mailbox, guard: this.#guard })
+    this.#http = createServer((request, response) => {
+      this.#answer(request, response).catch((error: unknown) => {
+        this.#logger.error({ err: error }, 'request not answered')
+        response.destroy()
+      })
+    })
+    this.#http.on('connection', (socket: Socket) => this.#guard.admit(socket))
+    this.#http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) =>
+      this.#upgrade(request, socket, head),
+    )
+  }
+
+  get port(): number {
+    return this.#port
+  }
+  get url(): string {
+    return `ws://${authority(this.#options.host ?? '127.0.0.1', this.#port)}`
+  }
+  get relayIds(): readonly string[] {
+    return this.#relayIds
+  }
+
+  async listen(): Promise<void> {
+    const { host = '127.0.0.1', port = 0, names } = this.#options
+    await new Promise<void>((resolve, reject) => {
+      this.#http.once('error', reject)
+      this.#http.listen(port, host, () => {
+        this.#http.off('error', reject)
+        resolve()
+      })
+    })
+    this.#port = (this.#http.address() as AddressInfo).port
+    this.#relayIds =
+      names === undefined || names.length === 0
+        ? [...new Set([authority(host, this.#port), authority('localhost', this.#port)])]
+        : names
+    this.#timers = [
+      setInterval(() => this.#tick(), TICK_MS),
+      setInterval(() => {
+        for (const connection of this.#connections) connection.ping()
+      }, this.#limits.pingIntervalMs),
+    ]
+    this.#logger.info({ url: this.url, relayIds: this.#relayIds }, 'relay listening')
+  }
+
+  stats(): RelayStats {
+    const { router } = this.#context
+    return {
+      agents: router.connected,
+      sockets: this.#guard.open,
+      delivered: this.#counters.delivered,
+      stored: this.#counters.stored,
+      refused: this.#counters.refused,
+      mailboxMessages: this.#mailbox.messages,
+      mailboxBytes: this.#mailbox.bytes,
+    }
+  }
+
+  #tick(): void {
+    const { router, signatureChecks, connects, now } = this.#context
+    router.tick()
+    signatureChecks.sweep(now())
+    connects.sweep(now())
+    this.#ticks += 1
+    if (this.#ticks % PURGE_TICKS !== 0) return
+    this.#mailbox.purge().then(
+      (expired) => (this.#counters.expired += expired),
+      (error: unknown) => this.#logger.error({ err: error }, 'mailboxes not purged'),
+    )
+  }
+
+  // --- HTTP -----------------------------------------------------------------------------------------------------------
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = (request.url ?? '').split('?', 1)[0]
+    if (path === RELAY_PATH) return reply(response, 426, 'Upgrade to WebSocket\n')
+    if (request.method !== 'GET' && request.method !== 'HEAD') return reply(response, 405, 'Only GET\n')
+    switch (path) {
+      case '/healthz':
+        return reply(response, 200, 'ok\n')
+      case '/readyz': {
+        const ready = this.#closing === undefined && (await this.#mailbox.check())
+        return ready ? reply(response, 200, 'ready\n') : reply(response, 503, 'not ready\n')
+      }
+      case '/metrics':
+        return reply(response, 200, await this.#metrics.metrics(), this.#metrics.contentType)
+      default:
+        return reply(response, 404, 'Not found\n')
+    }
+  }
+
+  #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    socket.on('error', () => socket.destroy())
+    const guarded = this.#guard.of(socket)
+    if (guarded === undefined) return
+    if ((request.url ?? '').split('?', 1)[0] !== RELAY_PATH) return refuseUpgrade(socket, '404 Not Found')
+    if (this.#closing !== undefined) return refuseUpgrade(socket, '503 Service Unavailable')
+    const codec = chooseCodec(request.headers['sec-websocket-protocol'])
+    if (codec === undefined) return refuseUpgrade(socket, '400 Bad Request')
+    // `ws` names the first subprotocol of the header in its answer; ours may stand behind one we do not know.
+    request.headers['sec-websocket-protocol'] = codec.subprotocol
+    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
+      const { host } = request.headers
+      const relayId = host !== undefined && this.#relayIds.includes(host) ? host : (this.#relayIds[0] ?? '')
+      const connection: Connection = new Connection(this.#context, {
+        webSocket,
+        socket,
+        codec,
+        challenge: { relayId, nonce: systemRandom(CONNECT_NONCE_BYTES) },
+        address: guarded.address,
+        onAuthenticated: () => guarded.release(),
+        onEnded: () => this.#connections.delete(connection),
+      })
+      this.#connections.add(connection)
+      guarded.onTimeout = () => connection.cut('CONNECT_TIMEOUT')
+    })
+  }
+
+  // --- the end --------------------------------------------------------------------------------------------------------
+
+  async close(): Promise<void> {
+    this.#closing ??= this.#close()
+    await this.#closing
+  }
+
+  async #close(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer)
+    const closed = new Promise<void>((resolve) => this.#http.close(() => resolve()))
+    await this.#context.router.stop()
+    for (const connection of this.#connections) connection.cut('RELAY_SHUTTING_DOWN', SHUTDOWN_RETRY_SECONDS)
+    this.#http.closeIdleConnections()
+    const grace = setTimeout(() => this.#guard.destroyAll(), this.#limits.closeGraceMs)
+    await closed
+    clearTimeout(grace)
+    await this.#mailbox.close()
+    this.#logger.info({}, 'relay closed')
+  }
+}
+
+function authority(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+function chooseCodec(header: string | undefined): RelayCodec | undefined {
+  for (const name of (header ?? '').split(',')) {
+    const codec = CODECS.get(name.trim())
+    if (codec !== undefined) return codec
+  }
+  return undefined
+}
+
+function refuseUpgrade(socket: Socket, status: string): void {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy())
+}
+
+function reply(response: ServerResponse, status: number, body: string, type = 'text/plain'): void {
+  response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' })
+  response.end(body)
+}

@@ -1,0 +1,283 @@
+/**
+ * Mailboxes in one SQLite file. Everything asked for in one event-loop turn is one transaction, so a burst of messages
+ * costs one fsync; a failed commit fails all of it, and none of it was promised to anybody.
+ */
+import {
+  AgentMeshError,
+  MESSAGE_TYPES,
+  parseAmid,
+  parseMessageId,
+  type Amid,
+  type MessageType,
+} from '@agentmesh/sdk/wire'
+import type { RelayLimits } from './limits.ts'
+import type { Mailbox, MailboxMessage, Page, StoreOutcome } from './mailbox.ts'
+import { openDatabase, type Database } from './sqlite.ts'
+import { TurnEnd } from './turn.ts'
+
+// `payload` stands last: what is read before it then never touches the payload's overflow pages.
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS mail (
+    position INTEGER PRIMARY KEY,
+    recipient TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    payload BLOB NOT NULL
+  ) STRICT;
+  CREATE UNIQUE INDEX IF NOT EXISTS mail_message ON mail (recipient, sender, id);
+  CREATE INDEX IF NOT EXISTS mail_order ON mail (recipient, position);
+  CREATE INDEX IF NOT EXISTS mail_sender ON mail (sender);
+  CREATE INDEX IF NOT EXISTS mail_expiry ON mail (expires_at);
+`
+const SCHEMA_VERSION = 1
+
+interface MailRow {
+  position: number
+  recipient: string
+  sender: string
+  id: string
+  type: string
+  timestamp: number
+  payload: Uint8Array
+}
+
+interface Work {
+  readonly run: () => unknown
+  readonly resolve: (value: never) => void
+  readonly reject: (cause: unknown) => void
+}
+
+export type MailboxLimits = Pick<
+  RelayLimits,
+  | 'mailboxTtlMs'
+  | 'mailboxMessages'
+  | 'mailboxBytes'
+  | 'senderMessages'
+  | 'senderBytes'
+  | 'senderTotalMessages'
+  | 'storeBytes'
+>
+
+export class SqliteMailbox implements Mailbox {
+  readonly #database: Database
+  readonly #limits: MailboxLimits
+  readonly #now: () => number
+  readonly #turnEnd = new TurnEnd(() => this.#commit())
+  readonly #statements: ReturnType<typeof prepare>
+  #queue: Work[] = []
+  #lastPosition: number
+  #messages: number
+  #bytes: number
+
+  /**
+   * @param path a file, or `:memory:`
+   * @throws RELAY_STORE_FAILED when it cannot be opened, is in use, or was written by a newer relay
+   */
+  constructor(path: string, limits: MailboxLimits, now: () => number) {
+    this.#limits = limits
+    this.#now = now
+    try {
+      this.#database = openDatabase(path)
+      const version = scalar(this.#database, 'PRAGMA user_version', 'user_version')
+      if (version > SCHEMA_VERSION) throw new Error(`The file has schema version ${version}`)
+      this.#database.exec(SCHEMA + `PRAGMA user_version = ${SCHEMA_VERSION}`)
+      this.#statements = prepare(this.#database)
+    } catch (cause) {
+      throw new AgentMeshError('RELAY_STORE_FAILED', undefined, { operation: `open ${path}`, cause })
+    }
+    this.#lastPosition = scalar(this.#database, 'SELECT coalesce(max(position), 0) AS n FROM mail', 'n')
+    this.#messages = 0
+    this.#bytes = 0
+    this.#countAll()
+  }
+
+  get lastPosition(): number {
+    return this.#lastPosition
+  }
+  get messages(): number {
+    return this.#messages
+  }
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  async store(message: MailboxMessage): Promise<StoreOutcome> {
+    return this.#enqueue('store message', () => this.#store(message))
+  }
+
+  #store(message: MailboxMessage): StoreOutcome {
+    const { to, from, id, type, position, timestamp, payload } = message
+    const now = this.#now()
+    this.#forget(this.#statements.expireOf.all(to, now))
+    if (this.#statements.find.get(to, from, id) !== undefined) return 'stored'
+
+    const box = this.#statements.usage.get(from, from, to) as Record<string, number>
+    const { senderMessages, senderBytes, senderTotalMessages, mailboxMessages, mailboxBytes } = this.#limits
+    const total = (this.#statements.senderTotal.get(from) as Record<string, number>)['n'] ?? 0
+    if ((box['sender_messages'] ?? 0) >= senderMessages) return 'sender-quota'
+    if ((box['sender_bytes'] ?? 0) + payload.length > senderBytes) return 'sender-quota'
+    if (total >= senderTotalMessages) return 'sender-quota'
+    if ((box['messages'] ?? 0) >= mailboxMessages) return 'mailbox-full'
+    if ((box['bytes'] ?? 0) + payload.length > mailboxBytes) return 'mailbox-full'
+    if (this.#bytes + payload.length > this.#limits.storeBytes) return 'store-full'
+
+    const expiresAt = timestamp + this.#limits.mailboxTtlMs
+    this.#statements.insert.run(position, to, from, id, type, timestamp, expiresAt, payload.length, payload)
+    this.#lastPosition = Math.max(this.#lastPosition, position)
+    this.#messages += 1
+    this.#bytes += payload.length
+    return 'stored'
+  }
+
+  async page(to: Amid, { after, limit, withKnocks }: Page): Promise<MailboxMessage[]> {
+    return this.#read('read mailbox', () =>
+      this.#statements.page
+        .all(to, after, this.#now(), withKnocks ? 1 : 0, limit)
+        .map((row) => fromRow(row as unknown as MailRow)),
+    )
+  }
+
+  async count(to: Amid): Promise<number> {
+    return this.#read('count mailbox', () => {
+      const row = this.#statements.count.get(to, this.#now()) as Record<string, number>
+      return row['n'] ?? 0
+    })
+  }
+
+  async remove(to: Amid, positions: readonly number[]): Promise<void> {
+    await this.#enqueue('remove messages', () => {
+      for (const position of positions) this.#forget(this.#statements.remove.all(to, position))
+    })
+  }
+
+  async purge(): Promise<number> {
+    return this.#enqueue('purge mailboxes', () => {
+      const expired = this.#statements.expire.all(this.#now())
+      this.#forget(expired)
+      return expired.length
+    })
+  }
+
+  async check(): Promise<boolean> {
+    try {
+      await this.#enqueue('check store', () => this.#database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`))
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#turnEnd.runNow()
+    this.#database.close()
+  }
+
+  #forget(deleted: readonly unknown[]): void {
+    for (const row of deleted) {
+      this.#messages -= 1
+      this.#bytes -= (row as { size: number }).size
+    }
+  }
+
+  #countAll(): void {
+    const row = this.#statements.totals.get() as Record<string, number>
+    this.#messages = row['messages'] ?? 0
+    this.#bytes = row['bytes'] ?? 0
+  }
+
+  async #enqueue<T>(operation: string, run: () => T): Promise<T> {
+    this.#turnEnd.schedule()
+    return new Promise<T>((resolve, reject) => {
+      this.#queue.push({
+        run,
+        resolve,
+        reject: (cause) => reject(new AgentMeshError('RELAY_STORE_FAILED', undefined, { operation, cause })),
+      })
+    })
+  }
+
+  /** Reads see everything asked for before them. */
+  #read<T>(operation: string, read: () => T): T {
+    this.#turnEnd.runNow()
+    try {
+      return read()
+    } catch (cause) {
+      throw new AgentMeshError('RELAY_STORE_FAILED', undefined, { operation, cause })
+    }
+  }
+
+  #commit(): void {
+    const queue = this.#queue
+    this.#queue = []
+    const results: unknown[] = []
+    try {
+      this.#database.exec('BEGIN IMMEDIATE')
+      for (const work of queue) results.push(work.run())
+      this.#database.exec('COMMIT')
+    } catch (error) {
+      this.#rollBack()
+      for (const work of queue) work.reject(error)
+      return
+    }
+    for (const [index, work] of queue.entries()) work.resolve(results[index] as never)
+  }
+
+  #rollBack(): void {
+    try {
+      // SQLite has rolled back by itself after some errors, and then there is nothing to roll back.
+      this.#database.exec('ROLLBACK')
+    } catch {
+      // The next BEGIN tells whether the database still works.
+    }
+    try {
+      this.#countAll()
+    } catch {
+      // The same.
+    }
+  }
+}
+
+function prepare(database: Database) {
+  return {
+    find: database.prepare('SELECT 1 FROM mail WHERE recipient = ? AND sender = ? AND id = ?'),
+    usage: database.prepare(`
+      SELECT count(*) AS messages, coalesce(sum(size), 0) AS bytes,
+        coalesce(sum(sender = ?), 0) AS sender_messages,
+        coalesce(sum(CASE WHEN sender = ? THEN size END), 0) AS sender_bytes
+      FROM mail WHERE recipient = ?`),
+    senderTotal: database.prepare('SELECT count(*) AS n FROM mail WHERE sender = ?'),
+    insert: database.prepare(`
+      INSERT INTO mail (position, recipient, sender, id, type, timestamp, expires_at, size, payload)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+    page: database.prepare(`
+      SELECT position, recipient, sender, id, type, timestamp, payload FROM mail
+      WHERE recipient = ? AND position > ? AND expires_at > ? AND (? OR type <> 'knock')
+      ORDER BY position LIMIT ?`),
+    count: database.prepare('SELECT count(*) AS n FROM mail WHERE recipient = ? AND expires_at > ?'),
+    remove: database.prepare('DELETE FROM mail WHERE recipient = ? AND position = ? RETURNING size'),
+    expireOf: database.prepare('DELETE FROM mail WHERE recipient = ? AND expires_at <= ? RETURNING size'),
+    expire: database.prepare('DELETE FROM mail WHERE expires_at <= ? RETURNING size'),
+    totals: database.prepare('SELECT count(*) AS messages, coalesce(sum(size), 0) AS bytes FROM mail'),
+  }
+}
+
+function scalar(database: Database, sql: string, column: string): number {
+  return (database.prepare(sql).get() as Record<string, number>)[column] ?? 0
+}
+
+function fromRow(row: MailRow): MailboxMessage {
+  if (!Object.hasOwn(MESSAGE_TYPES, row.type)) throw new Error(`Unknown type ${row.type} at ${row.position}`)
+  return {
+    position: row.position,
+    to: parseAmid(row.recipient),
+    from: parseAmid(row.sender),
+    id: parseMessageId(row.id),
+    type: row.type as MessageType,
+    timestamp: row.timestamp,
+    payload: row.payload,
+  }
+}
