@@ -7,7 +7,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { cruise } from 'dependency-cruiser'
+import { allExtensions, cruise } from 'dependency-cruiser'
 import extractConfig from 'dependency-cruiser/config-utl/extract-depcruise-config'
 import { sourceAliases } from './workspaces.mjs'
 
@@ -26,8 +26,9 @@ function sources(folder) {
   })
 }
 
+const expected = folders.flatMap(sources)
 const { options, ...ruleSet } = await extractConfig('./.dependency-cruiser.cjs')
-const { output } = await cruise(folders, { ...options, ruleSet, validate: true }, { alias: sourceAliases() })
+const { output } = await cruise(expected, { ...options, ruleSet, validate: true }, { alias: sourceAliases() })
 
 const problems = output.summary.violations.map(({ rule, from, to, cycle, via }) => {
   const path = (cycle ?? via)?.map((step) => step.name).join(' -> ')
@@ -35,13 +36,15 @@ const problems = output.summary.violations.map(({ rule, from, to, cycle, via }) 
 })
 
 const seen = new Map(output.modules.map((module) => [module.source, module]))
-const expected = folders.flatMap(sources)
 const missed = expected.filter((path) => !seen.has(path))
 const cruised = expected.length - missed.length
 const imports = expected.reduce((sum, path) => sum + (seen.get(path)?.dependencies.length ?? 0), 0)
 for (const path of missed) problems.push(`not-cruised: ${path}`)
 if (cruised < floor)
   problems.push(`too-few-modules: ${cruised} source files were cruised, the floor is ${floor}`)
+if (!allExtensions.some(({ extension, available }) => extension === '.ts' && available)) {
+  problems.push('no-typescript: the cruiser found no TypeScript it can use')
+}
 if (imports === 0) problems.push('no-imports-seen: the cruiser read no import at all')
 
 for (const problem of problems) console.error(problem)
