@@ -51,6 +51,7 @@ export const ERROR_CODES = {
   POLICY_INVALID: { summary: 'The policy file has a mistake; the last good policy stays in force' },
   SESSION_MISMATCH: { summary: 'The message belongs to another session, peer or direction' },
   SESSION_CLOSED: { summary: 'The session is closed' },
+  TIME_IMPLAUSIBLE: { summary: 'The time stated is in the future, or before what it answers' },
   SESSION_EXPIRED: { summary: 'The session is past its time to live' },
   SEQUENCE_REPEATED: { summary: 'The sequence number was received before' },
   LIMIT_MESSAGES: { summary: 'The session has used up its number of messages' },

@@ -1,0 +1,6 @@
+/**
+ * messages/: what two agents say in a session. `createMessage` and `consumeMessage` are the two halves of the envelope
+ * (specification §6, spec/sessions.md).
+ */
+export { consumeMessage, createMessage, relayTypeOf } from './message.ts'
+export type { MessageDraft } from './message.ts'

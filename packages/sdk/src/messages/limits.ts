@@ -1,0 +1,115 @@
+/**
+ * What may be said in a session and when: its state, time, turn, number of messages and sequence (specification §5.4,
+ * §5.6). Both sides run the same rules, the sender before it signs, the receiver before it delivers.
+ *
+ * Receipts and CLOSE are always possible while the session is known, since they carry nothing a limit is for; they take
+ * sequence numbers like every envelope, and no place in `max_messages`. The limit holds for each direction by itself: a
+ * shared one would be passed whenever both sides spoke at once.
+ *
+ * Messages may come out of order and some never; the window keeps which sequence numbers are still open, as many as the
+ * ratchet keeps keys for.
+ */
+import { MAX_SKIPPED_KEYS } from '../crypto/index.ts'
+import type { ClosesPassed, ReceiveWindow, Session, SessionRole } from '../session/index.ts'
+import { AgentMeshError, type Envelope, type EnvelopeType, type ErrorCode } from '../wire/index.ts'
+
+const UNLIMITED: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
+
+const CLOSED_HERE: ReadonlySet<ClosesPassed> = new Set(['ours', 'both'])
+const CLOSED_THERE: ReadonlySet<ClosesPassed> = new Set(['theirs', 'both'])
+
+function refuse(code: ErrorCode): never {
+  throw new AgentMeshError(code, undefined, { operation: 'apply session limits' })
+}
+
+/** @throws SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, OUT_OF_TURN */
+export function checkSending(session: Session, type: EnvelopeType, now: number): void {
+  if (type === 'close' && CLOSED_HERE.has(session.closes)) refuse('SESSION_CLOSED')
+  if (UNLIMITED.has(type)) return
+  if (session.state === 'closed') refuse('SESSION_CLOSED')
+  if (now >= session.expiresAt) refuse('SESSION_EXPIRED')
+  if (exceeds(session, session.sentCount)) refuse('LIMIT_MESSAGES')
+  checkTurn(session, session.role, type)
+}
+
+/** @throws SEQUENCE_REPEATED, SESSION_CLOSED, LIMIT_MESSAGES, OUT_OF_TURN */
+export function checkReceiving(session: Session, envelope: Envelope): void {
+  const { sequence, type } = envelope
+  const { highest, missing } = session.received
+  if (sequence <= highest && !missing.includes(sequence)) refuse('SEQUENCE_REPEATED')
+  // What the peer sent before its CLOSE may arrive after it; what it sent later may not.
+  if (CLOSED_THERE.has(session.closes) && (type === 'close' || sequence > highest)) refuse('SESSION_CLOSED')
+  if (UNLIMITED.has(type)) return
+  if (session.state === 'closed' && session.closes !== 'theirs') refuse('SESSION_CLOSED')
+  if (exceeds(session, session.receivedCount)) refuse('LIMIT_MESSAGES')
+  checkTurn(session, session.role === 'initiator' ? 'responder' : 'initiator', type)
+}
+
+function exceeds(session: Session, count: number): boolean {
+  const { max_messages: limit } = session.constraints
+  return limit !== null && count >= limit
+}
+
+/** `request_response`: one request from the initiator, one response or error to it, and statuses of the responder. */
+function checkTurn(session: Session, sender: SessionRole, type: EnvelopeType): void {
+  if (session.type !== 'request_response') return
+  const allowed =
+    sender === 'initiator'
+      ? type === 'request' && session.exchange === 'idle'
+      : type === 'status' || ((type === 'response' || type === 'error') && session.exchange === 'asked')
+  if (!allowed) refuse('OUT_OF_TURN')
+}
+
+export function afterSending(session: Session, envelope: Envelope, now: number): Session {
+  return {
+    ...afterEither(session, envelope, now, 'ours', 'theirs'),
+    sendSequence: envelope.sequence,
+    sentCount: session.sentCount + counted(envelope),
+  }
+}
+
+export function afterReceiving(session: Session, envelope: Envelope, now: number): Session {
+  return {
+    ...afterEither(session, envelope, now, 'theirs', 'ours'),
+    received: receive(session.received, envelope.sequence),
+    receivedCount: session.receivedCount + counted(envelope),
+  }
+}
+
+function counted(envelope: Envelope): number {
+  return UNLIMITED.has(envelope.type) ? 0 : 1
+}
+
+function afterEither(
+  session: Session,
+  envelope: Envelope,
+  now: number,
+  closing: ClosesPassed,
+  other: ClosesPassed,
+): Session {
+  if (envelope.type === 'close') {
+    return {
+      ...session,
+      lastActivityAt: now,
+      state: 'closed',
+      closes: session.closes === other ? 'both' : closing,
+      closeReason: session.closeReason ?? envelope.payload.reason,
+    }
+  }
+  const asked = envelope.type === 'request' && session.exchange === 'idle'
+  const answered = (envelope.type === 'response' || envelope.type === 'error') && session.exchange === 'asked'
+  return {
+    ...session,
+    lastActivityAt: now,
+    exchange: asked ? 'asked' : answered ? 'answered' : session.exchange,
+  }
+}
+
+function receive(window: ReceiveWindow, sequence: number): ReceiveWindow {
+  const { highest, missing } = window
+  if (sequence === highest + 1) return { highest: sequence, missing }
+  if (sequence <= highest) return { highest, missing: missing.filter((open) => open !== sequence) }
+  const passed = Math.min(sequence - highest - 1, MAX_SKIPPED_KEYS)
+  const opened = Array.from({ length: passed }, (_, index) => sequence - passed + index)
+  return { highest: sequence, missing: [...missing, ...opened].slice(-MAX_SKIPPED_KEYS) }
+}

@@ -1,0 +1,189 @@
+/**
+ * Messages of a session: the envelope, signed and then encrypted by the ratchet (specification §6.1, DESIGN §7, §7.1).
+ *
+ *     createMessage    limits -> envelope -> strict reading -> sign -> ratchet encrypt -> session id | ratchet message
+ *     consumeMessage   ratchet decrypt -> strict reading -> session, from, to -> signature -> turn, times, limits, sequence
+ *
+ *     signature        label `envelope` over: direction u8 (1 initiator to responder, 2 back) | RFC 8785 bytes of the
+ *                      envelope without its signature, which name session, sender, receiver and sequence
+ *
+ * Each side makes the canonical form once, for the signature; the plaintext is ordinary JSON. An envelope's size against
+ * `max_message_size_bytes` is its canonical form, which is the signed bytes and the signature field.
+ *
+ * Both functions return the next session and leave the given one alone, so that a frame which fails changes nothing.
+ */
+import { ratchetDecrypt, ratchetEncrypt, sign, verify } from '../crypto/index.ts'
+import type { Identity } from '../identity/index.ts'
+import { associatedData, type Session, type SessionEnvironment, type SessionRole } from '../session/index.ts'
+import {
+  AgentMeshError,
+  CLOCK_SKEW_SECONDS,
+  decodeSessionPacket,
+  encodeSessionPacket,
+  formatTimestamp,
+  fromBase64,
+  idToBytes,
+  MAILBOX_TTL_SECONDS,
+  MAX_PAYLOAD_BYTES,
+  parseEnvelope,
+  parseJsonObject,
+  parseTimestamp,
+  toBase64,
+  unsignedBytes,
+  utf8Bytes,
+  type Envelope,
+  type EnvelopeType,
+  type MessageId,
+  type Payload,
+} from '../wire/index.ts'
+import { afterReceiving, afterSending, checkReceiving, checkSending } from './limits.ts'
+
+/** A message to send: its payload is of the type's schema. */
+export type MessageDraft<T extends EnvelopeType = EnvelopeType> = {
+  [K in T]: {
+    readonly type: K
+    readonly payload: Payload<K>
+    readonly id: MessageId
+    readonly inReplyTo?: MessageId
+  }
+}[T]
+
+/** `,"signature":"` and `"` around 88 characters of base64. */
+const SIGNATURE_FIELD_BYTES = 14 + 88 + 1
+const SKEW = CLOCK_SKEW_SECONDS * 1000
+
+const DIRECTIONS: Readonly<Record<SessionRole, Uint8Array>> = {
+  initiator: Uint8Array.of(1),
+  responder: Uint8Array.of(2),
+}
+const OTHER: Readonly<Record<SessionRole, SessionRole>> = { initiator: 'responder', responder: 'initiator' }
+
+/** The relay's type of an envelope: a relay may know that a session ends, and nothing else. */
+export function relayTypeOf(type: EnvelopeType): 'message' | 'close' {
+  return type === 'close' ? 'close' : 'message'
+}
+
+/**
+ * Makes the next message of a session. The returned session must be stored before the packet leaves. Draws what
+ * `ratchetEncrypt` draws.
+ *
+ * @throws SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, LIMIT_SIZE, OUT_OF_TURN; MALFORMED and the codes of the strict
+ *   JSON reader for a payload that cannot be carried exactly; RATCHET_EXHAUSTED
+ */
+export function createMessage(
+  session: Session,
+  draft: MessageDraft,
+  identity: Identity,
+  environment: SessionEnvironment,
+): { readonly session: Session; readonly packet: Uint8Array; readonly envelope: Envelope } {
+  checkSending(session, draft.type, environment.now)
+  const sequence = session.sendSequence + 1
+  const text = textOf({
+    session_id: session.id,
+    id: draft.id,
+    in_reply_to: draft.inReplyTo,
+    sequence,
+    from: session.self,
+    to: session.peer,
+    type: draft.type,
+    timestamp: formatTimestamp(environment.now),
+    payload: draft.payload,
+  })
+  // Read back strictly: what is signed is what the receiver's reader will see, and what it would refuse is refused here.
+  const raw = parseJsonObject(text, MAX_PAYLOAD_BYTES)
+  const signed = unsignedBytes(raw)
+  checkSize(session, signed)
+  const signature = toBase64(sign('envelope', identity.signing.secretKey, DIRECTIONS[session.role], signed))
+  raw['signature'] = signature
+  const envelope = parseEnvelope(raw)
+  const { state, message } = ratchetEncrypt(
+    session.ratchet,
+    utf8Bytes(`${text.slice(0, -1)},"signature":"${signature}"}`),
+    placeOf(session, relayTypeOf(draft.type), 'out'),
+    environment,
+  )
+  return {
+    envelope,
+    packet: encodeSessionPacket({ sessionId: session.id, ratchetMessage: message }),
+    session: { ...afterSending(session, envelope, environment.now), ratchet: state },
+  }
+}
+
+/**
+ * Reads a message of a session, in whatever order messages come.
+ *
+ * @param relayType the type the relay gave the packet
+ * @throws SESSION_MISMATCH for another session's packet, or an envelope that names another session, sender, receiver or
+ *   type than where it arrived; DECRYPTION_FAILED, RATCHET_DUPLICATE and the other codes of `ratchetDecrypt`;
+ *   INVALID_SIGNATURE; TIME_IMPLAUSIBLE; SEQUENCE_REPEATED; SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, LIMIT_SIZE, OUT_OF_TURN;
+ *   MALFORMED, UNKNOWN_TYPE, and the codes of the strict JSON reader
+ */
+export function consumeMessage(
+  session: Session,
+  packet: Uint8Array,
+  relayType: 'message' | 'close',
+  environment: SessionEnvironment,
+): { readonly session: Session; readonly envelope: Envelope } {
+  const { sessionId, ratchetMessage } = decodeSessionPacket(packet)
+  if (sessionId !== session.id) throw readError('SESSION_MISMATCH')
+  const { state, plaintext } = ratchetDecrypt(
+    session.ratchet,
+    ratchetMessage,
+    placeOf(session, relayType, 'in'),
+    environment,
+  )
+  const raw = parseJsonObject(plaintext, MAX_PAYLOAD_BYTES)
+  const envelope = parseEnvelope(raw)
+  if (
+    envelope.session_id !== session.id ||
+    envelope.from !== session.peer ||
+    envelope.to !== session.self ||
+    relayTypeOf(envelope.type) !== relayType
+  ) {
+    throw readError('SESSION_MISMATCH')
+  }
+  const signed = unsignedBytes(raw)
+  const signature = fromBase64(envelope.signature)
+  if (!verify('envelope', session.peerSigningKey, signature, DIRECTIONS[OTHER[session.role]], signed)) {
+    throw readError('INVALID_SIGNATURE')
+  }
+  checkSize(session, signed)
+  checkTimes(session, envelope, environment.now)
+  checkReceiving(session, envelope)
+  return { envelope, session: { ...afterReceiving(session, envelope, environment.now), ratchet: state } }
+}
+
+function readError(code: 'SESSION_MISMATCH' | 'INVALID_SIGNATURE' | 'SESSION_EXPIRED' | 'TIME_IMPLAUSIBLE') {
+  return new AgentMeshError(code, undefined, { operation: 'read a message' })
+}
+
+function textOf(envelope: object): string {
+  try {
+    return JSON.stringify(envelope)
+  } catch (cause) {
+    throw new AgentMeshError('MALFORMED', 'The payload is not JSON', { operation: 'make a message', cause })
+  }
+}
+
+function placeOf(session: Session, type: 'message' | 'close', way: 'out' | 'in'): Uint8Array {
+  const [from, to] = way === 'out' ? [session.self, session.peer] : [session.peer, session.self]
+  return associatedData({ type, version: session.version, context: idToBytes(session.id), from, to })
+}
+
+function checkSize(session: Session, signed: Uint8Array): void {
+  if (signed.length + SIGNATURE_FIELD_BYTES > session.constraints.max_message_size_bytes) {
+    throw new AgentMeshError('LIMIT_SIZE')
+  }
+}
+
+/**
+ * A message counts by when it was sent, since it may wait in a mailbox. Back-dating one gains no more than that wait, and
+ * its date is signed.
+ */
+function checkTimes(session: Session, envelope: Envelope, now: number): void {
+  const sentAt = parseTimestamp(envelope.timestamp)
+  if (sentAt > now + SKEW || sentAt < session.createdAt - SKEW) throw readError('TIME_IMPLAUSIBLE')
+  const deadline = session.expiresAt + SKEW
+  if (envelope.type === 'close' || envelope.type === 'receipt') return
+  if (sentAt > deadline || now > deadline + MAILBOX_TTL_SECONDS * 1000) throw readError('SESSION_EXPIRED')
+}

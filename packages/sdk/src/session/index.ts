@@ -1,0 +1,25 @@
+/**
+ * session/: how two agents come to share a session, and who is let in. KNOCK, ACCEPT and REJECT (specification §5,
+ * DESIGN §7, §7.1), the owner's policy and its decision (§7.3), the session as a value. All pure; text: spec/sessions.md.
+ */
+export * from './decision.ts'
+export { associatedData, bestCommonVersion, knockHash } from './handshake.ts'
+export type { MessagePlace, SessionEnvironment } from './handshake.ts'
+export { consumeAnswer, createKnock } from './knock-initiator.ts'
+export type { KnockAnswer, KnockRequest, PendingKnock } from './knock-initiator.ts'
+export * from './knock-machine.ts'
+export * from './knock-responder.ts'
+export { defaultPolicy, IntentPattern, matchingIntent, Policy } from './policy.ts'
+export { MAX_POLICY_BYTES, parsePolicy } from './policy-text.ts'
+export * from './precheck.ts'
+export * from './rate-limit.ts'
+export { decodePending, decodeSession, encodePending, encodeSession } from './session-codec.ts'
+export { defaultConstraints, grantConstraints, MAX_SESSION_SECONDS } from './session.ts'
+export type {
+  ClosesPassed,
+  ExchangeState,
+  ReceiveWindow,
+  Session,
+  SessionRole,
+  SessionState,
+} from './session.ts'

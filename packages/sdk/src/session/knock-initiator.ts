@@ -1,0 +1,316 @@
+/**
+ * A's side of the handshake: makes a KNOCK and reads its answer (specification §5.2, §5.4, DESIGN §7.1).
+ *
+ *     createKnock     bundle of B -> X3DH -> KNOCK, signed, sealed under the knock key; keeps what the answer needs
+ *     consumeAnswer   ratchet decrypt -> parse -> belongs to this KNOCK -> signature -> version, key, limits -> Session
+ *
+ * Between the two A holds the ratchet's first root, RK_A and a fresh ML-KEM key; EK_A, the KEM coins, the shared secret and
+ * the knock key are gone, because a KNOCK may wait 72 hours in a mailbox.
+ */
+import {
+  AEAD_NONCE_BYTES,
+  aeadEncrypt,
+  concatBytes,
+  equalBytes,
+  kemKeyPair,
+  ratchetDecrypt,
+  ratchetInitiate,
+  sha256,
+  sign,
+  SUITE_X25519_MLKEM768,
+  theirRatchetKey,
+  verify,
+  x25519KeyPair,
+  x3dhInitiate,
+  zero,
+  type RatchetState,
+} from '../crypto/index.ts'
+import type { Identity, VerifiedBundle } from '../identity/index.ts'
+import {
+  Accept,
+  AgentMeshError,
+  amidToBytes,
+  canonicalBytes,
+  CLOCK_SKEW_SECONDS,
+  decodeAnswerPacket,
+  encodeKnockHeader,
+  encodeKnockPacket,
+  formatKey,
+  formatTimestamp,
+  fromBase64,
+  Knock,
+  KNOCK_TTL_SECONDS,
+  MAX_KNOCK_BYTES,
+  parseJsonObject,
+  parseTimestamp,
+  PROTOCOL_VERSIONS,
+  Reject,
+  toBase64,
+  unsignedBytes,
+  utf8Bytes,
+  validate,
+  type Amid,
+  type ErrorCode,
+  type Intent,
+  type SignedKey,
+} from '../wire/index.ts'
+import {
+  associatedData,
+  bestCommonVersion,
+  keyConfirmation,
+  knockAssociatedData,
+  type SessionEnvironment,
+} from './handshake.ts'
+import { openSession, type Session } from './session.ts'
+
+export interface KnockRequest {
+  readonly identity: Identity
+  /** Our current exchange key: its published record and its 32-byte X25519 secret. */
+  readonly exchangeKey: { readonly record: SignedKey; readonly secret: Uint8Array }
+  /** The receiver's keys, checked by `verifyBundle`. */
+  readonly bundle: VerifiedBundle
+  readonly intent: Intent
+  readonly sessionRequest: Knock['session_request']
+  readonly displayName?: string
+}
+
+/** What A keeps of a KNOCK until its answer comes. Holds secrets: seal it at rest. */
+export interface PendingKnock {
+  readonly self: Amid
+  readonly peer: Amid
+  readonly peerSigningKey: Uint8Array
+  readonly intent: Intent
+  readonly sessionRequest: Knock['session_request']
+  /** 32 bytes each: what the answer must repeat, the packet's name, and X3DH's transcript hash. */
+  readonly nonce: Uint8Array
+  readonly knockHash: Uint8Array
+  readonly transcript: Uint8Array
+  /** The best version both speak; any other is refused. */
+  readonly version: string
+  /** Milliseconds since the epoch. */
+  readonly createdAt: number
+  readonly expiresAt: number
+  readonly oneTimePrekeyUsed: boolean
+  readonly ratchet: RatchetState
+}
+
+/** Verified tiers come with certificates; without one an agent is anonymous, whatever it says. */
+const ANONYMOUS = 2
+/** A ratchet frame's plaintext is bounded by the relay already; an answer is far smaller than a KNOCK. */
+const MAX_ANSWER_BYTES = MAX_KNOCK_BYTES
+
+/**
+ * Makes a KNOCK. Draws, in this order: what X3DH draws, 64 bytes for the fresh ML-KEM key, 32 for the nonce, 24 for the
+ * seal's nonce.
+ *
+ * @throws UNSUPPORTED_VERSION when the receiver speaks none of our versions, MALFORMED for a request its schema refuses,
+ *   TOO_LARGE, INVALID_KEY, WEAK_SHARED_SECRET
+ */
+export function createKnock(
+  request: KnockRequest,
+  { random, now }: SessionEnvironment,
+): { readonly pending: PendingKnock; readonly packet: Uint8Array } {
+  const { identity, exchangeKey, bundle, intent, sessionRequest } = request
+  const self = identity.amid
+  const peer = bundle.amid
+  const version = bestCommonVersion(PROTOCOL_VERSIONS, bundle.signedPrekey.versions)
+  const exchangeKeyPair = x25519KeyPair(exchangeKey.secret)
+  const agreed = x3dhInitiate(
+    {
+      initiator: amidToBytes(self),
+      responder: amidToBytes(peer),
+      initiatorVersions: PROTOCOL_VERSIONS,
+      responderVersions: bundle.signedPrekey.versions,
+    },
+    exchangeKeyPair,
+    {
+      identityKey: bundle.identityKey,
+      signedPrekey: bundle.signedPrekey.key,
+      ...(bundle.oneTimePrekey === undefined ? {} : { oneTimePrekey: bundle.oneTimePrekey.key }),
+      kemKey: bundle.kemPrekey.key,
+      kemKind: bundle.kemPrekey.kind,
+    },
+    random,
+  )
+  const headerBytes = encodeKnockHeader({
+    suite: SUITE_X25519_MLKEM768,
+    versions: PROTOCOL_VERSIONS,
+    identityKey: exchangeKeyPair.publicKey,
+    ephemeralKey: agreed.ephemeralKey,
+    ratchetKey: agreed.ratchetKeyPair.publicKey,
+    signedPrekeyId: bundle.signedPrekey.id,
+    oneTimePrekeyId: bundle.oneTimePrekey?.id,
+    kemKind: bundle.kemPrekey.kind,
+    kemPrekeyId: bundle.kemPrekey.id,
+    kemCiphertext: agreed.kemCiphertext,
+  })
+
+  const kemSeed = random(64)
+  const ownKem = kemKeyPair(kemSeed)
+  zero(kemSeed)
+  const nonce = random(32)
+  const expiresAt = now + KNOCK_TTL_SECONDS * 1000
+  const text = JSON.stringify({
+    type: 'knock',
+    protocol_version: version,
+    from: {
+      amid: self,
+      tier: ANONYMOUS,
+      ...(request.displayName === undefined ? {} : { display_name: request.displayName }),
+    },
+    to: peer,
+    intent,
+    session_request: sessionRequest,
+    nonce: toBase64(nonce),
+    timestamp: formatTimestamp(now),
+    expires_at: formatTimestamp(expiresAt),
+    signing_public_key: formatKey('ed25519', identity.signing.publicKey),
+    exchange_key: exchangeKey.record,
+    kem_public_key: formatKey('mlkem768', ownKem.publicKey),
+  })
+  // Read back strictly, so that what is signed is what the receiver's reader will see.
+  const unsigned = parseJsonObject(text, MAX_KNOCK_BYTES)
+  const signature = sign(
+    'knock',
+    identity.signing.secretKey,
+    agreed.transcript,
+    headerBytes,
+    canonicalBytes(unsigned),
+  )
+  const knock = validate(Knock, { ...unsigned, signature: toBase64(signature) }, 'make KNOCK')
+  const sealNonce = random(AEAD_NONCE_BYTES)
+  const sealedKnock = aeadEncrypt(
+    agreed.keys.knockKey,
+    sealNonce,
+    utf8Bytes(JSON.stringify(knock)),
+    knockAssociatedData(headerBytes, self, peer),
+  )
+  zero(agreed.keys.knockKey, agreed.keys.optimisticKey)
+  const packet = encodeKnockPacket(headerBytes, concatBytes(sealNonce, sealedKnock))
+  return {
+    packet,
+    pending: {
+      self,
+      peer,
+      peerSigningKey: bundle.signingPublicKey,
+      intent,
+      sessionRequest,
+      nonce,
+      knockHash: sha256(packet),
+      transcript: agreed.transcript,
+      version,
+      createdAt: now,
+      expiresAt,
+      oneTimePrekeyUsed: bundle.oneTimePrekey !== undefined && bundle.kemPrekey.kind === 'one-time',
+      ratchet: ratchetInitiate(agreed.keys, agreed.ratchetKeyPair, ownKem),
+    },
+  }
+}
+
+export type KnockAnswer =
+  | { readonly kind: 'accepted'; readonly session: Session; readonly accept: Accept }
+  | { readonly kind: 'rejected'; readonly reject: Reject }
+
+/**
+ * Reads the answer to a KNOCK. `pending` stays as it is; whoever stores the outcome deletes it, which is what makes a
+ * second answer to the same KNOCK unreadable.
+ *
+ * @param type the relay's type of the packet
+ * @throws ANSWER_MISMATCH for another KNOCK's answer, DECRYPTION_FAILED for a forged or changed one, MALFORMED,
+ *   UNKNOWN_TYPE, INVALID_SIGNATURE, UNSUPPORTED_VERSION for a version that is not the best common one,
+ *   TIME_IMPLAUSIBLE, and the codes of `ratchetDecrypt` and of the strict JSON reader
+ */
+export function consumeAnswer(
+  pending: PendingKnock,
+  type: 'accept' | 'reject',
+  packet: Uint8Array,
+  environment: SessionEnvironment,
+): KnockAnswer {
+  const { knockHash, ratchetMessage } = decodeAnswerPacket(packet)
+  if (!equalBytes(knockHash, pending.knockHash)) throw answerError('ANSWER_MISMATCH')
+  const opened = ratchetDecrypt(
+    pending.ratchet,
+    ratchetMessage,
+    associatedData({
+      type,
+      version: pending.version,
+      context: knockHash,
+      from: pending.peer,
+      to: pending.self,
+    }),
+    environment,
+  )
+  const raw = parseJsonObject(opened.plaintext, MAX_ANSWER_BYTES)
+  const answer =
+    type === 'accept' ? validate(Accept, raw, 'read ACCEPT') : validate(Reject, raw, 'read REJECT')
+  const peerRatchetKey = theirRatchetKey(opened.state)
+  if (peerRatchetKey === undefined) throw answerError('MALFORMED', 'The answer began no ratchet chain')
+  const genuine = verify(
+    type,
+    pending.peerSigningKey,
+    fromBase64(answer.signature),
+    pending.transcript,
+    amidToBytes(pending.self),
+    amidToBytes(pending.peer),
+    peerRatchetKey,
+    unsignedBytes(raw),
+  )
+  if (!genuine) throw answerError('INVALID_SIGNATURE')
+  checkAnswer(pending, answer, environment.now)
+  if (answer.type === 'reject') return { kind: 'rejected', reject: answer }
+
+  checkAccept(pending, answer, opened.state)
+  return {
+    kind: 'accepted',
+    accept: answer,
+    session: openSession({
+      id: answer.session_id,
+      role: 'initiator',
+      self: pending.self,
+      peer: pending.peer,
+      peerSigningKey: pending.peerSigningKey,
+      intent: pending.intent,
+      type: pending.sessionRequest.type,
+      constraints: answer.constraints,
+      version: pending.version,
+      createdAt: parseTimestamp(answer.timestamp),
+      ratchet: opened.state,
+      oneTimePrekeyUsed: pending.oneTimePrekeyUsed,
+    }),
+  }
+}
+
+function answerError(code: ErrorCode, why?: string) {
+  return new AgentMeshError(code, why, { operation: 'read the answer to a KNOCK' })
+}
+
+function checkAnswer(pending: PendingKnock, answer: Accept | Reject, now: number): void {
+  if (answer.nonce !== toBase64(pending.nonce) || answer.knock_hash !== toBase64(pending.knockHash)) {
+    throw answerError('ANSWER_MISMATCH')
+  }
+  if (answer.protocol_version !== pending.version) {
+    throw new AgentMeshError(
+      'UNSUPPORTED_VERSION',
+      'The answer chooses another version than the best common one',
+      { operation: 'read the answer to a KNOCK' },
+    )
+  }
+  const answeredAt = parseTimestamp(answer.timestamp)
+  const skew = CLOCK_SKEW_SECONDS * 1000
+  if (answeredAt < pending.createdAt - skew || answeredAt > now + skew) {
+    throw answerError('TIME_IMPLAUSIBLE')
+  }
+}
+
+function checkAccept(pending: PendingKnock, accept: Accept, ratchet: RatchetState): void {
+  const confirmation = keyConfirmation(ratchet, pending.transcript, accept.session_id)
+  if (!equalBytes(fromBase64(accept.session_key), confirmation)) {
+    throw answerError('MALFORMED', 'The key confirmation is wrong')
+  }
+  if (accept.one_time_prekey_used !== pending.oneTimePrekeyUsed) {
+    throw answerError('MALFORMED', 'The ACCEPT is wrong about one-time prekeys')
+  }
+  if (accept.constraints.ttl_seconds > pending.sessionRequest.ttl_seconds) {
+    throw answerError('MALFORMED', 'The ACCEPT grants more time than was asked')
+  }
+}

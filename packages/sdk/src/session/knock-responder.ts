@@ -1,0 +1,364 @@
+/**
+ * B's side of the handshake: opens a KNOCK and answers it (specification §5.2 to §5.4, DESIGN §7.1).
+ *
+ * `openKnock` checks in this order, cheap before dear, and changes nothing:
+ *
+ *     size and format -> prekey ids known -> header not seen before -> KEM and DH -> AEAD -> strict JSON and schema
+ *     -> AMID is the signing key's hash -> signatures (KNOCK, exchange key) -> `to` -> times -> version
+ *
+ * The caller has checked blocklist and rate limit before (`precheckKnock`). What it must do with the result, in one
+ * transaction and before any answer leaves: refuse a (sender, nonce) it has kept, keep nonce and header hash until
+ * `forgetAfter`, delete the one-time prekeys named in `used`. Not earlier: a KNOCK that does not open proves nothing, and
+ * deleting prekeys for it would let anybody drain them.
+ */
+import {
+  AEAD_NONCE_BYTES,
+  aeadDecrypt,
+  equalBytes,
+  ownRatchetKey,
+  ratchetEncrypt,
+  ratchetRespond,
+  sha256,
+  sign,
+  SUITE_X25519_MLKEM768,
+  verify,
+  x3dhRespond,
+  type KeyPair,
+  type X3dhKeys,
+  type X3dhResponder,
+} from '../crypto/index.ts'
+import { amidFromPublicKey, verifyKeyRecord, type Identity } from '../identity/index.ts'
+import {
+  Accept,
+  AgentMeshError,
+  amidToBytes,
+  CLOCK_SKEW_SECONDS,
+  decodeKnockPacket,
+  encodeAnswerPacket,
+  formatTimestamp,
+  fromBase64,
+  Knock,
+  KNOCK_TTL_SECONDS,
+  MAX_KNOCK_BYTES,
+  parseJsonObject,
+  parseKey,
+  parseTimestamp,
+  Reject,
+  toBase64,
+  unsignedBytes,
+  utf8Bytes,
+  validate,
+  type Amid,
+  type Constraints,
+  type ErrorCode,
+  type KnockPacket,
+  type RejectReason,
+  type SessionId,
+} from '../wire/index.ts'
+import { ANONYMOUS_STANDING, type VerifiedStanding } from './decision.ts'
+import {
+  associatedData,
+  bestCommonVersion,
+  keyConfirmation,
+  knockAssociatedData,
+  type SessionEnvironment,
+} from './handshake.ts'
+import { openSession, type Session } from './session.ts'
+
+export interface OwnSignedPrekey {
+  readonly pair: KeyPair
+  /** The version list under the prekey's signature: what the initiator saw. */
+  readonly versions: readonly string[]
+}
+
+/** Our secrets by the ids of a KNOCK header. Undefined: never ours, used up, or past its grace. */
+export interface KeyLookup {
+  /** Exchange keys that may still be knocked with, newest first. A header does not name one: the AEAD decides. */
+  exchangeKeys(): readonly KeyPair[]
+  signedPrekey(id: number): OwnSignedPrekey | undefined
+  oneTimePrekey(id: number): KeyPair | undefined
+  kemPrekey(kind: 'one-time' | 'last-resort', id: number): KeyPair | undefined
+  /** Whether a KNOCK with this header was opened before (SHA-256 of the clear header). */
+  headerSeen(hash: Uint8Array): boolean
+}
+
+/** A KNOCK that proved who sent it and for whom. Holds secrets; policy has not spoken yet. */
+export interface OpenedKnock {
+  readonly knock: Knock
+  readonly from: Amid
+  readonly peerSigningKey: Uint8Array
+  readonly version: string
+  /** 32 bytes each. */
+  readonly nonce: Uint8Array
+  readonly knockHash: Uint8Array
+  readonly headerHash: Uint8Array
+  readonly transcript: Uint8Array
+  readonly keys: X3dhKeys
+  /** RK_A, and A's fresh ML-KEM key. */
+  readonly ratchetKey: Uint8Array
+  readonly kemKey: Uint8Array
+  /** Milliseconds since the epoch. After `forgetAfter` the KNOCK is refused for its age, so nonce and hash may go. */
+  readonly expiresAt: number
+  readonly forgetAfter: number
+  /** The one-time prekeys this KNOCK consumed. */
+  readonly used: { readonly oneTimePrekeyId?: number; readonly oneTimeKemPrekeyId?: number }
+  readonly oneTimePrekeyUsed: boolean
+  /** Verified, never claimed. */
+  readonly standing: VerifiedStanding
+}
+
+const SKEW = CLOCK_SKEW_SECONDS * 1000
+
+function knockError(code: ErrorCode, why?: string): AgentMeshError {
+  return new AgentMeshError(code, why, { operation: 'open KNOCK' })
+}
+
+/**
+ * @param packet the relay's opaque payload of type `knock`
+ * @param from the sender as the relay authenticated it; a relay that lies makes a KNOCK nobody can open
+ * @throws MALFORMED, TOO_LARGE, UNSUPPORTED_VERSION, PREKEY_UNKNOWN, KNOCK_REPLAYED, WEAK_SHARED_SECRET,
+ *   DECRYPTION_FAILED, the codes of the strict JSON reader, INVALID_KEY, AMID_MISMATCH, INVALID_SIGNATURE, KEY_EXPIRED,
+ *   KNOCK_NOT_FOR_US, KNOCK_EXPIRED
+ */
+export function openKnock(
+  packet: Uint8Array,
+  from: Amid,
+  own: { readonly identity: Identity; readonly keys: KeyLookup },
+  { now }: Pick<SessionEnvironment, 'now'>,
+): OpenedKnock {
+  const decoded = decodeKnockPacket(packet)
+  const { header, headerBytes } = decoded
+  if (header.suite !== SUITE_X25519_MLKEM768) throw knockError('UNSUPPORTED_VERSION', 'Unknown suite')
+
+  const prekeys = findPrekeys(decoded, own.keys)
+  const headerHash = sha256(headerBytes)
+  if (own.keys.headerSeen(headerHash)) throw knockError('KNOCK_REPLAYED')
+
+  const { plaintext, keys, transcript } = decrypt(decoded, from, own, prekeys)
+  const raw = parseJsonObject(plaintext, MAX_KNOCK_BYTES)
+  const knock = validate(Knock, raw, 'open KNOCK')
+
+  const peerSigningKey = parseKey('ed25519', knock.signing_public_key)
+  if (amidFromPublicKey(peerSigningKey) !== from || knock.from.amid !== from)
+    throw knockError('AMID_MISMATCH')
+  const signature = fromBase64(knock.signature)
+  if (!verify('knock', peerSigningKey, signature, transcript, headerBytes, unsignedBytes(raw))) {
+    throw knockError('INVALID_SIGNATURE')
+  }
+  const exchangeKey = verifyKeyRecord(knock.exchange_key, peerSigningKey, { kind: 'ik', now })
+  if (!equalBytes(exchangeKey, header.identityKey)) {
+    throw knockError('INVALID_SIGNATURE', 'The header’s exchange key is not the signed one')
+  }
+
+  if (knock.to !== own.identity.amid) throw knockError('KNOCK_NOT_FOR_US')
+  const expiresAt = checkTimes(knock, now)
+  const version = bestCommonVersion(header.versions, prekeys.versions)
+  if (knock.protocol_version !== version) throw knockError('UNSUPPORTED_VERSION')
+
+  const oneTimeKem = header.kemKind === 'one-time'
+  return {
+    knock,
+    from,
+    peerSigningKey,
+    version,
+    nonce: fromBase64(knock.nonce),
+    knockHash: sha256(decoded.knockBytes),
+    headerHash,
+    transcript,
+    keys,
+    ratchetKey: header.ratchetKey.slice(),
+    kemKey: parseKey('mlkem768', knock.kem_public_key),
+    expiresAt,
+    forgetAfter: expiresAt + SKEW,
+    used: {
+      ...(header.oneTimePrekeyId === undefined ? {} : { oneTimePrekeyId: header.oneTimePrekeyId }),
+      ...(oneTimeKem ? { oneTimeKemPrekeyId: header.kemPrekeyId } : {}),
+    },
+    oneTimePrekeyUsed: header.oneTimePrekeyId !== undefined && oneTimeKem,
+    standing: ANONYMOUS_STANDING,
+  }
+}
+
+type Prekeys = Omit<X3dhResponder, 'identityKey'> & { readonly versions: readonly string[] }
+
+function findPrekeys({ header }: KnockPacket, keys: KeyLookup): Prekeys {
+  const signedPrekey = keys.signedPrekey(header.signedPrekeyId)
+  const oneTimePrekey =
+    header.oneTimePrekeyId === undefined ? undefined : keys.oneTimePrekey(header.oneTimePrekeyId)
+  const kemKey = keys.kemPrekey(header.kemKind, header.kemPrekeyId)
+  if (
+    signedPrekey === undefined ||
+    kemKey === undefined ||
+    (header.oneTimePrekeyId !== undefined && oneTimePrekey === undefined)
+  ) {
+    throw knockError('PREKEY_UNKNOWN')
+  }
+  return {
+    signedPrekey: signedPrekey.pair,
+    versions: signedPrekey.versions,
+    kemKey,
+    kemKind: header.kemKind,
+    ...(oneTimePrekey === undefined ? {} : { oneTimePrekey }),
+  }
+}
+
+function decrypt(
+  { header, headerBytes, sealedKnock }: KnockPacket,
+  from: Amid,
+  own: { readonly identity: Identity; readonly keys: KeyLookup },
+  { versions, ...prekeys }: Prekeys,
+) {
+  const place = knockAssociatedData(headerBytes, from, own.identity.amid)
+  const context = {
+    initiator: amidToBytes(from),
+    responder: amidToBytes(own.identity.amid),
+    initiatorVersions: header.versions,
+    responderVersions: versions,
+  }
+  const nonce = sealedKnock.subarray(0, AEAD_NONCE_BYTES)
+  if (nonce.length !== AEAD_NONCE_BYTES) throw knockError('MALFORMED', 'The sealed KNOCK is cut short')
+  const ciphertext = sealedKnock.subarray(AEAD_NONCE_BYTES)
+  for (const identityKey of own.keys.exchangeKeys()) {
+    const { keys, transcript } = x3dhRespond(context, { ...prekeys, identityKey }, header)
+    const plaintext = aeadDecrypt(keys.knockKey, nonce, ciphertext, place)
+    if (plaintext !== null) return { plaintext, keys, transcript }
+  }
+  throw knockError('DECRYPTION_FAILED')
+}
+
+/** The KNOCK's expiry. Its lifetime is bounded, because nonces are kept no longer than that. */
+function checkTimes(knock: Knock, now: number): number {
+  const sentAt = parseTimestamp(knock.timestamp)
+  const expiresAt = parseTimestamp(knock.expires_at)
+  if (
+    sentAt > now + SKEW ||
+    expiresAt <= sentAt ||
+    expiresAt > sentAt + KNOCK_TTL_SECONDS * 1000 ||
+    expiresAt + SKEW < now
+  ) {
+    throw knockError('KNOCK_EXPIRED')
+  }
+  return expiresAt
+}
+
+export interface AcceptTerms {
+  readonly identity: Identity
+  readonly sessionId: SessionId
+  readonly constraints: Constraints
+  readonly capabilities?: readonly string[]
+}
+
+/**
+ * Lets the KNOCK in. The session is stored before the packet leaves. Draws what `ratchetRespond` draws, then 24 bytes.
+ *
+ * @throws KNOCK_EXPIRED when the decision came too late, MALFORMED for terms the schema refuses or more time than was asked
+ */
+export function createAccept(
+  opened: OpenedKnock,
+  terms: AcceptTerms,
+  environment: SessionEnvironment,
+): { readonly session: Session; readonly packet: Uint8Array; readonly accept: Accept } {
+  const { knock } = opened
+  const { identity, sessionId, constraints, capabilities } = terms
+  if (environment.now > opened.forgetAfter) throw knockError('KNOCK_EXPIRED')
+  if (constraints.ttl_seconds > knock.session_request.ttl_seconds) {
+    throw new AgentMeshError('MALFORMED', 'A session lives no longer than was asked', {
+      operation: 'make ACCEPT',
+    })
+  }
+  const ratchet = ratchetRespond(opened.keys, opened.ratchetKey, opened.kemKey, environment)
+  const { answer, packet, state } = sealAnswer(opened, identity, ratchet, environment, Accept, {
+    type: 'accept',
+    session_id: sessionId,
+    protocol_version: opened.version,
+    nonce: toBase64(opened.nonce),
+    knock_hash: toBase64(opened.knockHash),
+    session_key: toBase64(keyConfirmation(ratchet, opened.transcript, sessionId)),
+    ...(capabilities === undefined ? {} : { capabilities: [...capabilities] }),
+    constraints,
+    one_time_prekey_used: opened.oneTimePrekeyUsed,
+    timestamp: formatTimestamp(environment.now),
+  })
+  return {
+    accept: answer,
+    packet,
+    session: openSession({
+      id: sessionId,
+      role: 'responder',
+      self: identity.amid,
+      peer: opened.from,
+      peerSigningKey: opened.peerSigningKey,
+      intent: knock.intent,
+      type: knock.session_request.type,
+      constraints,
+      version: opened.version,
+      createdAt: environment.now,
+      ratchet: state,
+      oneTimePrekeyUsed: opened.oneTimePrekeyUsed,
+    }),
+  }
+}
+
+export interface RejectTerms {
+  readonly identity: Identity
+  readonly reason: RejectReason
+  /** For the other side's owner; at most 256 characters. */
+  readonly humanReadable: string
+  readonly retryAfterSeconds: number | null
+}
+
+/** Turns the KNOCK away, so that nobody else can have done it. Draws as `createAccept` does. */
+export function createReject(
+  opened: OpenedKnock,
+  terms: RejectTerms,
+  environment: SessionEnvironment,
+): Uint8Array {
+  const ratchet = ratchetRespond(opened.keys, opened.ratchetKey, opened.kemKey, environment)
+  return sealAnswer(opened, terms.identity, ratchet, environment, Reject, {
+    type: 'reject',
+    reason: terms.reason,
+    human_readable: terms.humanReadable,
+    retry_after_seconds: terms.retryAfterSeconds,
+    protocol_version: opened.version,
+    nonce: toBase64(opened.nonce),
+    knock_hash: toBase64(opened.knockHash),
+    timestamp: formatTimestamp(environment.now),
+  }).packet
+}
+
+function sealAnswer<S extends typeof Accept | typeof Reject>(
+  opened: OpenedKnock,
+  identity: Identity,
+  ratchet: ReturnType<typeof ratchetRespond>,
+  environment: SessionEnvironment,
+  schema: S,
+  fields: Readonly<Record<string, unknown>> & { readonly type: 'accept' | 'reject' },
+) {
+  const ratchetKey = ownRatchetKey(ratchet)
+  if (ratchetKey === undefined) throw knockError('RATCHET_NOT_READY')
+  const unsigned = parseJsonObject(JSON.stringify(fields), MAX_KNOCK_BYTES)
+  const signature = sign(
+    fields.type,
+    identity.signing.secretKey,
+    opened.transcript,
+    amidToBytes(opened.from),
+    amidToBytes(identity.amid),
+    ratchetKey,
+    unsignedBytes(unsigned),
+  )
+  const answer = validate(schema, { ...unsigned, signature: toBase64(signature) }, `make ${fields.type}`)
+  const sealed = ratchetEncrypt(
+    ratchet,
+    utf8Bytes(JSON.stringify(answer)),
+    associatedData({
+      type: fields.type,
+      version: opened.version,
+      context: opened.knockHash,
+      from: identity.amid,
+      to: opened.from,
+    }),
+    environment,
+  )
+  const packet = encodeAnswerPacket({ knockHash: opened.knockHash, ratchetMessage: sealed.message })
+  return { answer, packet, state: sealed.state }
+}
