@@ -13,17 +13,16 @@ export function workspaces() {
 
 /**
  * Maps each export of each workspace to its source file, as aliases for enhanced-resolve, so that `@agentmesh/sdk/wire` is
- * followed to packages/sdk/src/wire/index.ts with or without a build. What a workspace does not export gets no alias and
- * stays unresolvable.
+ * followed to packages/sdk/src/wire/index.ts with or without a build. An alias also stands for what is below its name, and
+ * a file has nothing below it: what a workspace does not export stays unresolvable. The longest name comes first because
+ * the first that fits is taken.
  */
 export function sourceAliases() {
-  const alias = {}
-  for (const { folder, manifest } of workspaces()) {
-    for (const [entry, target] of Object.entries(manifest.exports ?? {})) {
+  const aliases = workspaces().flatMap(({ folder, manifest }) =>
+    Object.entries(manifest.exports ?? {}).map(([entry, target]) => {
       const source = target.default.replace(/^\.\/dist\//, 'src/').replace(/\.js$/, '.ts')
-      // `$` makes the alias exact: `@agentmesh/sdk$` does not stand for `@agentmesh/sdk/anything`.
-      alias[`${manifest.name}${entry.slice(1)}$`] = resolve(folder, source)
-    }
-  }
-  return alias
+      return [manifest.name + entry.slice(1), resolve(folder, source)]
+    }),
+  )
+  return Object.fromEntries(aliases.toSorted(([a], [b]) => b.length - a.length))
 }
