@@ -8,6 +8,7 @@ import { SignedKey } from './records.ts'
 import {
   AmidText,
   Base64Of,
+  Embedded,
   HashText,
   KemKeyText,
   Nullable,
@@ -44,7 +45,7 @@ export const Knock = Type.Object(
     timestamp: Timestamp,
     expires_at: Timestamp,
     signing_public_key: SigningKeyText,
-    exchange_key: SignedKey,
+    exchange_key: Embedded(SignedKey),
     kem_public_key: KemKeyText,
     certificate_chain: Type.Optional(Type.Array(PeerText(2048, 'base64 DER, leaf first'), { maxItems: 4 })),
     reputation_credential: Type.Optional(PeerText(2048)),

@@ -6,6 +6,7 @@ import { Type, type Static } from 'typebox'
 import { Capability, TierNumber } from './capability.ts'
 import {
   AmidText,
+  Embedded,
   ExchangeKeyText,
   KemKeyText,
   Nullable,
@@ -41,10 +42,10 @@ export type SignedKey = Static<typeof SignedKey>
 
 export const PrekeyUpload = Type.Object(
   {
-    signed_prekey: SignedKey,
-    last_resort_kem_prekey: SignedKey,
-    one_time_prekeys: Type.Array(SignedKey, { maxItems: 100 }),
-    one_time_kem_prekeys: Type.Array(SignedKey, { maxItems: 100 }),
+    signed_prekey: Embedded(SignedKey),
+    last_resort_kem_prekey: Embedded(SignedKey),
+    one_time_prekeys: Type.Array(Embedded(SignedKey), { maxItems: 100 }),
+    one_time_kem_prekeys: Type.Array(Embedded(SignedKey), { maxItems: 100 }),
   },
   {
     $id: 'agentmesh/prekey-upload',
@@ -54,8 +55,11 @@ export const PrekeyUpload = Type.Object(
 export type PrekeyUpload = Static<typeof PrekeyUpload>
 
 export const PrekeyCounts = Type.Object(
-  { one_time_prekeys: Type.Integer(), one_time_kem_prekeys: Type.Integer() },
-  { $id: 'agentmesh/prekey-counts' },
+  {
+    one_time_prekeys: Type.Integer({ minimum: 0 }),
+    one_time_kem_prekeys: Type.Integer({ minimum: 0 }),
+  },
+  { $id: 'agentmesh/prekey-counts', description: 'One-time prekeys the registry still holds' },
 )
 export type PrekeyCounts = Static<typeof PrekeyCounts>
 
@@ -63,10 +67,10 @@ export const Bundle = Type.Object(
   {
     amid: AmidText,
     signing_public_key: SigningKeyText,
-    exchange_key: SignedKey,
-    signed_prekey: SignedKey,
-    one_time_prekey: Type.Optional(SignedKey),
-    kem_prekey: SignedKey,
+    exchange_key: Embedded(SignedKey),
+    signed_prekey: Embedded(SignedKey),
+    one_time_prekey: Type.Optional(Embedded(SignedKey)),
+    kem_prekey: Embedded(SignedKey),
   },
   {
     $id: 'agentmesh/bundle',
@@ -80,7 +84,7 @@ export type PresenceState = Static<typeof PresenceState>
 
 const recordFields = {
   amid: AmidText,
-  public_keys: Type.Object({ signing_public_key: SigningKeyText, exchange_key: SignedKey }),
+  public_keys: Type.Object({ signing_public_key: SigningKeyText, exchange_key: Embedded(SignedKey) }),
   recovery_public_key: Type.Optional({
     ...SigningKeyText,
     description: 'May name a successor of this AMID; peers keep the first one they see',
@@ -158,7 +162,7 @@ export type AgentRecord = Static<typeof AgentRecord>
 
 export const SearchAnswer = Type.Object(
   {
-    agents: Type.Array(AgentRecord),
+    agents: Type.Array(Embedded(AgentRecord)),
     next_cursor: Nullable(Type.String({ maxLength: 256, description: 'Pass as `cursor` for the next page' })),
   },
   { $id: 'agentmesh/search-answer' },
@@ -167,9 +171,9 @@ export type SearchAnswer = Static<typeof SearchAnswer>
 
 export const ErrorBody = Type.Object(
   {
-    code: Type.String({ description: 'A code of spec/errors.md' }),
+    code: Type.String({ pattern: '^[A-Z][A-Z0-9_]{0,63}$', description: 'A code of errors.md' }),
     message: Type.String(),
-    retry_after_seconds: Type.Optional(Type.Integer()),
+    retry_after_seconds: Type.Optional(Type.Integer({ minimum: 0 })),
   },
   { $id: 'agentmesh/error-body', description: 'Body of every HTTP error answer' },
 )

@@ -66,6 +66,12 @@ export function Nullable<T extends TSchema>(schema: T) {
   return Type.Union([schema, Type.Null()])
 }
 
+/** A schema with an `$id` as part of another: without it, for one document may hold an `$id` only once. */
+export function Embedded<T extends TSchema>(schema: T): T {
+  const { $id: _, ...part } = schema as T & { $id?: string }
+  return part as unknown as T
+}
+
 // --- public keys as text --------------------------------------------------------------------------------------------
 
 export type KeyAlgorithm = 'ed25519' | 'x25519' | 'mlkem768'
@@ -105,7 +111,7 @@ const compiled = new WeakMap<TSchema, ValidateFunction>()
 export function validate<T extends TSchema>(schema: T, value: unknown, operation?: string): Static<T> {
   let check = compiled.get(schema)
   if (!check) {
-    check = ajv.compile(schema)
+    check = ajv.compile(withoutIds(schema))
     compiled.set(schema, check)
   }
   if (!check(value)) {
@@ -116,6 +122,13 @@ export function validate<T extends TSchema>(schema: T, value: unknown, operation
     )
   }
   return value as Static<T>
+}
+
+/** A schema may hold another one several times (a bundle its keys); Ajv takes each `$id` once only. */
+function withoutIds(schema: TSchema): object {
+  return JSON.parse(
+    JSON.stringify(schema, (key, value: unknown) => (key === '$id' ? undefined : value)),
+  ) as object
 }
 
 function describe(error: ErrorObject | undefined): string {
