@@ -54,7 +54,8 @@ export async function boundedFetch(
 async function readBody(response: Response, maxBytes: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
   let length = 0
-  for await (const part of response.body ?? []) {
+  const stream: AsyncIterable<Uint8Array> | null = response.body
+  for await (const part of stream ?? []) {
     length += part.length
     if (length > maxBytes) {
       throw new AgentMeshError('REGISTRY_ANSWER_INVALID', `The registry's answer exceeds ${maxBytes} bytes`)

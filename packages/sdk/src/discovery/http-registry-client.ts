@@ -241,7 +241,7 @@ function trusted<T>(operation: string, read: () => T): T {
     return read()
   } catch (cause) {
     if (isAgentMeshError(cause, 'KEY_EXPIRED')) throw cause
-    const detail = cause instanceof Error ? `: ${cause.message}` : ''
+    const detail = cause instanceof Error ? `: ${printable(cause.message)}` : ''
     throw new AgentMeshError('REGISTRY_ANSWER_INVALID', `The registry's answer is refused${detail}`, {
       operation,
       cause,
@@ -263,7 +263,7 @@ function refusal(call: Call, answer: HttpAnswer): AgentMeshError {
       cause,
     })
   }
-  const message = body.message.slice(0, MAX_MESSAGE_LENGTH).replaceAll(/[^ -~]/g, '?')
+  const message = printable(body.message)
   // Other codes speak of this side's keys and state; a registry has no say in those.
   const info: ErrorCodeInfo | undefined = isErrorCode(body.code) ? ERROR_CODES[body.code] : undefined
   const code = isErrorCode(body.code) && info?.stranger ? body.code : undefined
@@ -279,4 +279,9 @@ function refusal(call: Call, answer: HttpAnswer): AgentMeshError {
     operation,
     ...(retry === undefined ? {} : { retryAfterSeconds: Math.min(Math.max(retry, 0), MAX_RETRY_SECONDS) }),
   })
+}
+
+/** Text from the registry that ends up before a person: short, and nothing but printable ASCII. */
+function printable(text: string): string {
+  return text.slice(0, MAX_MESSAGE_LENGTH).replaceAll(/[^ -~]/g, '?')
 }
