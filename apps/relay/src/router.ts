@@ -82,7 +82,7 @@ const FULL_RETRY_SECONDS = 60
 const OUTCOME_CODES: Record<Exclude<StoreOutcome, 'stored'>, ErrorCode> = {
   'mailbox-full': 'MAILBOX_FULL',
   'sender-quota': 'SENDER_QUOTA',
-  'store-full': 'RELAY_BUSY',
+  'store-full': 'RELAY_STORE_FAILED',
 }
 
 export class Router {

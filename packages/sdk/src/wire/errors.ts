@@ -65,7 +65,6 @@ export const ERROR_CODES = {
   CLOCK_SKEW: { summary: 'The timestamp is too far from our clock', stranger: true },
   CONNECTION_REPLACED: { summary: 'Another connection of the same AMID took over', stranger: true },
   RELAY_SHUTTING_DOWN: { summary: 'The relay is shutting down; connect again later', stranger: true },
-  RELAY_BUSY: { summary: 'The relay has no room for another connection or message', stranger: true },
   RELAY_ID_MISMATCH: { summary: 'The relay names itself differently from the address that was dialled' },
   RELAY_DISCONNECTED: { summary: 'The connection to the relay ended before the answer came' },
   RELAY_STORE_FAILED: { summary: 'The relay could not write or read its mailboxes', stranger: true },
@@ -116,6 +115,19 @@ export const ERROR_CODES = {
   STATE_MISUSED: { summary: 'A table was changed outside a commit, or a commit did not end at once' },
   AUDIT_DAMAGED: { summary: 'The audit log is not as it was written' },
   AUDIT_WRITE_FAILED: { summary: 'The audit log cannot be written' },
+
+  // agent
+  AGENT_STOPPED: { summary: 'The owner took this agent off the network' },
+  CONFIG_INVALID: { summary: 'config.json is not in form' },
+  KNOCK_REJECTED: { summary: 'The peer refused the KNOCK' },
+  KNOCK_UNANSWERED: { summary: 'The peer did not answer the KNOCK in time' },
+  MESSAGE_EXPIRED: { summary: 'No session was opened in time for the message' },
+  MESSAGE_FAILED: { summary: 'The message could not be delivered' },
+  MESSAGE_UNKNOWN: { summary: 'There is no message with this id' },
+  SESSION_UNKNOWN: { summary: 'There is no session with this id' },
+  WAIT_TIMEOUT: { summary: 'No answer came in the time given; the message itself goes on' },
+  LISTENER_GONE: { summary: 'The program that took the request went away before it answered' },
+  DAEMON_NOT_RUNNING: { summary: 'No daemon runs for this home' },
 } as const satisfies Record<string, ErrorCodeInfo>
 
 export type ErrorCode = keyof typeof ERROR_CODES

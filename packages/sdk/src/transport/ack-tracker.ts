@@ -1,0 +1,32 @@
+/**
+ * Turns acknowledgements in any order into the cumulative one of the relay protocol: the highest number below which
+ * nothing is open.
+ */
+import { AgentMeshError } from '../wire/index.ts'
+
+export class AckTracker {
+  /** Ascending, since numbers arrive so: its first element is the lowest open one. */
+  readonly #open = new Set<number>()
+  #last = 0
+  #reported = 0
+
+  /** @throws MALFORMED for a number that does not ascend */
+  receive(sequence: number): void {
+    if (sequence <= this.#last) throw new AgentMeshError('MALFORMED', 'RECEIVE numbers must ascend')
+    this.#last = sequence
+    this.#open.add(sequence)
+  }
+
+  acknowledge(sequence: number): void {
+    this.#open.delete(sequence)
+  }
+
+  /** The number to acknowledge now, or undefined when that was reported already. */
+  take(): number | undefined {
+    const [lowest] = this.#open
+    const done = lowest === undefined ? this.#last : lowest - 1
+    if (done <= this.#reported) return undefined
+    this.#reported = done
+    return done
+  }
+}
