@@ -74,6 +74,8 @@ describe('package-lock.json', () => {
     readonly resolved?: string
     readonly link?: boolean
     readonly integrity?: string
+    readonly dependencies?: object
+    readonly devDependencies?: object
   }
   const { packages } = JSON.parse(readFileSync(join(REPOSITORY, 'package-lock.json'), 'utf8')) as {
     packages: Record<string, Locked>
@@ -91,6 +93,22 @@ describe('package-lock.json', () => {
       ([, { integrity, link }]) => link !== true && !integrity?.startsWith('sha512-'),
     )
     expect(open.map(([path]) => path)).toEqual([])
+  })
+
+  it('agrees with every manifest', () => {
+    const wanted = named(/^((packages|apps)\/[^/]+\/)?package\.json$/).map(({ path, text }) => {
+      const { dependencies, devDependencies } = JSON.parse(text) as Locked
+      return [path.replace(/\/?package\.json$/, ''), { dependencies, devDependencies }] as const
+    })
+    expect(wanted.length).toBeGreaterThanOrEqual(5)
+    for (const [folder, { dependencies, devDependencies }] of wanted) {
+      const locked = packages[folder]
+      expect([folder, locked?.dependencies, locked?.devDependencies]).toEqual([
+        folder,
+        dependencies,
+        devDependencies,
+      ])
+    }
   })
 })
 
