@@ -149,12 +149,14 @@ describe('X25519 (RFC 7748)', () => {
   it('5.2: iterates a thousand times', () => {
     let k = hex('09'.padEnd(64, '0'))
     let u = k
+    let once = ''
     for (let n = 0; n < 1000; n++) {
       const product = primitives.x25519(k, u)
       u = k
       k = new Uint8Array(product)
-      if (n === 0) expect(toHex(k)).toBe('422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079')
+      once ||= toHex(k)
     }
+    expect(once).toBe('422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079')
     expect(toHex(k)).toBe('684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51')
   })
 
@@ -300,9 +302,9 @@ describe('forged Ed25519 signatures', () => {
   it('refuses S that is not reduced: S + L verifies the same equation (RFC 8032 5.1.7)', () => {
     const order = 2n ** 252n + 27742317777372353535851937790883648493n
     for (const [, , publicKey, message, signature] of RFC_8032_VECTORS) {
-      let s = BigInt(`0x${toHex(hex(signature).subarray(32).slice().reverse())}`)
+      let s = BigInt(`0x${toHex(hex(signature).subarray(32).toReversed())}`)
       for (s += order; s < 2n ** 256n; s += order) {
-        const malleable = hex(s.toString(16).padStart(64, '0')).reverse()
+        const malleable = hex(s.toString(16).padStart(64, '0')).toReversed()
         const forged = concatBytes(hex(signature).subarray(0, 32), malleable)
         expect(ed25519VerifyRaw(hex(publicKey), forged, hex(message))).toBe(false)
       }

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { isAgentMeshError, type ErrorCode } from '../wire/errors.ts'
@@ -34,25 +35,28 @@ class Pair {
     this.states[to] = state
     return read(plaintext)
   }
+}
 
-  /** One message each way. */
-  roundTrip(): void {
-    expect(this.receive('a', this.send('b', 'ping'))).toBe('ping')
-    expect(this.receive('b', this.send('a', 'pong'))).toBe('pong')
-  }
+/** One message each way. */
+function assertRoundTrip(pair: Pair): void {
+  assert.equal(pair.receive('a', pair.send('b', 'ping')), 'ping')
+  assert.equal(pair.receive('b', pair.send('a', 'pong')), 'pong')
+}
 
-  /** Expects this very code, and the state as it was. */
-  refuses(to: 'a' | 'b', message: Uint8Array, code: ErrorCode, associatedData = AD): void {
-    const before = encodeRatchetState(this.states[to])
-    let caught: unknown
-    try {
-      ratchetDecrypt(this.states[to], message, associatedData, this)
-    } catch (error) {
-      caught = error
-    }
-    expect(isAgentMeshError(caught) ? caught.code : caught).toBe(code)
-    expect(encodeRatchetState(this.states[to])).toEqual(before)
-  }
+/** This very code, and the state as it was. */
+function assertRefused(
+  pair: Pair,
+  to: 'a' | 'b',
+  message: Uint8Array,
+  code: ErrorCode | readonly ErrorCode[],
+  associatedData = AD,
+): void {
+  const before = encodeRatchetState(pair.states[to])
+  assert.throws(
+    () => ratchetDecrypt(pair.states[to], message, associatedData, pair),
+    (error) => isAgentMeshError(error) && [code].flat().includes(error.code),
+  )
+  assert.deepEqual(encodeRatchetState(pair.states[to]), before)
 }
 
 function last<T>(items: readonly T[]): T {
@@ -64,7 +68,7 @@ function last<T>(items: readonly T[]): T {
 describe('the Double Ratchet', () => {
   it('carries a conversation in turns', () => {
     const pair = new Pair()
-    for (let n = 0; n < 5; n++) pair.roundTrip()
+    for (let n = 0; n < 5; n++) assertRoundTrip(pair)
   })
 
   it('shows both sides the same RK_B around the ACCEPT', () => {
@@ -98,7 +102,7 @@ describe('the Double Ratchet', () => {
     const pair = new Pair()
     const first = pair.send('b', 'one')
     pair.receive('a', first)
-    pair.refuses('a', first, 'RATCHET_DUPLICATE')
+    assertRefused(pair, 'a', first, 'RATCHET_DUPLICATE')
   })
 
   it('refuses a late message twice, after its chain has ended', () => {
@@ -107,39 +111,39 @@ describe('the Double Ratchet', () => {
     const later = pair.send('b', 'later still')
     pair.receive('a', pair.send('b', 'in time'))
     pair.receive('b', pair.send('a', 'answer'))
-    pair.roundTrip()
+    assertRoundTrip(pair)
     expect(pair.receive('a', late)).toBe('late')
-    pair.refuses('a', late, 'RATCHET_DUPLICATE')
+    assertRefused(pair, 'a', late, 'RATCHET_DUPLICATE')
     expect(pair.receive('a', later)).toBe('later still')
-    pair.refuses('a', late, 'DECRYPTION_FAILED')
+    assertRefused(pair, 'a', late, 'DECRYPTION_FAILED')
   })
 
   it('refuses a message of another session and one sent back to its sender', () => {
     const pair = new Pair()
     const other = makeSession({ random: seededRandom('another session'), now: START })
-    pair.refuses('a', ratchetEncrypt(other.b, text('hello'), AD, pair).message, 'DECRYPTION_FAILED')
-    pair.refuses('b', pair.send('b', 'mine'), 'DECRYPTION_FAILED')
+    assertRefused(pair, 'a', ratchetEncrypt(other.b, text('hello'), AD, pair).message, 'DECRYPTION_FAILED')
+    assertRefused(pair, 'b', pair.send('b', 'mine'), 'DECRYPTION_FAILED')
   })
 
   it('refuses other associated data', () => {
     const pair = new Pair()
-    pair.refuses('a', pair.send('b', 'hello'), 'DECRYPTION_FAILED', text('another session'))
+    assertRefused(pair, 'a', pair.send('b', 'hello'), 'DECRYPTION_FAILED', text('another session'))
   })
 
   it('refuses a frame that is cut short, empty, or claims another header length', () => {
     const pair = new Pair()
     const message = pair.send('b', '')
     for (const length of [0, 1, 2, 25, 26, 57, message.length - 1]) {
-      pair.refuses('a', message.subarray(0, length), 'MALFORMED')
+      assertRefused(pair, 'a', message.subarray(0, length), 'MALFORMED')
     }
     const lying = message.slice()
     lying[1] = (lying[1] ?? 0) ^ 1
-    pair.refuses('a', lying, 'MALFORMED')
+    assertRefused(pair, 'a', lying, 'MALFORMED')
   })
 
   it('goes on from an old state when the new one was never stored', () => {
     const pair = new Pair()
-    pair.roundTrip()
+    assertRoundTrip(pair)
     const message = pair.send('b', 'again')
     const before = pair.states.a
     pair.receive('a', message)
@@ -167,7 +171,7 @@ describe('the KEM step', () => {
     if (silent.turn.kind !== 'sending') throw new Error('B begins with a sending chain')
     const chain = { ...silent.turn.chain, kemStep: undefined }
     pair.states.b = { ...silent, turn: { ...silent.turn, chain } }
-    pair.refuses('a', pair.send('b', 'no KEM'), 'MALFORMED')
+    assertRefused(pair, 'a', pair.send('b', 'no KEM'), 'MALFORMED')
   })
 
   it('is made by the token holder at a turn after 50 messages, and the token changes hands', () => {
@@ -203,12 +207,12 @@ describe('the KEM step', () => {
     const message = pair.send('b', 'ACCEPT')
     const other = kemKeyPair(pair.random(64))
     pair.states.a = { ...pair.states.a, kemTurn: { kind: 'theirs', ownSecretKey: other.secretKey } }
-    pair.refuses('a', message, 'DECRYPTION_FAILED')
+    assertRefused(pair, 'a', message, 'DECRYPTION_FAILED')
   })
 
   it('is refused out of turn', () => {
     const pair = new Pair()
-    pair.roundTrip()
+    assertRoundTrip(pair)
     const { b } = pair.states
     const stranger = kemKeyPair(pair.random(64))
     pair.states.b = {
@@ -216,7 +220,7 @@ describe('the KEM step', () => {
       kemTurn: { kind: 'ours', theirKey: stranger.publicKey },
       kemMessages: KEM_STEP_MESSAGES,
     }
-    pair.refuses('a', pair.send('b', 'not mine to make'), 'MALFORMED')
+    assertRefused(pair, 'a', pair.send('b', 'not mine to make'), 'MALFORMED')
   })
 })
 
@@ -227,7 +231,7 @@ describe('limits of the ratchet', () => {
     let ahead: Uint8Array = new Uint8Array()
     for (let n = 0; n <= 25_000; n++) ahead = pair.send('b', `${n}`)
     const tooFar = pair.send('b', 'too far')
-    pair.refuses('a', tooFar, 'RATCHET_GAP')
+    assertRefused(pair, 'a', tooFar, 'RATCHET_GAP')
     expect(pair.receive('a', ahead)).toBe('25000')
     expect(pair.receive('a', tooFar)).toBe('too far')
   })
@@ -237,7 +241,7 @@ describe('limits of the ratchet', () => {
     pair.receive('a', pair.send('b', 'first'))
     for (let n = 0; n < 25_001; n++) pair.send('b', 'lost')
     pair.receive('b', pair.send('a', 'turn'))
-    pair.refuses('a', pair.send('b', 'new chain'), 'RATCHET_GAP')
+    assertRefused(pair, 'a', pair.send('b', 'new chain'), 'RATCHET_GAP')
   })
 
   it('keeps 2,000 skipped keys and drops the oldest for the 2,001st', () => {
@@ -246,7 +250,7 @@ describe('limits of the ratchet', () => {
     pair.receive('a', pair.send('b', 'last'))
     const [oldest, second] = missing
     if (oldest === undefined || second === undefined) throw new Error('no messages')
-    pair.refuses('a', oldest, 'RATCHET_DUPLICATE')
+    assertRefused(pair, 'a', oldest, 'RATCHET_DUPLICATE')
     expect(pair.receive('a', second)).toBe('1')
     expect(pair.receive('a', last(missing))).toBe('2000')
   })
@@ -258,8 +262,8 @@ describe('limits of the ratchet', () => {
     pair.receive('b', pair.send('a', 'turn'))
     for (let n = 0; n < MAX_SKIPPED_KEYS - 1; n++) pair.send('b', 'lost')
     pair.receive('a', pair.send('b', 'last'))
-    pair.refuses('a', old[0] ?? AD, 'RATCHET_DUPLICATE')
-    pair.refuses('a', old[1] ?? AD, 'RATCHET_DUPLICATE')
+    assertRefused(pair, 'a', old[0] ?? AD, 'RATCHET_DUPLICATE')
+    assertRefused(pair, 'a', old[1] ?? AD, 'RATCHET_DUPLICATE')
     expect(pair.receive('a', old[2] ?? AD)).toBe('old 2')
   })
 
@@ -268,9 +272,9 @@ describe('limits of the ratchet', () => {
     const missing: Uint8Array[] = []
     for (let n = 0; n < 6; n++) {
       missing.push(pair.send('b', `missing ${n}`))
-      pair.roundTrip()
+      assertRoundTrip(pair)
     }
-    pair.refuses('a', missing[0] ?? AD, 'DECRYPTION_FAILED')
+    assertRefused(pair, 'a', missing[0] ?? AD, 'DECRYPTION_FAILED')
     for (let n = 1; n < 6; n++) expect(pair.receive('a', missing[n] ?? AD)).toBe(`missing ${n}`)
     expect(pair.states.a.skipped).toEqual([])
   })
@@ -290,7 +294,7 @@ describe('limits of the ratchet', () => {
     pair.states.a = atCounter(pair.states.a, MAX_CHAIN_MESSAGES - 1)
     const message = pair.send('b', 'the last')
     expect(pair.receive('a', message)).toBe('the last')
-    pair.refuses('a', message, 'RATCHET_DUPLICATE')
+    assertRefused(pair, 'a', message, 'RATCHET_DUPLICATE')
     const before = pair.states.b
     expect(() => pair.send('b', 'one more')).toThrow(expect.objectContaining({ code: 'RATCHET_EXHAUSTED' }))
     expect(pair.states.b).toBe(before)
@@ -305,7 +309,7 @@ describe('limits of the ratchet', () => {
     if (b.turn.kind !== 'sending') throw new Error('B begins with a sending chain')
     const ownRatchet = { ...b.turn.ownRatchet, publicKey: new Uint8Array(32) }
     pair.states.b = { ...b, turn: { ...b.turn, ownRatchet } }
-    pair.refuses('a', pair.send('b', 'weak'), 'WEAK_SHARED_SECRET')
+    assertRefused(pair, 'a', pair.send('b', 'weak'), 'WEAK_SHARED_SECRET')
   })
 })
 
@@ -340,25 +344,19 @@ describe('properties of the ratchet', () => {
         for (const step of steps) {
           if (step.do === 'send') {
             const body = `message ${sent++}`
-            const message = pair.send(step.from as 'a' | 'b', body)
+            const message = pair.send(step.from, body)
             underWay.push({ to: step.from === 'a' ? 'b' : 'a', body, message })
           } else if (step.do === 'wait') pair.now += step.seconds * 1000
           else if (step.do === 'repeat') {
             const again = arrived[step.which % Math.max(arrived.length, 1)]
             if (again === undefined) continue
-            const before = encodeRatchetState(pair.states[again.to])
-            expect(() => pair.receive(again.to, again.message)).toThrow(
-              expect.objectContaining({
-                code: expect.stringMatching(/^(RATCHET_DUPLICATE|DECRYPTION_FAILED)$/),
-              }),
-            )
-            expect(encodeRatchetState(pair.states[again.to])).toEqual(before)
+            assertRefused(pair, again.to, again.message, ['RATCHET_DUPLICATE', 'DECRYPTION_FAILED'])
           } else {
             const [next] = underWay.splice(step.which % Math.max(underWay.length, 1), 1)
             if (next === undefined || step.do === 'lose') continue
             // The sixth chain with gaps drops the first by design; schedules here stay below that cap or skip it.
             if (pair.states[next.to].skipped.length >= 5) continue
-            expect(pair.receive(next.to, next.message)).toBe(next.body)
+            assert.equal(pair.receive(next.to, next.message), next.body)
             arrived.push(next)
           }
           if (storeEachTime) {
@@ -373,18 +371,18 @@ describe('properties of the ratchet', () => {
 
   it('refuses a message with any bit flipped and leaves the state as it was', () => {
     const pair = new Pair()
-    pair.roundTrip()
+    assertRoundTrip(pair)
     const cases = [
       { to: 'a' as const, message: pair.send('b', 'next in a new chain') },
       { to: 'a' as const, message: pair.send('b', 'one ahead') },
     ]
     for (const { to, message } of cases) {
+      const before = encodeRatchetState(pair.states[to])
       for (let bit = 0; bit < message.length * 8; bit++) {
-        const before = encodeRatchetState(pair.states[to])
         expect(() => pair.receive(to, flipBit(message, bit))).toThrow(
           expect.objectContaining({ code: expect.stringMatching(/^(MALFORMED|DECRYPTION_FAILED)$/) }),
         )
-        expect(encodeRatchetState(pair.states[to])).toEqual(before)
+        expect(Buffer.compare(encodeRatchetState(pair.states[to]), before)).toBe(0)
       }
       expect(pair.receive(to, message)).not.toBe('')
     }
@@ -395,7 +393,7 @@ describe('properties of the ratchet', () => {
     const message = pair.send('b', 'ACCEPT')
     fc.assert(
       fc.property(fc.nat(message.length * 8 - 1), (bit) => {
-        pair.refuses('a', flipBit(message, bit), bit < 16 ? 'MALFORMED' : 'DECRYPTION_FAILED')
+        assertRefused(pair, 'a', flipBit(message, bit), bit < 16 ? 'MALFORMED' : 'DECRYPTION_FAILED')
       }),
       { numRuns: 300 },
     )
@@ -443,7 +441,7 @@ describe('the encoded state', () => {
         try {
           decoded = decodeRatchetState(changed)
         } catch (error) {
-          expect(isAgentMeshError(error, 'MALFORMED')).toBe(true)
+          assert(isAgentMeshError(error, 'MALFORMED'))
           return
         }
         expect(encodeRatchetState(decoded)).toEqual(changed)

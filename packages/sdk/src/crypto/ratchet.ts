@@ -104,8 +104,8 @@ export function ratchetInitiate(keys: X3dhKeys, ownRatchet: KeyPair, ownKem: Key
  */
 export function ratchetRespond(
   keys: X3dhKeys,
-  theirRatchetKey: Uint8Array,
-  theirKemKey: Uint8Array,
+  initiatorRatchetKey: Uint8Array,
+  initiatorKemKey: Uint8Array,
   environment: RatchetEnvironment,
 ): RatchetState {
   return startSendingChain(
@@ -113,15 +113,15 @@ export function ratchetRespond(
       rootKey: keys.chainKey,
       nextSendingHeaderKey: keys.responderHeaderKey,
       nextReceivingHeaderKey: keys.initiatorHeaderKey,
-      turn: { kind: 'replying', theirRatchetKey },
+      turn: { kind: 'replying', theirRatchetKey: initiatorRatchetKey },
       previousCounter: 0,
       receiving: undefined,
-      kemTurn: { kind: 'ours', theirKey: theirKemKey },
+      kemTurn: { kind: 'ours', theirKey: initiatorKemKey },
       kemMessages: KEM_STEP_MESSAGES,
       kemAt: 0,
       skipped: [],
     },
-    theirRatchetKey,
+    initiatorRatchetKey,
     environment,
   )
 }

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
@@ -7,16 +8,9 @@ import { ratchetDecrypt, ratchetEncrypt, ratchetInitiate, ratchetRespond } from 
 import { encodeRatchetState, type RatchetState } from './ratchet-state.ts'
 import { open, seal } from './sealing.ts'
 import { sign, signedBytes, verify } from './signing.ts'
-import {
-  cryptoVectors,
-  fromHex,
-  toHex,
-  type CryptoVector,
-  type RatchetVector,
-  type SealVector,
-  type SignatureVector,
-  type X3dhVector,
-} from './vector-scenarios.ts'
+import type { CryptoVector, RatchetVector, SealVector, SignatureVector, X3dhVector } from './vector-format.ts'
+import { fromHex, toHex } from './vector-players.ts'
+import { cryptoVectors } from './vector-scenarios.ts'
 import { x3dhInitiate, x3dhRespond } from './x3dh.ts'
 
 const folder = fileURLToPath(new URL('../../../../test-vectors/crypto/', import.meta.url))
@@ -61,11 +55,11 @@ function replayed(hex: string): { readonly random: RandomBytes; readonly end: ()
       at += length
       return bytes.slice(at - length, at)
     },
-    end: () => expect(at).toBe(bytes.length),
+    end: () => assert.equal(at, bytes.length),
   }
 }
 
-function replayX3dh(vector: X3dhVector): void {
+function assertX3dh(vector: X3dhVector): void {
   const { bundle, initiator, responder, offer, result } = vector
   const context = {
     initiator: fromHex(vector.context.initiator),
@@ -105,27 +99,30 @@ function replayX3dh(vector: X3dhVector): void {
         kemCiphertext: fromHex(offer?.kem_ciphertext ?? ''),
       },
     )
-  if (vector.refused_by === 'a') return expect(outcome(initiate)).toBe(vector.expect)
-  if (vector.refused_by === 'b') return expect(outcome(respond)).toBe(vector.expect)
+  if (vector.refused_by === 'a') return assert.equal(outcome(initiate), vector.expect)
+  if (vector.refused_by === 'b') return assert.equal(outcome(respond), vector.expect)
 
   const initiation = initiate()
   draws.end()
-  expect(toHex(initiation.ephemeralKey)).toBe(offer?.ephemeral_key)
-  expect(toHex(initiation.ratchetKeyPair.publicKey)).toBe(offer?.ratchet_key)
-  expect(toHex(initiation.kemCiphertext)).toBe(offer?.kem_ciphertext)
+  assert.equal(toHex(initiation.ephemeralKey), offer?.ephemeral_key)
+  assert.equal(toHex(initiation.ratchetKeyPair.publicKey), offer?.ratchet_key)
+  assert.equal(toHex(initiation.kemCiphertext), offer?.kem_ciphertext)
   for (const { transcript, keys } of [initiation, respond()]) {
-    expect({
-      transcript: toHex(transcript),
-      knock_key: toHex(keys.knockKey),
-      optimistic_key: toHex(keys.optimisticKey),
-      chain_key: toHex(keys.chainKey),
-      initiator_header_key: toHex(keys.initiatorHeaderKey),
-      responder_header_key: toHex(keys.responderHeaderKey),
-    }).toEqual(result)
+    assert.deepEqual(
+      {
+        transcript: toHex(transcript),
+        knock_key: toHex(keys.knockKey),
+        optimistic_key: toHex(keys.optimisticKey),
+        chain_key: toHex(keys.chainKey),
+        initiator_header_key: toHex(keys.initiatorHeaderKey),
+        responder_header_key: toHex(keys.responderHeaderKey),
+      },
+      result,
+    )
   }
 }
 
-function replayRatchet(vector: RatchetVector): void {
+function assertRatchet(vector: RatchetVector): void {
   const unused = new Uint8Array(0)
   const keys = {
     knockKey: unused,
@@ -158,7 +155,7 @@ function replayRatchet(vector: RatchetVector): void {
         { random: draws.random, now },
       )
       draws.end()
-      expect(toHex(message)).toBe(step.message)
+      assert.equal(toHex(message), step.message)
       states[step.by] = state
     } else if (step.do === 'discard') {
       const environment = { random: (length: number) => new Uint8Array(length), now }
@@ -174,35 +171,45 @@ function replayRatchet(vector: RatchetVector): void {
           fromHex(step.associated_data),
           { random: (length) => new Uint8Array(length), now },
         )
-        expect(toHex(plaintext)).toBe(step.plaintext)
+        assert.equal(toHex(plaintext), step.plaintext)
         states[step.by] = state
       }
-      expect(outcome(decrypt)).toBe(step.expect)
+      assert.equal(outcome(decrypt), step.expect)
       if (step.expect !== 'ok') {
         refusals.push(step.expect)
-        expect(encodeRatchetState(stateOf(step.by))).toEqual(before)
+        assert.deepEqual(encodeRatchetState(stateOf(step.by)), before)
       }
     }
   }
-  expect(refusals).toEqual(vector.expect === 'ok' ? [] : [vector.expect])
+  assert.deepEqual(refusals, vector.expect === 'ok' ? [] : [vector.expect])
 }
 
-function replaySignature(vector: SignatureVector): void {
+function assertSignature(vector: SignatureVector): void {
   const pair = ed25519KeyPair(fromHex(vector.seed))
   const parts = vector.parts.map(fromHex)
-  expect(toHex(pair.publicKey)).toBe(vector.public_key)
-  expect(toHex(signedBytes(vector.label, ...parts))).toBe(vector.signed_bytes)
+  assert.equal(toHex(pair.publicKey), vector.public_key)
+  assert.equal(toHex(signedBytes(vector.label, ...parts)), vector.signed_bytes)
   const isGood = vector.expect === 'ok'
-  expect(verify(vector.label, pair.publicKey, fromHex(vector.signature), ...parts)).toBe(isGood)
-  expect(toHex(sign(vector.label, pair.secretKey, ...parts)) === vector.signature).toBe(isGood)
+  assert.equal(verify(vector.label, pair.publicKey, fromHex(vector.signature), ...parts), isGood)
+  assert.equal(toHex(sign(vector.label, pair.secretKey, ...parts)) === vector.signature, isGood)
 }
 
-function replaySeal(vector: SealVector): void {
+function assertSeal(vector: SealVector): void {
   const key = fromHex(vector.key)
   const place = fromHex(vector.place)
-  expect(outcome(() => open(key, fromHex(vector.sealed), place))).toBe(vector.expect)
+  assert.equal(
+    outcome(() => open(key, fromHex(vector.sealed), place)),
+    vector.expect,
+  )
   const sealed = seal(key, fromHex(vector.plaintext), place, replayed(vector.random).random)
-  expect(toHex(sealed) === vector.sealed).toBe(vector.expect === 'ok')
+  assert.equal(toHex(sealed) === vector.sealed, vector.expect === 'ok')
+}
+
+function assertReplays(vector: CryptoVector): void {
+  if (vector.kind === 'x3dh') assertX3dh(vector)
+  else if (vector.kind === 'ratchet') assertRatchet(vector)
+  else if (vector.kind === 'signature') assertSignature(vector)
+  else assertSeal(vector)
 }
 
 describe('test-vectors/crypto', () => {
@@ -215,10 +222,6 @@ describe('test-vectors/crypto', () => {
   })
 
   it.each(names)('%s replays from the file alone', (name) => {
-    const vector = JSON.parse(load(name)) as CryptoVector
-    if (vector.kind === 'x3dh') replayX3dh(vector)
-    else if (vector.kind === 'ratchet') replayRatchet(vector)
-    else if (vector.kind === 'signature') replaySignature(vector)
-    else replaySeal(vector)
+    assertReplays(JSON.parse(load(name)) as CryptoVector)
   })
 })
