@@ -1,0 +1,330 @@
+/**
+ * The state of an agent: one SQLite file, every row sealed, every change durable before anybody is told (DESIGN §7).
+ *
+ * Flow of a commit:
+ *
+ *     commit(work) ... commit(work)     queued while the event loop's turn lasts
+ *     BEGIN IMMEDIATE
+ *       SAVEPOINT, work(tables), RELEASE     once for each; a work that throws is rolled back alone
+ *     COMMIT                            one write and one fsync for all of them
+ *     promises resolve
+ *
+ * A work is synchronous and runs exactly once; it sees what the works before it wrote. When COMMIT fails, every work of
+ * the group rejects with STATE_WRITE_FAILED and none has changed anything. Memory that mirrors rows must therefore be
+ * updated after the promise resolved, never inside the work.
+ *
+ * The file is held by one connection (exclusive locking), freed by the operating system when the process dies. Freed
+ * pages are overwritten, since deleted rows hold deleted keys; the write-ahead log keeps old pages until it wraps.
+ */
+import { open, seal } from '../../crypto/sealing.ts'
+import type { RandomBytes } from '../../crypto/signing.ts'
+import { AgentMeshError, utf8Bytes } from '../../wire/index.ts'
+import type { TableCodec } from './json-codec.ts'
+import { ensurePrivateFile } from './private-file.ts'
+import {
+  builtinSqlite,
+  packagedSqlite,
+  primaryCode,
+  SQLITE_BUSY,
+  SQLITE_CORRUPT,
+  SQLITE_IOERR_DIR_FSYNC,
+  SQLITE_IOERR_FSYNC,
+  SQLITE_NOTADB,
+  sqliteCode,
+  type Database,
+  type OpenDatabase,
+  type SqlRow,
+  type Statement,
+} from './sqlite.ts'
+import { Table, type TableHost } from './table.ts'
+
+export type TableCodecs = Readonly<Record<string, TableCodec<unknown>>>
+export type Tables<C extends TableCodecs> = {
+  readonly [K in keyof C]: C[K] extends TableCodec<infer T> ? Table<T> : never
+}
+
+export interface StateStoreOptions<C extends TableCodecs> {
+  /** Table name -> codec of its values. A name is part of the seal: renaming a table loses its rows. */
+  readonly tables: C
+  readonly random: RandomBytes
+  readonly sqlite?: OpenDatabase
+}
+
+interface Job {
+  run(): unknown
+  resolve(value: unknown): void
+  reject(error: unknown): void
+}
+
+const SCHEMA_VERSION = 1
+const KEY_CHECK_PLACE = utf8Bytes('agentmesh/0.2 state key check')
+
+// The texts are compared with what the file holds: a trigger or a changed column in a tampered file would run in ours.
+const SCHEMA = [
+  'CREATE TABLE store (schema_version INTEGER NOT NULL, key_check BLOB NOT NULL) STRICT',
+  `CREATE TABLE entries (position INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, a TEXT, b TEXT, at INTEGER, sealed BLOB NOT NULL, UNIQUE (tbl, key)) STRICT`,
+  'CREATE INDEX entries_at ON entries (tbl, at)',
+  'CREATE INDEX entries_a ON entries (tbl, a, at) WHERE a IS NOT NULL',
+  'CREATE INDEX entries_b ON entries (tbl, b, at) WHERE b IS NOT NULL',
+]
+
+const PRAGMAS = [
+  'PRAGMA trusted_schema = OFF',
+  'PRAGMA cell_size_check = ON',
+  'PRAGMA busy_timeout = 0',
+  'PRAGMA locking_mode = EXCLUSIVE',
+  'PRAGMA journal_mode = WAL',
+  'PRAGMA synchronous = FULL',
+  // On macOS a plain fsync leaves data in the drive's cache.
+  'PRAGMA fullfsync = ON',
+  'PRAGMA secure_delete = ON',
+  'PRAGMA journal_size_limit = 16777216',
+]
+
+export class StateStore<C extends TableCodecs> {
+  readonly tables: Tables<C>
+  readonly #database: Database
+  readonly #statements = new Map<string, Statement>()
+  #queue: Job[] = []
+  #working = false
+  #closed = false
+  /** The first SQLite failure inside the work that is running. */
+  #workFailure: AgentMeshError | undefined
+  /** Set when it is unknown what the disk holds: only reopening tells. */
+  #lost: AgentMeshError | undefined
+
+  /**
+   * Opens or creates the file (mode 0600; `:memory:` for tests). `storageKey` is 32 bytes.
+   *
+   * @throws STATE_WRONG_KEY, STATE_DAMAGED, STATE_VERSION, STATE_WRITE_FAILED, HOME_LOCKED (another process has the
+   *   file), HOME_UNSAFE (the file is a symbolic link)
+   */
+  static open<C extends TableCodecs>(
+    path: string,
+    storageKey: Uint8Array,
+    options: StateStoreOptions<C>,
+  ): StateStore<C> {
+    if (path !== ':memory:') ensurePrivateFile(path, 'open state.db')
+    const openDatabase = options.sqlite ?? builtinSqlite() ?? packagedSqlite()
+    let database: Database | undefined
+    try {
+      database = openDatabase(path)
+      for (const pragma of PRAGMAS) database.exec(pragma)
+      prepareSchema(database, storageKey, options.random)
+      return new StateStore(database, storageKey, options)
+    } catch (error) {
+      database?.close()
+      throw storeError(error, 'open state.db')
+    }
+  }
+
+  private constructor(database: Database, storageKey: Uint8Array, options: StateStoreOptions<C>) {
+    this.#database = database
+    const host: TableHost = {
+      storageKey: Uint8Array.from(storageKey),
+      random: options.random,
+      statement: (sql) => this.#statement(sql),
+      execute: (step) => this.#execute(step),
+      requireWork: () => {
+        if (!this.#working) {
+          throw new AgentMeshError('STATE_MISUSED', 'Tables change only inside the work of a commit')
+        }
+      },
+    }
+    this.tables = Object.fromEntries(
+      Object.entries(options.tables).map(([name, codec]) => [name, new Table(name, codec, host)]),
+    ) as unknown as Tables<C>
+  }
+
+  /**
+   * Runs `work` in the next group and resolves with its result once that is on disk.
+   *
+   * Rejects with what `work` threw (its changes are undone, those of others are not), with STATE_WRITE_FAILED when the
+   * group could not be written, STATE_MISUSED when `work` returned a promise, STATE_CLOSED.
+   */
+  async commit<T>(work: (tables: Tables<C>) => T): Promise<T> {
+    if (this.#closed) throw new AgentMeshError('STATE_CLOSED')
+    return new Promise<unknown>((resolve, reject) => {
+      this.#queue.push({ run: () => work(this.tables), resolve, reject })
+      if (this.#queue.length === 1) setImmediate(() => this.#runQueue())
+    }) as Promise<T>
+  }
+
+  /** Commits what is queued, then closes. Reads and commits after it fail with STATE_CLOSED. */
+  close(): void {
+    if (this.#closed) return
+    if (this.#working) throw new AgentMeshError('STATE_MISUSED', 'A work cannot close its store')
+    this.#runQueue()
+    this.#closed = true
+    this.#statements.clear()
+    try {
+      this.#database.close()
+    } catch (error) {
+      throw storeError(error, 'close state.db')
+    }
+  }
+
+  #runQueue(): void {
+    const group = this.#queue
+    this.#queue = []
+    if (group.length === 0) return
+    try {
+      if (this.#lost !== undefined) throw this.#lost
+      this.#database.exec('BEGIN IMMEDIATE')
+      const settle = group.map((job) => this.#runJob(job))
+      this.#commitGroup()
+      for (const tell of settle) tell()
+    } catch (error) {
+      this.#rollBack()
+      const failure = storeError(error, 'commit to state.db')
+      for (const job of group) job.reject(failure)
+    }
+  }
+
+  /** How to tell the caller, once the group is on disk. Throws when the whole transaction is gone. */
+  #runJob(job: Job): () => void {
+    this.#database.exec('SAVEPOINT work')
+    this.#working = true
+    this.#workFailure = undefined
+    try {
+      const value = job.run()
+      if (isThenable(value)) {
+        // Whatever it still does comes too late to be in this commit.
+        value.then(undefined, () => undefined)
+        throw new AgentMeshError('STATE_MISUSED', 'The work of a commit must not be asynchronous')
+      }
+      // A work that swallowed a failed write must not commit the rest of itself.
+      if (this.#workFailure !== undefined) throw this.#workFailure as AgentMeshError
+      this.#database.exec('RELEASE work')
+      return () => job.resolve(value)
+    } catch (error) {
+      this.#undoWork()
+      return () => job.reject(error)
+    } finally {
+      this.#working = false
+    }
+  }
+
+  /** Throws when SQLite rolled back the whole transaction by itself, as it may on a full disk. */
+  #undoWork(): void {
+    try {
+      this.#database.exec('ROLLBACK TO work')
+      this.#database.exec('RELEASE work')
+    } catch (error) {
+      throw this.#workFailure ?? error
+    }
+  }
+
+  #commitGroup(): void {
+    try {
+      this.#database.exec('COMMIT')
+    } catch (cause) {
+      const code = sqliteCode(cause)
+      if (code === SQLITE_IOERR_FSYNC || code === SQLITE_IOERR_DIR_FSYNC) {
+        this.#lost = new AgentMeshError(
+          'STATE_WRITE_FAILED',
+          'state.db could not be flushed to disk; what it holds is known after the agent is started again',
+          { operation: 'commit to state.db', cause },
+        )
+      }
+      throw cause
+    }
+  }
+
+  #rollBack(): void {
+    try {
+      this.#database.exec('ROLLBACK')
+    } catch {
+      // SQLite rolled back by itself; there is no transaction left.
+    }
+  }
+
+  #statement(sql: string): Statement {
+    let statement = this.#statements.get(sql)
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql)
+      this.#statements.set(sql, statement)
+    }
+    return statement
+  }
+
+  #execute<T>(step: () => T): T {
+    if (this.#closed) throw new AgentMeshError('STATE_CLOSED')
+    try {
+      return step()
+    } catch (error) {
+      const failure = storeError(error, 'use state.db')
+      if (this.#working) this.#workFailure ??= failure
+      throw failure
+    }
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}
+
+function prepareSchema(database: Database, storageKey: Uint8Array, random: RandomBytes): void {
+  const found = database
+    .prepare("SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_autoindex_%'")
+    .all()
+  if (found.length === 0) {
+    database.exec('BEGIN EXCLUSIVE')
+    for (const statement of SCHEMA) database.exec(statement)
+    const check = seal(storageKey, utf8Bytes('state.db'), KEY_CHECK_PLACE, random)
+    database.prepare('INSERT INTO store VALUES (?, ?)').run(SCHEMA_VERSION, check)
+    database.exec('COMMIT')
+    return
+  }
+  checkVersionAndKey(database, storageKey)
+  const texts = new Set(found.map((row) => (row as SqlRow)['sql']))
+  if (texts.size !== SCHEMA.length || !SCHEMA.every((text) => texts.has(text))) {
+    throw new AgentMeshError('STATE_DAMAGED', 'state.db has tables or triggers that are not ours')
+  }
+  const [result] = database.prepare('PRAGMA quick_check(1)').all() as SqlRow[]
+  if (result?.['quick_check'] !== 'ok') {
+    throw new AgentMeshError('STATE_DAMAGED', 'state.db is not a sound database file')
+  }
+}
+
+function checkVersionAndKey(database: Database, storageKey: Uint8Array): void {
+  let rows: SqlRow[]
+  try {
+    rows = database.prepare('SELECT schema_version, key_check FROM store').all() as SqlRow[]
+  } catch (cause) {
+    if (sqliteCode(cause) !== 1) throw cause
+    throw new AgentMeshError('STATE_DAMAGED', 'state.db is a database of another program', { cause })
+  }
+  const [row] = rows
+  const check = row?.['key_check']
+  if (rows.length !== 1 || !(check instanceof Uint8Array)) {
+    throw new AgentMeshError('STATE_DAMAGED', 'state.db lost its first record')
+  }
+  if (row?.['schema_version'] !== SCHEMA_VERSION) throw new AgentMeshError('STATE_VERSION')
+  try {
+    open(storageKey, check, KEY_CHECK_PLACE)
+  } catch (cause) {
+    throw new AgentMeshError('STATE_WRONG_KEY', undefined, { operation: 'open state.db', cause })
+  }
+}
+
+/** Ours stay as they are; SQLite's are told apart by their code. Anything else is a bug and keeps its own class. */
+function storeError(error: unknown, operation: string): AgentMeshError {
+  if (error instanceof AgentMeshError) return error
+  const code = sqliteCode(error)
+  switch (code === undefined ? undefined : primaryCode(code)) {
+    case SQLITE_BUSY:
+      return new AgentMeshError('HOME_LOCKED', 'state.db is open in another process', {
+        operation,
+        cause: error,
+      })
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return new AgentMeshError('STATE_DAMAGED', 'state.db is not a sound database file', {
+        operation,
+        cause: error,
+      })
+    default:
+      return new AgentMeshError('STATE_WRITE_FAILED', undefined, { operation, cause: error })
+  }
+}

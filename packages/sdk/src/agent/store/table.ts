@@ -1,0 +1,182 @@
+/**
+ * One table of the store: sealed rows under a text key, found by key or by up to three index columns.
+ *
+ *     entries: position | tbl | key | a | b | at | sealed
+ *
+ * `a` and `b` are what a table's owner looks rows up by (a peer, a state), `at` is a time in milliseconds or another
+ * order. Columns other than `sealed` are in the clear, so that SQLite can search them; all of them but `position` are
+ * bound into the seal, so that a row moved to another key, table or index value does not open. What a seal cannot show:
+ * rows deleted, and rows or whole files put back as they once were. The session layer notices old ratchets with the peer.
+ */
+import { open, seal } from '../../crypto/sealing.ts'
+import type { RandomBytes } from '../../crypto/signing.ts'
+import { AgentMeshError, utf8Bytes } from '../../wire/index.ts'
+import type { TableCodec } from './json-codec.ts'
+import type { SqlRow, SqlValue, Statement } from './sqlite.ts'
+
+export interface TableIndex {
+  readonly a?: string
+  readonly b?: string
+  /** A safe integer. */
+  readonly at?: number
+}
+
+export interface TableQuery {
+  readonly a?: string
+  readonly b?: string
+  /** Only rows whose `at` is less. */
+  readonly before?: number
+  readonly limit?: number
+  /** By `at` (rows without one first), then by the order of first insertion. Default `asc`. */
+  readonly order?: 'asc' | 'desc'
+}
+
+export interface TableRow<T> {
+  readonly key: string
+  readonly value: T
+  readonly index: TableIndex
+}
+
+/** What a table needs of its store. */
+export interface TableHost {
+  readonly storageKey: Uint8Array
+  readonly random: RandomBytes
+  /** Prepared once, kept. */
+  statement(sql: string): Statement
+  /** Runs one statement; its failure is turned into one of our errors. */
+  execute<T>(step: () => T): T
+  /** @throws STATE_MISUSED unless a commit's work is running. */
+  requireWork(): void
+}
+
+/** Keys and index values pass through SQLite as UTF-8 text, so they must have exactly one such form. */
+function requireText(text: string): string {
+  if (!text.isWellFormed() || text.includes('\0')) {
+    throw new AgentMeshError('MALFORMED', 'A row key or index value is not well-formed text')
+  }
+  return text
+}
+
+function requireInteger(value: number): number {
+  if (!Number.isSafeInteger(value)) throw new AgentMeshError('MALFORMED', 'A row time is not a safe integer')
+  return value
+}
+
+function placeOf(table: string, key: string, a: SqlValue, b: SqlValue, at: SqlValue): Uint8Array {
+  return utf8Bytes(JSON.stringify(['agentmesh/0.2 state row', table, key, a, b, at]))
+}
+
+const PUT = `INSERT INTO entries (tbl, key, a, b, at, sealed) VALUES (?, ?, ?, ?, ?, ?)
+  ON CONFLICT (tbl, key) DO UPDATE SET a = excluded.a, b = excluded.b, at = excluded.at, sealed = excluded.sealed`
+
+export class Table<T> {
+  readonly #name: string
+  readonly #codec: TableCodec<T>
+  readonly #host: TableHost
+
+  constructor(name: string, codec: TableCodec<T>, host: TableHost) {
+    this.#name = name
+    this.#codec = codec
+    this.#host = host
+  }
+
+  /** @throws STATE_DAMAGED when the row is not as it was written, STATE_CLOSED. */
+  get(key: string): T | undefined {
+    const row = this.#first('SELECT key, a, b, at, sealed FROM entries WHERE tbl = ? AND key = ?', [
+      requireText(key),
+    ])
+    return row === undefined ? undefined : this.#open(row)
+  }
+
+  /** Writes or replaces a row; index values not given are cleared. @throws STATE_MISUSED, STATE_WRITE_FAILED, MALFORMED */
+  put(key: string, value: T, index: TableIndex = {}): void {
+    this.#host.requireWork()
+    const a = index.a === undefined ? null : requireText(index.a)
+    const b = index.b === undefined ? null : requireText(index.b)
+    const at = index.at === undefined ? null : requireInteger(index.at)
+    const place = placeOf(this.#name, requireText(key), a, b, at)
+    const sealed = seal(this.#host.storageKey, this.#codec.encode(value), place, this.#host.random)
+    this.#change(PUT, [key, a, b, at, sealed])
+  }
+
+  /** Whether there was such a row. @throws STATE_MISUSED, STATE_WRITE_FAILED */
+  delete(key: string): boolean {
+    this.#host.requireWork()
+    return this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [requireText(key)]) > 0
+  }
+
+  /** Deletes all rows whose `at` is less, unopened; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
+  deleteBefore(at: number): number {
+    this.#host.requireWork()
+    return this.#change('DELETE FROM entries WHERE tbl = ? AND at < ?', [requireInteger(at)])
+  }
+
+  /** @throws STATE_DAMAGED when one of the rows is not as it was written. */
+  list(query: TableQuery = {}): TableRow<T>[] {
+    const { where, values } = filter(query)
+    const direction = query.order === 'desc' ? 'DESC' : 'ASC'
+    const limit = query.limit === undefined ? '' : ' LIMIT ?'
+    if (query.limit !== undefined) values.push(requireInteger(query.limit))
+    const sql = `SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?${where}
+      ORDER BY at ${direction}, position ${direction}${limit}`
+    const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name, ...values)) as SqlRow[]
+    return rows.map((row) => ({ key: String(row['key']), value: this.#open(row), index: indexOf(row) }))
+  }
+
+  count(query: Pick<TableQuery, 'a' | 'b'> = {}): number {
+    const { where, values } = filter(query)
+    const row = this.#first(`SELECT count(*) AS total FROM entries WHERE tbl = ?${where}`, values)
+    return Number(row?.['total'])
+  }
+
+  #first(sql: string, values: readonly SqlValue[]): SqlRow | undefined {
+    return this.#host.execute(() => this.#host.statement(sql).get(this.#name, ...values)) as
+      | SqlRow
+      | undefined
+  }
+
+  #change(sql: string, values: readonly SqlValue[]): number {
+    return Number(this.#host.execute(() => this.#host.statement(sql).run(this.#name, ...values)).changes)
+  }
+
+  #open(row: SqlRow): T {
+    try {
+      const { key, a, b, at, sealed } = row
+      if (typeof key !== 'string' || !(sealed instanceof Uint8Array)) throw new AgentMeshError('SEAL_BROKEN')
+      const place = placeOf(this.#name, key, a ?? null, b ?? null, at ?? null)
+      return this.#codec.decode(open(this.#host.storageKey, sealed, place))
+    } catch (cause) {
+      throw new AgentMeshError('STATE_DAMAGED', `A row of table ${this.#name} is not as it was written`, {
+        operation: 'read state.db',
+        cause,
+      })
+    }
+  }
+}
+
+function filter(query: TableQuery): { where: string; values: SqlValue[] } {
+  let where = ''
+  const values: SqlValue[] = []
+  if (query.a !== undefined) {
+    where += ' AND a = ?'
+    values.push(requireText(query.a))
+  }
+  if (query.b !== undefined) {
+    where += ' AND b = ?'
+    values.push(requireText(query.b))
+  }
+  if (query.before !== undefined) {
+    where += ' AND at < ?'
+    values.push(requireInteger(query.before))
+  }
+  return { where, values }
+}
+
+function indexOf(row: SqlRow): TableIndex {
+  const { a, b, at } = row
+  return {
+    ...(typeof a === 'string' ? { a } : {}),
+    ...(typeof b === 'string' ? { b } : {}),
+    ...(typeof at === 'number' ? { at } : {}),
+  }
+}
