@@ -111,7 +111,7 @@ const compiled = new WeakMap<TSchema, ValidateFunction>()
 export function validate<T extends TSchema>(schema: T, value: unknown, operation?: string): Static<T> {
   let check = compiled.get(schema)
   if (!check) {
-    check = ajv.compile(withoutIds(schema))
+    check = ajv.compile(schema)
     compiled.set(schema, check)
   }
   if (!check(value)) {
@@ -122,13 +122,6 @@ export function validate<T extends TSchema>(schema: T, value: unknown, operation
     )
   }
   return value as Static<T>
-}
-
-/** A schema may hold another one several times (a bundle its keys); Ajv takes each `$id` once only. */
-function withoutIds(schema: TSchema): object {
-  return JSON.parse(
-    JSON.stringify(schema, (key, value: unknown) => (key === '$id' ? undefined : value)),
-  ) as object
 }
 
 function describe(error: ErrorObject | undefined): string {
