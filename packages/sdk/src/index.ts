@@ -1,1 +1,11 @@
-export * from './wire/errors.ts'
+/**
+ * @agentmesh/sdk: an agent that others can find and talk to in private.
+ *
+ *     const agent = await Agent.open({ home: './alice' })
+ *
+ * The layers below (`wire`, `identity`, `crypto/signing`) have doors of their own for servers.
+ */
+export * from './agent/index.ts'
+export { escapeText, readAuditLog, verifyAuditLog } from './observability/index.ts'
+export { defaultPolicy, evaluateKnock, parsePolicy, type Policy } from './session/index.ts'
+export * from './wire/index.ts'

@@ -1,0 +1,473 @@
+/**
+ * One agent: its identity at work. Opens the home as its only writer, keeps the registry and the relay connection, and
+ * joins the parts that send, receive and decide.
+ *
+ *     const agent = await Agent.open({ home: './alice' })
+ *     agent.handle(async (request) => ({ results: await lookUp(request.payload.parameters) }))
+ *     const sent = await agent.send(peer, { intent: { category: 'travel' }, parameters: {} })
+ *     const answer = await sent.answer()
+ *
+ * The daemon (`agentmesh up`) is this class behind a local API. DESIGN §2.
+ */
+import { execFile } from 'node:child_process'
+import { EventEmitter } from 'node:events'
+import { systemRandom } from '../crypto/index.ts'
+import { HttpRegistryClient, type SearchQuery } from '../discovery/index.ts'
+import { createIdentity, Home, openIdentity } from '../identity/index.ts'
+import { AuditLog } from '../observability/index.ts'
+import type { Policy } from '../session/index.ts'
+import { matchingIntent } from '../session/index.ts'
+import { RelayConnection } from '../transport/index.ts'
+import {
+  AgentMeshError,
+  canonicalText,
+  formatTimestamp,
+  parseAmid,
+  parseMessageId,
+  parseSessionId,
+  PROTOCOL_VERSION,
+  type Amid,
+  type CloseReason,
+  type PresenceState,
+  type SearchAnswer,
+  type SessionId,
+} from '../wire/index.ts'
+import { Breakers } from './breakers.ts'
+import {
+  DEFAULT_REGISTRY_URL,
+  DEFAULT_RELAY_URL,
+  hasConfig,
+  readConfig,
+  writeConfig,
+  type Config,
+} from './config.ts'
+import { Conversation } from './conversation.ts'
+import { audit, commit, type Actor, type AgentEvents, type Core } from './core.ts'
+import { Handshakes } from './handshakes.ts'
+import { Inbox } from './inbox.ts'
+import { Keyring } from './keyring.ts'
+import { Outbox } from './outbox.ts'
+import { Outgoing } from './outgoing.ts'
+import { PolicyFile } from './policy-file.ts'
+import { Receiver } from './receiver.ts'
+import { Registrar } from './registrar.ts'
+import { SentMessage } from './sent-message.ts'
+import { detail, markClosed, summarize } from './session-rows.ts'
+import { acquireLock, StateStore } from './store/index.ts'
+import { TABLES, type SessionRow } from './tables.ts'
+import type {
+  AgentStatus,
+  DecisionRecord,
+  RequestHandler,
+  RequestInput,
+  SendOptions,
+  SessionDetail,
+  SessionSummary,
+} from './types.ts'
+
+/** How often expiry, resends and limits are looked at. */
+const MAINTENANCE_MS = 5_000
+/** A framework that takes longer to stop is left to its owner, who is told. */
+const FRAMEWORK_STOP_MS = 10_000
+const AUDIT_FOLDER = 'logs'
+const STATE_FILE = 'state.db'
+
+export interface AgentOptions {
+  /** The home folder. Made, with a new identity, when it is not there. */
+  home: string
+  /** Opens keys that were sealed under a passphrase at `init`. */
+  passphrase?: string
+  /** Overrides of `config.json`; written to it when the home is new. */
+  config?: Partial<Config>
+  /** Milliseconds since the epoch. Default the system's clock. */
+  now?: () => number
+  random?: (length: number) => Uint8Array
+}
+
+export class Agent {
+  /** Present once, when `open` made the identity: 24 words to write down (DESIGN §4). */
+  readonly recoveryWords: string | undefined
+  readonly #core: Core
+  readonly #release: () => void
+  readonly #startedAt: number
+  readonly #breakers: Breakers
+  readonly #keyring: Keyring
+  readonly #outbox: Outbox
+  readonly #outgoing: Outgoing
+  readonly #handshakes: Handshakes
+  readonly #inbox: Inbox
+  readonly #receiver: Receiver
+  readonly #registrar: Registrar
+  #relay: RelayConnection | undefined
+  #relayState = 'stopped'
+  #connectedSince = Number.POSITIVE_INFINITY
+  #presence: PresenceState = 'online'
+  #timer: NodeJS.Timeout | undefined
+  #maintaining: Promise<void> = Promise.resolve()
+  #closed = false
+
+  /**
+   * Opens a home as its only writer and goes online. Does not wait for registry or relay: both are kept trying, and
+   * `status()` says how it stands.
+   *
+   * @throws HOME_LOCKED, HOME_UNSAFE, PASSPHRASE_REQUIRED, PASSPHRASE_WRONG, CONFIG_INVALID, POLICY_INVALID, STATE_*
+   */
+  static async open(options: AgentOptions): Promise<Agent> {
+    const now = options.now ?? Date.now
+    const random = options.random ?? systemRandom
+    const home = Home.create(options.home)
+    const release = acquireLock(home.path, now)
+    try {
+      const { identity, recoveryWords } = openOrCreate(home, options, random, now())
+      const config = { ...readConfig(home), ...options.config }
+      const policy = new PolicyFile(home)
+      const store = StateStore.open(home.file(STATE_FILE), identity.storageKey, { tables: TABLES, random })
+      const events = new EventEmitter<AgentEvents>()
+      events.setMaxListeners(0)
+      const onFailure = (error: AgentMeshError) =>
+        events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message })
+      const audit = AuditLog.open(home.folder(AUDIT_FOLDER), { identity, now, onFailure })
+      const registry = new HttpRegistryClient(config.registry, identity, { now, random })
+      const core: Core = { home, identity, config, store, audit, policy, registry, events, random, now }
+      const agent = new Agent(core, release, recoveryWords)
+      await agent.#keyring.rotate()
+      agent.#start()
+      return agent
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  private constructor(core: Core, release: () => void, recoveryWords: string | undefined) {
+    this.#core = core
+    this.#release = release
+    this.recoveryWords = recoveryWords
+    this.#startedAt = core.now()
+    this.#breakers = new Breakers(core)
+    this.#keyring = new Keyring(core)
+    this.#outbox = new Outbox(core)
+    this.#handshakes = new Handshakes(core, this.#outbox, this.#keyring, () => ({
+      paused: this.#breakers.refusesKnocks,
+      presence: this.#presence,
+      connectedSince: this.#connectedSince,
+    }))
+    this.#outgoing = new Outgoing(core, this.#outbox, (row) => {
+      if (!this.#breakers.offline) this.#handshakes.need(row)
+    })
+    this.#handshakes.join(this.#outgoing)
+    this.#inbox = new Inbox(core, this.#outgoing)
+    this.#receiver = new Receiver(core, this.#handshakes, this.#outgoing, this.#inbox)
+    this.#registrar = new Registrar(core, this.#keyring)
+    core.policy.onChange((policy) => void this.#policyChanged(policy))
+  }
+
+  #start(): void {
+    this.#timer = setInterval(() => {
+      this.#maintaining = this.#maintaining.then(() => this.#maintain())
+    }, MAINTENANCE_MS)
+    if (!this.#breakers.offline) this.#goOnline()
+  }
+
+  #goOnline(): void {
+    const { identity, config, random, now } = this.#core
+    this.#registrar.start()
+    const relay = new RelayConnection({
+      url: config.relay,
+      identity,
+      subprotocol: config.relay_encoding === 'json' ? 'json' : 'bin',
+      presence: this.#presence,
+      onReceive: (message) => void this.#receiver.receive(message),
+      onState: (state) => {
+        this.#relayState = state
+        if (state === 'connected') {
+          this.#connectedSince = now()
+          this.#outbox.connected(relay)
+        } else {
+          this.#connectedSince = Number.POSITIVE_INFINITY
+          this.#outbox.disconnected()
+        }
+      },
+      random,
+      now,
+    })
+    this.#relay = relay
+    for (const row of this.#outgoing.queued()) this.#handshakes.need(row)
+  }
+
+  async #goOffline(): Promise<void> {
+    const relay = this.#relay
+    this.#relay = undefined
+    this.#outbox.disconnected()
+    await Promise.all([relay?.close(), this.#registrar.stop()])
+    this.#relayState = 'stopped'
+  }
+
+  /** Ends everything in order: answers under way are kept, locks and files are freed. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    clearInterval(this.#timer)
+    await this.#maintaining
+    await this.#outgoing.flushReceipts()
+    this.#inbox.handle(undefined)
+    this.#handshakes.close()
+    await this.#goOffline()
+    this.#core.registry.close()
+    await this.#core.store.close()
+    await this.#core.audit.close()
+    this.#release()
+  }
+
+  // --- the application's side -------------------------------------------------------------------------------------
+
+  get amid(): Amid {
+    return this.#core.identity.amid
+  }
+
+  get home(): string {
+    return this.#core.home.path
+  }
+
+  /** `progress`, `message`, `session`, `knock`, `notice`, `breaker`: see `AgentEvents`. */
+  get events(): EventEmitter<AgentEvents> {
+    return this.#core.events
+  }
+
+  /** Who answers peers' requests from now on; `undefined` lets them wait on disk. */
+  handle(handler: RequestHandler | undefined): void {
+    this.#inbox.handle(handler)
+  }
+
+  /**
+   * Sends a request. Resolves when it is safe on disk; the daemon sees to the rest.
+   *
+   * @throws INVALID_AMID, MALFORMED, AGENT_STOPPED, STATE_WRITE_FAILED
+   */
+  async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<SentMessage> {
+    this.#breakers.requireOnline()
+    return new SentMessage(this.#core, await this.#outgoing.request(parseAmid(to), request, options))
+  }
+
+  /** A message sent earlier, by its id. */
+  sent(id: string): SentMessage {
+    return new SentMessage(this.#core, parseMessageId(id))
+  }
+
+  /** The messages of a session, to read and to write. */
+  conversation(sessionId: string): Conversation {
+    return new Conversation(this.#core, this.#outgoing, parseSessionId(sessionId))
+  }
+
+  search(query: SearchQuery): Promise<SearchAnswer> {
+    return this.#core.registry.search(query)
+  }
+
+  async setPresence(state: PresenceState): Promise<void> {
+    this.#presence = state
+    this.#relay?.setPresence(state)
+    await this.#registrar.setPresence(state)
+  }
+
+  // --- the owner's side -------------------------------------------------------------------------------------------
+
+  sessions(): SessionSummary[] {
+    return this.#core.store.tables.sessions.list({ order: 'desc' }).map((entry) => summarize(entry.value))
+  }
+
+  /** @throws INVALID_ID, SESSION_UNKNOWN */
+  session(sessionId: string): SessionDetail {
+    return detail(this.#core, this.#sessionRow(parseSessionId(sessionId)))
+  }
+
+  #sessionRow(sessionId: SessionId): SessionRow {
+    const row = this.#core.store.tables.sessions.get(sessionId)
+    if (!row) throw new AgentMeshError('SESSION_UNKNOWN')
+    return row
+  }
+
+  /** Decisions on KNOCKs, newest first. */
+  decisions(filter: { from?: Amid } = {}): DecisionRecord[] {
+    return this.#core.store.tables.decisions
+      .list({ ...(filter.from === undefined ? {} : { a: filter.from }), order: 'desc' })
+      .map((entry) => entry.value)
+  }
+
+  policy(): Policy {
+    return this.#core.policy.current()
+  }
+
+  /** Replaces the policy. @throws POLICY_INVALID; then the old one stays in force */
+  setPolicy(policy: unknown, by: Actor = 'api'): Policy {
+    const before: Record<string, unknown> = this.policy()
+    const next: Record<string, unknown> & Policy = this.#core.policy.replace(policy)
+    const fields = Object.keys(next).filter(
+      (name) => canonicalText(next[name]) !== canonicalText(before[name]),
+    )
+    audit(this.#core, { event: 'policy_changed', fields, by })
+    return next
+  }
+
+  /** Refuses a peer from now on and ends every session with it. */
+  async block(amid: string, by: Actor = 'api'): Promise<void> {
+    const peer = parseAmid(amid)
+    const policy = this.policy()
+    const blocklist = [...new Set([...policy.blocklist, peer])]
+    const allowlist = policy.allowlist.filter((listed) => listed !== peer)
+    this.setPolicy({ ...policy, blocklist, allowlist }, by)
+    audit(this.#core, { event: 'breaker', action: 'block', peer, by })
+    await this.#endSessions((row) => row.session.peer === peer, 'policy')
+  }
+
+  /** Puts a peer on the allowlist, and off the blocklist. */
+  allow(amid: string, by: Actor = 'api'): void {
+    const peer = parseAmid(amid)
+    const policy = this.policy()
+    const allowlist = [...new Set([...policy.allowlist, peer])]
+    const blocklist = policy.blocklist.filter((listed) => listed !== peer)
+    this.setPolicy({ ...policy, allowlist, blocklist }, by)
+    audit(this.#core, { event: 'breaker', action: 'allow', peer, by })
+  }
+
+  /** Ends one session at once; the peer is told when it can be reached. */
+  async killSession(sessionId: string, by: Actor = 'api'): Promise<void> {
+    const id = parseSessionId(sessionId)
+    const { peer } = this.#sessionRow(id).session
+    audit(this.#core, { event: 'breaker', action: 'kill_session', session_id: id, peer, by })
+    await this.#endSessions((row) => row.session.id === id, 'killed')
+  }
+
+  /** New KNOCKs are refused; sessions go on. */
+  async pause(by: Actor = 'api'): Promise<void> {
+    this.#breakers.requireOnline()
+    await this.#breakers.set('paused', by)
+  }
+
+  /** Undoes `pause`, `shutdown` and `emergency-stop`. */
+  async resume(by: Actor = 'api'): Promise<void> {
+    const wasOffline = this.#breakers.offline
+    await this.#breakers.set('running', by)
+    if (wasOffline) this.#goOnline()
+  }
+
+  /** Ends all sessions and goes off the network until `resume`, also across restarts. */
+  async shutdown(state: 'shutdown' | 'emergency_stop' = 'shutdown', by: Actor = 'api'): Promise<void> {
+    await this.#breakers.set(state, by)
+    await this.#endSessions(() => true, 'shutdown')
+    await this.#goOffline()
+  }
+
+  /** Runs the owner's command that stops the agent framework, when `config.json` names one. */
+  async stopFramework(): Promise<void> {
+    const [program, ...args] = this.#core.config.framework_stop_command ?? []
+    if (program === undefined) return
+    await new Promise<void>((resolve) => {
+      execFile(program, args, { timeout: FRAMEWORK_STOP_MS }, (error) => {
+        if (error) {
+          const detail = error.message
+          audit(this.#core, {
+            event: 'agent_error',
+            code: 'FRAMEWORK_NOT_STOPPED',
+            operation: program,
+            detail,
+          })
+        }
+        resolve()
+      })
+    })
+  }
+
+  async #endSessions(which: (row: SessionRow) => boolean, reason: CloseReason): Promise<void> {
+    await commit(this.#core, (afterCommit) => {
+      for (const { value: row } of this.#core.store.tables.sessions.list({ b: 'open' })) {
+        if (which(row)) this.#end(row, reason, afterCommit)
+      }
+    })
+  }
+
+  #end(row: SessionRow, reason: CloseReason, afterCommit: (() => void)[]): void {
+    if (row.session.expiresAt > this.#core.now()) this.#outgoing.close(row, { reason }, afterCommit)
+    else markClosed(this.#core, row, 'timeout', afterCommit)
+  }
+
+  /** Sessions the new policy would not let in any more end here. */
+  async #policyChanged(policy: Policy): Promise<void> {
+    await this.#endSessions(({ session }) => {
+      if (policy.blocklist.includes(session.peer)) return true
+      if (session.role === 'initiator') return false
+      const { intent } = session
+      return (
+        matchingIntent(policy.rejected_intents, intent) !== undefined ||
+        matchingIntent(policy.accepted_intents, intent) === undefined
+      )
+    }, 'policy')
+  }
+
+  status(): AgentStatus {
+    const { identity, config, home, store, policy } = this.#core
+    const packets = this.#outbox.counts()
+    const keys = this.#keyring.status()
+    const error = policy.error()
+    return {
+      amid: identity.amid,
+      display_name: config.display_name ?? null,
+      version: PROTOCOL_VERSION,
+      home: home.path,
+      pid: process.pid,
+      started_at: formatTimestamp(this.#startedAt),
+      breaker: this.#breakers.state,
+      presence: this.#breakers.offline ? 'offline' : this.#presence,
+      relay: { url: config.relay, state: this.#relayState },
+      registry: {
+        url: config.registry,
+        state: this.#registrar.state,
+        ...(this.#registrar.lastError === undefined ? {} : { last_error: this.#registrar.lastError }),
+      },
+      sessions: { open: store.tables.sessions.count({ b: 'open' }), total: store.tables.sessions.count() },
+      outbox: {
+        queued: store.tables.outgoing.count({ b: 'queued' }),
+        unacknowledged: packets.waiting + packets.relayed,
+      },
+      inbox: { waiting: this.#inbox.waiting() },
+      prekeys: {
+        one_time_left: keys.oneTimeLeft,
+        one_time_kem_left: keys.oneTimeKemLeft,
+        signed_prekey_rotates_at: formatTimestamp(keys.signedPrekeyRotatesAt),
+        exchange_key_rotates_at: formatTimestamp(keys.exchangeKeyRotatesAt),
+      },
+      policy: error === undefined ? { valid: true } : { valid: false, error },
+      capabilities: config.capabilities,
+    }
+  }
+
+  // --- time -------------------------------------------------------------------------------------------------------
+
+  async #maintain(): Promise<void> {
+    // Looks at the file, so that a changed policy is in force without a KNOCK to ask for it.
+    this.#core.policy.current()
+    await this.#endSessions(({ session }) => session.expiresAt <= this.#core.now(), 'timeout')
+    await this.#outgoing.maintain()
+    await this.#outbox.maintain()
+    await this.#handshakes.maintain()
+    await this.#receiver.maintain()
+  }
+}
+
+function openOrCreate(
+  home: Home,
+  options: AgentOptions,
+  random: (length: number) => Uint8Array,
+  now: number,
+) {
+  const passphrase = options.passphrase === undefined ? {} : { passphrase: options.passphrase }
+  if (!hasConfig(home)) {
+    writeConfig(home, {
+      registry: DEFAULT_REGISTRY_URL,
+      relay: DEFAULT_RELAY_URL,
+      capabilities: [],
+      ...options.config,
+    })
+  }
+  if (home.has('keys')) return { identity: openIdentity(home, passphrase), recoveryWords: undefined }
+  return createIdentity(home, { random, now, ...passphrase })
+}

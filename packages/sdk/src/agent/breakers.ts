@@ -1,0 +1,62 @@
+/**
+ * The owner's circuit breakers (specification §7.4, DESIGN §9). State is in the store, so it survives a restart; nothing
+ * here waits for the relay.
+ *
+ *   running <--> paused           new KNOCKs are refused, sessions go on
+ *      ^  \
+ *      |   +--> shutdown          sessions ended, off the relay and the registry, until `resume`
+ *      +------- emergency_stop    the same, and the agent framework is stopped too
+ */
+import { AgentMeshError } from '../wire/index.ts'
+import { audit, commit, type Actor, type Core } from './core.ts'
+import type { BreakerState } from './types.ts'
+
+const META_KEY = 'breaker'
+
+const ACTIONS = {
+  running: 'resume',
+  paused: 'pause_new',
+  shutdown: 'shutdown',
+  emergency_stop: 'emergency_stop',
+} as const
+
+export class Breakers {
+  readonly #core: Core
+
+  constructor(core: Core) {
+    this.#core = core
+  }
+
+  get state(): BreakerState {
+    return (this.#core.store.tables.meta.get(META_KEY) as BreakerState | undefined) ?? 'running'
+  }
+
+  /** New KNOCKs are refused in every state but `running`. */
+  get refusesKnocks(): boolean {
+    return this.state !== 'running'
+  }
+
+  /** Off the network: no relay, no registry, nothing sent. */
+  get offline(): boolean {
+    const { state } = this
+    return state === 'shutdown' || state === 'emergency_stop'
+  }
+
+  /** @throws AGENT_STOPPED when the owner has taken the agent off the network. */
+  requireOnline(): void {
+    if (this.offline) {
+      throw new AgentMeshError(
+        'AGENT_STOPPED',
+        `The owner stopped this agent (${this.state}); \`agentmesh resume\` starts it`,
+      )
+    }
+  }
+
+  async set(state: BreakerState, by: Actor): Promise<void> {
+    await commit(this.#core, (afterCommit) => {
+      this.#core.store.tables.meta.put(META_KEY, state)
+      afterCommit.push(() => this.#core.events.emit('breaker', state))
+    })
+    audit(this.#core, { event: 'breaker', action: ACTIONS[state], by })
+  }
+}

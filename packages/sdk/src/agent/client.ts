@@ -1,0 +1,220 @@
+/**
+ * A client of a home's daemon: the same calls as `Agent`, over the local API. What the command line, the owner's page
+ * and adapters are written against.
+ */
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import type { SearchQuery } from '../discovery/index.ts'
+import type { Policy } from '../session/index.ts'
+import {
+  AgentMeshError,
+  isErrorCode,
+  type ClosePayload,
+  type EnvelopeType,
+  type MessageId,
+  type Payload,
+  type PresenceState,
+  type SearchAnswer,
+  type StatusPayload,
+} from '../wire/index.ts'
+import type { Actor } from './core.ts'
+import type { ListenerEvent } from './listeners.ts'
+import { localApiPath } from './local-api.ts'
+import type {
+  AgentStatus,
+  AnswerInput,
+  ConversationMessage,
+  DecisionRecord,
+  ProgressEvent,
+  RequestInput,
+  SendOptions,
+  SessionDetail,
+  SessionSummary,
+} from './types.ts'
+
+/** All methods throw DAEMON_NOT_RUNNING when nobody serves the home, and otherwise the daemon's own code. */
+export class AgentClient {
+  readonly #path: string
+  readonly #actor: Actor
+
+  /** @param home the agent's home folder, absolute */
+  constructor(home: string, actor: Actor = 'api') {
+    this.#path = localApiPath(home)
+    this.#actor = actor
+  }
+
+  status(): Promise<AgentStatus> {
+    return this.#call('GET', 'status')
+  }
+
+  search(query: SearchQuery): Promise<SearchAnswer> {
+    const entries = Object.entries(query).map(([name, value]) => [name, String(value)])
+    return this.#call(
+      'GET',
+      `search?${new URLSearchParams(Object.fromEntries(entries) as Record<string, string>)}`,
+    )
+  }
+
+  /** Resolves with the message's id when it is safe on the daemon's disk. */
+  async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<MessageId> {
+    const { id } = await this.#call<{ id: MessageId }>('POST', 'send', { to, request, options })
+    return id
+  }
+
+  /** Every stage of a message so far and to come; ends with `answered` or `failed`. */
+  progress(id: string, signal?: AbortSignal): AsyncGenerator<ProgressEvent, void, void> {
+    return this.#stream(`messages/${encodeURIComponent(id)}/progress`, signal)
+  }
+
+  async sessions(): Promise<SessionSummary[]> {
+    return (await this.#call<{ sessions: SessionSummary[] }>('GET', 'sessions')).sessions
+  }
+
+  session(id: string): Promise<SessionDetail> {
+    return this.#call('GET', `sessions/${encodeURIComponent(id)}`)
+  }
+
+  async killSession(id: string): Promise<void> {
+    await this.#call('POST', `sessions/${encodeURIComponent(id)}/kill`)
+  }
+
+  async closeSession(id: string, payload: ClosePayload): Promise<void> {
+    await this.#call('POST', `sessions/${encodeURIComponent(id)}/close`, payload)
+  }
+
+  /** Sends one message on an open session. */
+  async sendOnSession<T extends EnvelopeType>(
+    id: string,
+    message: { type: T; payload: Payload<T>; in_reply_to?: MessageId },
+  ): Promise<MessageId> {
+    const path = `sessions/${encodeURIComponent(id)}/messages`
+    return (await this.#call<{ id: MessageId }>('POST', path, message)).id
+  }
+
+  /** A session's messages so far and to come, both directions; ends with the session. */
+  messages(id: string, signal?: AbortSignal): AsyncGenerator<ConversationMessage, void, void> {
+    return this.#stream(`sessions/${encodeURIComponent(id)}/messages`, signal)
+  }
+
+  /** Requests to answer with `answer`, for as long as the stream is read. */
+  requests(signal?: AbortSignal): AsyncGenerator<ListenerEvent, void, void> {
+    return this.#stream('requests', signal)
+  }
+
+  async answer(requestId: string, answer: AnswerInput): Promise<void> {
+    await this.#call('POST', `requests/${encodeURIComponent(requestId)}/answer`, answer)
+  }
+
+  async requestStatus(requestId: string, status: StatusPayload): Promise<void> {
+    await this.#call('POST', `requests/${encodeURIComponent(requestId)}/status`, status)
+  }
+
+  async decisions(from?: string): Promise<DecisionRecord[]> {
+    const query = from === undefined ? '' : `?${new URLSearchParams({ from })}`
+    return (await this.#call<{ decisions: DecisionRecord[] }>('GET', `decisions${query}`)).decisions
+  }
+
+  policy(): Promise<Policy> {
+    return this.#call('GET', 'policy')
+  }
+
+  setPolicy(policy: object): Promise<Policy> {
+    return this.#call('PUT', 'policy', policy)
+  }
+
+  async block(amid: string): Promise<void> {
+    await this.#call('POST', 'block', { amid })
+  }
+
+  async allow(amid: string): Promise<void> {
+    await this.#call('POST', 'allow', { amid })
+  }
+
+  async setPresence(state: PresenceState): Promise<void> {
+    await this.#call('POST', 'presence', { state })
+  }
+
+  async pause(): Promise<void> {
+    await this.#call('POST', 'pause')
+  }
+
+  async resume(): Promise<void> {
+    await this.#call('POST', 'resume')
+  }
+
+  async shutdown(): Promise<void> {
+    await this.#call('POST', 'shutdown')
+  }
+
+  async emergencyStop(): Promise<void> {
+    await this.#call('POST', 'emergency-stop')
+  }
+
+  /** Ends the daemon; the agent keeps its state. */
+  async down(): Promise<void> {
+    await this.#call('POST', 'down')
+  }
+
+  async #call<T>(method: string, path: string, body?: object): Promise<T> {
+    const response = await this.#open(method, path, body)
+    const chunks: Buffer[] = []
+    for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk)
+    return JSON.parse(Buffer.concat(chunks).toString()) as T
+  }
+
+  async *#stream<T>(path: string, signal?: AbortSignal): AsyncGenerator<T, void, void> {
+    const response = await this.#open('GET', path, undefined, signal)
+    let rest = ''
+    try {
+      for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) {
+        const lines = (rest + chunk).split('\n')
+        rest = lines.pop() ?? ''
+        for (const line of lines) yield JSON.parse(line) as T
+      }
+    } catch (cause) {
+      if (signal?.aborted) throw new AgentMeshError('WAIT_TIMEOUT', undefined, { cause })
+      throw new AgentMeshError('DAEMON_NOT_RUNNING', 'The daemon went away', { cause })
+    } finally {
+      response.destroy()
+    }
+  }
+
+  #open(method: string, path: string, body?: object, signal?: AbortSignal): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const text = body === undefined ? undefined : JSON.stringify(body)
+      const request = httpRequest({
+        socketPath: this.#path,
+        method,
+        path: `/v1/${path}`,
+        headers: {
+          'x-agentmesh-actor': this.#actor,
+          ...(text === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(signal === undefined ? {} : { signal }),
+      })
+      request.on('error', (cause) => {
+        const code = signal?.aborted ? 'WAIT_TIMEOUT' : 'DAEMON_NOT_RUNNING'
+        reject(new AgentMeshError(code, undefined, { cause }))
+      })
+      request.on('response', (response) => {
+        if (response.statusCode === 200) resolve(response)
+        else void readError(response).then(reject, reject)
+      })
+      request.end(text)
+    })
+  }
+}
+
+async function readError(response: IncomingMessage): Promise<AgentMeshError> {
+  const chunks: Buffer[] = []
+  for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk)
+  const body = JSON.parse(Buffer.concat(chunks).toString()) as {
+    code: string
+    message: string
+    retry_after_seconds?: number
+  }
+  return new AgentMeshError(
+    isErrorCode(body.code) ? body.code : 'INTERNAL',
+    body.message,
+    body.retry_after_seconds === undefined ? {} : { retryAfterSeconds: body.retry_after_seconds },
+  )
+}

@@ -1,0 +1,60 @@
+/**
+ * `config.json` in an agent's home: where its registry and relay are, and what it says about itself. Written by `init`,
+ * edited by the owner, read at start. The policy is a file of its own (`policy.json`, specification §7.3).
+ */
+import { Type, type Static } from 'typebox'
+import {
+  AgentMeshError,
+  Capability,
+  CategoryText,
+  parseJsonObject,
+  PeerText,
+  validate,
+} from '../wire/index.ts'
+import type { Home } from '../identity/index.ts'
+
+export const DEFAULT_REGISTRY_URL = 'http://127.0.0.1:7700'
+export const DEFAULT_RELAY_URL = 'ws://127.0.0.1:7800/v1/connect'
+const MAX_CONFIG_BYTES = 64 * 1024
+
+export const Config = Type.Object(
+  {
+    registry: Type.String({ pattern: '^https?://', maxLength: 256 }),
+    relay: Type.String({ pattern: '^wss?://', maxLength: 256 }),
+    relay_encoding: Type.Optional(Type.Enum(['binary', 'json'])),
+    display_name: Type.Optional(PeerText(64)),
+    framework: Type.Optional(PeerText(64)),
+    framework_version: Type.Optional(PeerText(32)),
+    capabilities: Type.Array(Type.Union([Capability, CategoryText]), { maxItems: 64 }),
+    /** Run by `emergency-stop` to stop the agent framework: program and arguments, no shell. */
+    framework_stop_command: Type.Optional(
+      Type.Array(Type.String({ maxLength: 1024 }), { minItems: 1, maxItems: 32 }),
+    ),
+  },
+  { $id: 'agentmesh/config' },
+)
+export type Config = Static<typeof Config>
+
+const CONFIG_FILE = 'config.json'
+
+export function hasConfig(home: Home): boolean {
+  return home.has(CONFIG_FILE)
+}
+
+/** @throws CONFIG_INVALID naming the field that is wrong; HOME_EMPTY when there is no file. */
+export function readConfig(home: Home): Config {
+  const bytes = home.readFile(CONFIG_FILE)
+  if (bytes === undefined) {
+    throw new AgentMeshError('HOME_EMPTY', `No agent in ${home.path}: run \`agentmesh init\``)
+  }
+  try {
+    return validate(Config, parseJsonObject(bytes, MAX_CONFIG_BYTES), `read ${CONFIG_FILE}`)
+  } catch (cause) {
+    throw new AgentMeshError('CONFIG_INVALID', `${CONFIG_FILE}: ${(cause as Error).message}`, { cause })
+  }
+}
+
+export function writeConfig(home: Home, config: Config): void {
+  validate(Config, config, `write ${CONFIG_FILE}`)
+  home.writeFile(CONFIG_FILE, new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`))
+}

@@ -1,0 +1,71 @@
+/** A session seen as an exchange of messages: iterate to read, `send` to write. */
+import { on } from 'node:events'
+import type { ClosePayload, EnvelopeType, MessageId, Payload, SessionId } from '../wire/index.ts'
+import { AgentMeshError, newMessageId } from '../wire/index.ts'
+import { commit, type Core } from './core.ts'
+import type { Outgoing } from './outgoing.ts'
+import { detail } from './session-rows.ts'
+import type { ConversationMessage } from './types.ts'
+
+export class Conversation {
+  readonly #core: Core
+  readonly #outgoing: Outgoing
+  readonly sessionId: SessionId
+
+  constructor(core: Core, outgoing: Outgoing, sessionId: SessionId) {
+    this.#core = core
+    this.#outgoing = outgoing
+    this.sessionId = sessionId
+  }
+
+  /** Sends one message; resolves with its id when it is on disk. @throws SESSION_UNKNOWN, SESSION_CLOSED, LIMIT_* */
+  async send<T extends EnvelopeType>(
+    type: T,
+    payload: Payload<T>,
+    inReplyTo?: MessageId,
+  ): Promise<MessageId> {
+    const id = newMessageId(this.#core.random)
+    await commit(this.#core, (afterCommit) => {
+      this.#outgoing.onSession(
+        this.sessionId,
+        { type, payload, id, ...(inReplyTo === undefined ? {} : { inReplyTo }) },
+        afterCommit,
+      )
+    })
+    return id
+  }
+
+  /** Ends the session for both. */
+  async close(payload: ClosePayload = { reason: 'completed' }): Promise<void> {
+    await commit(this.#core, (afterCommit) => {
+      const row = this.#core.store.tables.sessions.get(this.sessionId)
+      if (!row) throw new AgentMeshError('SESSION_UNKNOWN')
+      if (row.session.state === 'open') this.#outgoing.close(row, payload, afterCommit)
+    })
+  }
+
+  /** Both sides' messages from the first one, then each as it comes, until the session is closed. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<ConversationMessage, void, void> {
+    const stop = new AbortController()
+    const events = on(this.#core.events, 'message', { signal: stop.signal })
+    const closed = (): boolean =>
+      this.#core.store.tables.sessions.get(this.sessionId)?.session.state !== 'open'
+    const seen = new Set<MessageId>()
+    try {
+      const row = this.#core.store.tables.sessions.get(this.sessionId)
+      if (!row) throw new AgentMeshError('SESSION_UNKNOWN')
+      for (const message of detail(this.#core, row).messages) {
+        seen.add(message.id)
+        yield message
+      }
+      if (closed()) return
+      for await (const [message] of events as AsyncIterable<[ConversationMessage]>) {
+        if (message.session_id !== this.sessionId || seen.has(message.id)) continue
+        yield message
+        if (message.type === 'close') return
+      }
+    } finally {
+      stop.abort()
+    }
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * What the parts of an agent share: its identity, its store, and everything the outside world gives them (clock,
+ * randomness, registry). The parts are `outbox` (bytes to relays), `handshakes` (KNOCKs, both sides), `outgoing` and
+ * `inbox` (messages of the application), `keyring` (exchange keys and prekeys); `agent.ts` joins them.
+ */
+import type { EventEmitter } from 'node:events'
+import type { RegistryClient } from '../discovery/index.ts'
+import type { Home, Identity } from '../identity/index.ts'
+import type { AuditEventName, AuditFields, AuditLog } from '../observability/index.ts'
+import { formatTimestamp, type Amid, type MessageId, type SessionId } from '../wire/index.ts'
+import type { Config } from './config.ts'
+import type { PolicyFile } from './policy-file.ts'
+import type { StateStore } from './store/index.ts'
+import type { OutgoingRow, TABLES } from './tables.ts'
+import type { BreakerState, ConversationMessage, DecisionRecord, ProgressEvent } from './types.ts'
+
+export interface AgentEvents {
+  /** An outgoing message came one stage further. */
+  progress: [id: MessageId, event: ProgressEvent]
+  /** A message of a session, either direction, in the order the application is to see it. */
+  message: [message: ConversationMessage]
+  session: [event: { session_id: SessionId; peer: Amid; state: 'open' | 'closed' }]
+  knock: [decision: DecisionRecord]
+  /** Something an owner asked to be told (policy `notify_owner`), or should know. */
+  notice: [notice: { at: string; about: string; text: string }]
+  breaker: [state: BreakerState]
+}
+
+export type AgentStore = StateStore<typeof TABLES>
+
+export interface Core {
+  readonly home: Home
+  readonly identity: Identity
+  readonly config: Config
+  readonly store: AgentStore
+  readonly audit: AuditLog
+  readonly policy: PolicyFile
+  readonly registry: RegistryClient
+  readonly events: EventEmitter<AgentEvents>
+  readonly random: (length: number) => Uint8Array
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+}
+
+const MAX_PROGRESS_EVENTS = 64
+
+/** Adds a stage to an outgoing row and tells listeners once the row is safe; call within a commit that puts the row. */
+export function noteProgress(
+  core: Core,
+  row: OutgoingRow,
+  event: Omit<ProgressEvent, 'at'>,
+  afterCommit: (() => void)[],
+): OutgoingRow {
+  const stamped: ProgressEvent = { ...event, at: formatTimestamp(core.now()) }
+  // A chatty peer's status updates push out older ones, never the stages.
+  const progress = [...row.progress, stamped]
+  if (progress.length > MAX_PROGRESS_EVENTS) {
+    progress.splice(
+      Math.max(
+        0,
+        progress.findIndex((known) => known.stage === 'status'),
+      ),
+      1,
+    )
+  }
+  afterCommit.push(() => core.events.emit('progress', row.id, stamped))
+  return { ...row, progress }
+}
+
+/** Runs `work` in one durable commit, then what it left to do once the commit is on disk. */
+export async function commit<T>(core: Core, work: (afterCommit: (() => void)[]) => T): Promise<T> {
+  const afterCommit: (() => void)[] = []
+  const result = await core.store.commit(() => work(afterCommit))
+  for (const effect of afterCommit) effect()
+  return result
+}
+
+/** By which of the owner's hands something was done. */
+export type Actor = AuditFields['breaker']['by']
+
+/** An audit event without its time, which is now. */
+type AuditNote = { [K in AuditEventName]: { event: K } & AuditFields[K] }[AuditEventName]
+
+/** Writes to the audit log: at once, or with `afterCommit` once the change it tells of is on disk. */
+export function audit(core: Core, note: AuditNote, afterCommit?: (() => void)[]): void {
+  const event = { ...note, ts: formatTimestamp(core.now()) }
+  if (afterCommit) afterCommit.push(() => core.audit.append(event))
+  else core.audit.append(event)
+}

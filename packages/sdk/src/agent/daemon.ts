@@ -1,0 +1,34 @@
+/** The daemon: one agent behind its local API, until a signal or a client ends it. */
+import { Agent, type AgentOptions } from './agent.ts'
+import { LocalApi } from './local-api.ts'
+
+export interface DaemonOptions extends AgentOptions {
+  /** Called when the agent is open and clients can connect. */
+  onReady?: (agent: Agent) => void
+}
+
+/**
+ * Runs until SIGINT, SIGTERM or a client's `down`; resolves when everything is closed.
+ *
+ * @throws as `Agent.open`
+ */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const agent = await Agent.open(options)
+  let end!: () => void
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  const api = new LocalApi(agent, end)
+  try {
+    await api.listen()
+    process.once('SIGINT', end)
+    process.once('SIGTERM', end)
+    options.onReady?.(agent)
+    await ended
+  } finally {
+    process.removeListener('SIGINT', end)
+    process.removeListener('SIGTERM', end)
+    await api.close()
+    await agent.close()
+  }
+}

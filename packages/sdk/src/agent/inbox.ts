@@ -1,0 +1,283 @@
+/**
+ * Messages from peers on their way to the application.
+ *
+ *   received (one commit: ratchet, row, filter) -> held -> ready -> done
+ *                                               (in envelope order, a session)
+ *
+ * What is committed is owed: a request whose handler did not finish before a crash is handed over again, and the same
+ * request id asked twice gets the first answer without the handler running again. DESIGN §7.
+ */
+import {
+  AgentMeshError,
+  formatTimestamp,
+  isAgentMeshError,
+  type ClosePayload,
+  type Envelope,
+  type ErrorPayload,
+  type MessageId,
+  type ReceiptPayload,
+  type RequestPayload,
+  type ResponsePayload,
+  type SessionId,
+  type StatusPayload,
+} from '../wire/index.ts'
+import { audit, commit, type Core } from './core.ts'
+import type { Outgoing } from './outgoing.ts'
+import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
+import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
+import type { AnswerInput, IncomingRequest, RequestHandler } from './types.ts'
+
+/** Requests an application works on at the same time; the rest wait on disk. */
+const MAX_RUNNING = 16
+
+export function incomingKey(sessionId: SessionId, sequence: number): string {
+  return `${sessionId}:${sequence}`
+}
+
+export class Inbox {
+  readonly #core: Core
+  readonly #outgoing: Outgoing
+  readonly #running = new Map<string, AbortController>()
+  #handler: RequestHandler | undefined
+
+  constructor(core: Core, outgoing: Outgoing) {
+    this.#core = core
+    this.#outgoing = outgoing
+    core.events.on('session', (event) => {
+      if (event.state === 'closed') this.#abort(event.session_id)
+    })
+  }
+
+  /** Who answers requests; undefined lets them wait. One at a time: the newest replaces. */
+  handle(handler: RequestHandler | undefined): void {
+    this.#handler = handler
+    this.dispatch()
+  }
+
+  /** Stores a decrypted envelope and moves on what is next in order. Call within the commit that moved the ratchet. */
+  take(row: SessionRow, envelope: Envelope, afterCommit: (() => void)[]): void {
+    const { tables } = this.#core.store
+    if (
+      envelope.sequence < row.deliverNext ||
+      tables.incoming.get(incomingKey(row.session.id, envelope.sequence))
+    ) {
+      throw new AgentMeshError('SEQUENCE_REPLAYED', 'The peer used an envelope sequence twice')
+    }
+    if (envelope.type !== 'receipt') this.#outgoing.oweReceipt(row.session.id, envelope.id, 'received')
+    this.#write({ envelope, receivedAt: this.#core.now(), state: 'held' })
+    let next = row.deliverNext
+    touchSession(this.#core, row)
+    for (;;) {
+      const waiting = tables.incoming.get(incomingKey(row.session.id, next))
+      if (!waiting) break
+      next++
+      touchSession(this.#core, { ...(tables.sessions.get(row.session.id) ?? row), deliverNext: next })
+      this.#deliver(waiting, afterCommit)
+    }
+  }
+
+  #write(row: IncomingRow): void {
+    const { session_id, sequence } = row.envelope
+    this.#core.store.tables.incoming.put(incomingKey(session_id, sequence), row, {
+      a: session_id,
+      b: row.state,
+      at: row.receivedAt,
+    })
+  }
+
+  #setState(key: string, state: IncomingState): void {
+    const row = this.#core.store.tables.incoming.get(key)
+    if (row) this.#write({ ...row, state })
+  }
+
+  /** An envelope's turn has come: the type decides what it does. */
+  #deliver(row: IncomingRow, afterCommit: (() => void)[]): void {
+    const { envelope } = row
+    if (envelope.type === 'receipt') {
+      this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
+      this.#outgoing.receipted(envelope.from, envelope.payload as ReceiptPayload, afterCommit)
+      return
+    }
+    afterCommit.push(() => this.#core.events.emit('message', sessionMessage(envelope, 'in')))
+    if (envelope.type === 'request') {
+      this.#request(row, afterCommit)
+      return
+    }
+    this.#write({ ...row, state: 'done' })
+    this.#outgoing.oweReceipt(envelope.session_id, envelope.id, 'read')
+    if (envelope.type === 'close') {
+      this.#closed(envelope.session_id, (envelope.payload as ClosePayload).reason, afterCommit)
+    } else if (envelope.in_reply_to !== undefined) {
+      this.#reply(envelope, envelope.in_reply_to, afterCommit)
+    }
+  }
+
+  #reply(envelope: Envelope, inReplyTo: MessageId, afterCommit: (() => void)[]): void {
+    const { id, from } = envelope
+    switch (envelope.type) {
+      case 'status':
+        this.#outgoing.note(
+          inReplyTo,
+          { stage: 'status', status: envelope.payload as StatusPayload },
+          afterCommit,
+        )
+        return
+      case 'response':
+        this.#outgoing.answered(
+          inReplyTo,
+          from,
+          { type: 'response', id, from, payload: envelope.payload as ResponsePayload },
+          afterCommit,
+        )
+        break
+      case 'error':
+        this.#outgoing.answered(
+          inReplyTo,
+          from,
+          { type: 'error', id, from, payload: envelope.payload as ErrorPayload },
+          afterCommit,
+        )
+        break
+      default:
+        return
+    }
+    const session = this.#core.store.tables.sessions.get(envelope.session_id)
+    if (session?.session.type === 'request_response' && session.session.state === 'open') {
+      const reason = envelope.type === 'response' ? 'completed' : 'error'
+      this.#outgoing.close(session, { reason }, afterCommit)
+    }
+  }
+
+  #closed(sessionId: SessionId, reason: ClosePayload['reason'], afterCommit: (() => void)[]): void {
+    const session = this.#core.store.tables.sessions.get(sessionId)
+    if (session) markClosed(this.#core, session, reason, afterCommit)
+  }
+
+  #request(row: IncomingRow, afterCommit: (() => void)[]): void {
+    const { envelope } = row
+    const { requests } = this.#core.store.tables
+    const key = `${envelope.from}:${envelope.id}`
+    const known = requests.get(key)
+    if (!known) {
+      requests.put(
+        key,
+        { incomingKey: incomingKey(envelope.session_id, envelope.sequence) },
+        { at: row.receivedAt },
+      )
+      this.#write({ ...row, state: 'ready' })
+      afterCommit.push(() => this.dispatch())
+      return
+    }
+    // The id was asked before: the first answer again, or the one that is being made.
+    this.#write({ ...row, state: 'done' })
+    const answer =
+      known.answerId === undefined ? undefined : this.#core.store.tables.outgoing.get(known.answerId)
+    if (answer) {
+      this.#outgoing.onSession(
+        envelope.session_id,
+        { type: answer.type, payload: answer.payload, inReplyTo: envelope.id },
+        afterCommit,
+      )
+    }
+  }
+
+  /** Hands ready requests to the application. */
+  dispatch(): void {
+    const handler = this.#handler
+    if (!handler || this.#running.size >= MAX_RUNNING) return
+    const { incoming } = this.#core.store.tables
+    const ready = incoming.list({ b: 'ready', order: 'asc', limit: MAX_RUNNING + this.#running.size })
+    for (const { key, value } of ready) {
+      if (this.#running.size >= MAX_RUNNING) return
+      if (!this.#running.has(key)) void this.#run(key, value, handler)
+    }
+  }
+
+  async #run(key: string, row: IncomingRow, handler: RequestHandler): Promise<void> {
+    const abort = new AbortController()
+    this.#running.set(key, abort)
+    const { envelope } = row
+    try {
+      this.#outgoing.oweReceipt(envelope.session_id, envelope.id, 'read')
+      const answer = await handler(this.#describe(row), {
+        signal: abort.signal,
+        status: async (payload) => {
+          await commit(this.#core, (afterCommit) => {
+            this.#outgoing.onSession(
+              envelope.session_id,
+              { type: 'status', payload, inReplyTo: envelope.id },
+              afterCommit,
+            )
+          })
+        },
+      })
+      await this.#answer(key, row, answer)
+    } catch (error) {
+      // A listener that went away did not answer: the request waits for the next one.
+      if (isAgentMeshError(error, 'LISTENER_GONE')) return
+      await this.#answer(key, row, {
+        error: { code: 'HANDLER_FAILED', message: 'The agent failed to answer this request' },
+      })
+      const detail = error instanceof Error ? error.message : String(error)
+      audit(this.#core, {
+        event: 'agent_error',
+        code: 'HANDLER_FAILED',
+        operation: 'answer a request',
+        detail,
+      })
+    } finally {
+      this.#running.delete(key)
+      this.dispatch()
+    }
+  }
+
+  #describe({ envelope, receivedAt }: IncomingRow): IncomingRequest {
+    const payload = envelope.payload as RequestPayload
+    return {
+      id: envelope.id,
+      from: envelope.from,
+      session_id: envelope.session_id,
+      intent: payload.intent,
+      payload,
+      provenance: {
+        from: envelope.from,
+        session_id: envelope.session_id,
+        tier: 'anonymous',
+        received_at: formatTimestamp(receivedAt),
+      },
+    }
+  }
+
+  /** The answer and the end of the request in one commit: after a crash either both happened or neither. */
+  async #answer(key: string, { envelope }: IncomingRow, answer: AnswerInput): Promise<void> {
+    const { tables } = this.#core.store
+    await commit(this.#core, (afterCommit) => {
+      this.#setState(key, 'done')
+      const session = tables.sessions.get(envelope.session_id)
+      // Killed, expired or closed meanwhile: nobody is there to hear.
+      if (session?.session.state !== 'open') return
+      const answerId = this.#outgoing.onSession(
+        envelope.session_id,
+        'error' in answer
+          ? { type: 'error', payload: answer.error, inReplyTo: envelope.id }
+          : { type: 'response', payload: { status: 'success', ...answer }, inReplyTo: envelope.id },
+        afterCommit,
+      )
+      this.#outgoing.oweReceipt(envelope.session_id, envelope.id, 'answered')
+      tables.requests.put(
+        `${envelope.from}:${envelope.id}`,
+        { incomingKey: key, answerId },
+        { at: this.#core.now() },
+      )
+    })
+  }
+
+  #abort(sessionId: SessionId): void {
+    for (const [key, controller] of this.#running) if (key.startsWith(`${sessionId}:`)) controller.abort()
+  }
+
+  /** Requests the application has not answered. */
+  waiting(): number {
+    return this.#core.store.tables.incoming.count({ b: 'ready' })
+  }
+}

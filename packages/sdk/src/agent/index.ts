@@ -1,0 +1,10 @@
+/** The agent: everything below put to work. */
+export { Agent, type AgentOptions } from './agent.ts'
+export { AgentClient } from './client.ts'
+export { Config, DEFAULT_REGISTRY_URL, DEFAULT_RELAY_URL } from './config.ts'
+export { Conversation } from './conversation.ts'
+export type { AgentEvents } from './core.ts'
+export { runDaemon, type DaemonOptions } from './daemon.ts'
+export type { ListenerEvent } from './listeners.ts'
+export { SentMessage } from './sent-message.ts'
+export * from './types.ts'

@@ -1,0 +1,262 @@
+/**
+ * The agent's exchange keys and prekeys: made, published, rotated, used up (DESIGN §4, §7).
+ *
+ *   exchange key, signed prekey, last-resort KEM prekey   current for 7 days, kept 3 more for mail in a mailbox
+ *   one-time prekeys, curve and KEM                       100 of each at the registry, filled up below 20
+ *
+ * Secrets are deleted when a KNOCK used them or their time is over. A one-time key is deleted only in the commit that
+ * accepts the KNOCK's nonce, never for one that did not authenticate.
+ */
+import { kemKeyPair, x25519KeyPair, type KeyPair } from '../crypto/index.ts'
+import {
+  EXCHANGE_KEY_SECONDS,
+  makeExchangeKey,
+  makeLastResortKemPrekey,
+  makeOneTimeKemPrekeys,
+  makeOneTimePrekeys,
+  makeSignedPrekey,
+  nextSequence,
+  SIGNED_PREKEY_SECONDS,
+  type OwnKey,
+} from '../identity/index.ts'
+import type { KeyLookup, OpenedKnock, OwnSignedPrekey } from '../session/index.ts'
+import {
+  AgentMeshError,
+  parseTimestamp,
+  PROTOCOL_VERSIONS,
+  toHex,
+  type KeyKind,
+  type PrekeyUpload,
+  type SignedKey,
+} from '../wire/index.ts'
+import { audit, commit, type Core } from './core.ts'
+import type { KeyRow } from './tables.ts'
+
+/** One-time prekeys of each kind kept at the registry, and when to fill up (DESIGN §7). */
+const ONE_TIME_PREKEYS = 100
+const REPLENISH_BELOW = 20
+
+const LIFETIME_SECONDS = {
+  ik: EXCHANGE_KEY_SECONDS,
+  spk: SIGNED_PREKEY_SECONDS,
+  'pq-last': SIGNED_PREKEY_SECONDS,
+}
+const AUDIT_NAMES = { ik: 'exchange', spk: 'signed-prekey', 'pq-last': 'kem-prekey' } as const
+type LongLivedKind = keyof typeof LIFETIME_SECONDS
+
+export interface PrekeyStatus {
+  oneTimeLeft: number
+  oneTimeKemLeft: number
+  signedPrekeyRotatesAt: number
+  exchangeKeyRotatesAt: number
+}
+
+export class Keyring implements KeyLookup {
+  readonly #core: Core
+  /** What the registry said it has left; unknown until it was asked. */
+  #left: { oneTime: number; oneTimeKem: number } | undefined
+
+  constructor(core: Core) {
+    this.#core = core
+  }
+
+  // --- keys in use ------------------------------------------------------------------------------------------------
+
+  /** The exchange key our KNOCKs are made with. */
+  currentExchangeKey(): OwnKey {
+    return this.#current('ik')
+  }
+
+  #current(kind: LongLivedKind): KeyRow {
+    const row = this.#newest(kind)
+    if (!row) throw new AgentMeshError('STATE_DAMAGED', `No ${kind} key`, { operation: 'read keys' })
+    return row
+  }
+
+  #newest(kind: LongLivedKind): KeyRow | undefined {
+    return this.#core.store.tables.keys.list({ a: kind, order: 'desc', limit: 1 })[0]?.value
+  }
+
+  /** Makes what is missing or due. Resolves true when something is new, and so must be published. */
+  async rotate(): Promise<boolean> {
+    const now = this.#core.now()
+    const due = (Object.keys(LIFETIME_SECONDS) as LongLivedKind[]).filter((kind) => {
+      const newest = this.#newest(kind)
+      return !newest || newest.createdAt + LIFETIME_SECONDS[kind] * 1000 <= now
+    })
+    const outdated = this.#core.store.tables.keys.count({}) > 0
+    await commit(this.#core, (afterCommit) => {
+      for (const kind of due) {
+        const made = this.#make(kind)
+        this.#put(made)
+        const { sequence } = made.record
+        audit(this.#core, { event: 'key_rotated', key: AUDIT_NAMES[kind], sequence }, afterCommit)
+      }
+      if (outdated) this.#core.store.tables.keys.deleteBefore(now)
+    })
+    return due.length > 0
+  }
+
+  #make(kind: LongLivedKind): OwnKey {
+    const options = this.#newKeyOptions(kind, 1)
+    switch (kind) {
+      case 'ik':
+        return makeExchangeKey(this.#core.identity, options)
+      case 'spk':
+        return makeSignedPrekey(this.#core.identity, options, PROTOCOL_VERSIONS)
+      case 'pq-last':
+        return makeLastResortKemPrekey(this.#core.identity, options)
+    }
+  }
+
+  /** Ids and sequences go up for good, so a counter outlives the keys. Call within a commit. */
+  #newKeyOptions(kind: KeyKind, count: number) {
+    const { meta } = this.#core.store.tables
+    const now = this.#core.now()
+    const counters = (meta.get(`keys ${kind}`) ?? { nextId: 1, sequence: 0 }) as {
+      nextId: number
+      sequence: number
+    }
+    const sequence = nextSequence(counters.sequence, now)
+    meta.put(`keys ${kind}`, { nextId: counters.nextId + count, sequence })
+    return { startId: counters.nextId, count, sequence, random: this.#core.random, now }
+  }
+
+  #put({ record, secret }: OwnKey): void {
+    const expiresAt = parseTimestamp(record.expires_at)
+    const row: KeyRow = {
+      kind: record.kind,
+      record,
+      secret,
+      createdAt: parseTimestamp(record.created_at),
+      expiresAt,
+      uploaded: false,
+    }
+    this.#write(row)
+  }
+
+  #write(row: KeyRow): void {
+    this.#core.store.tables.keys.put(`${row.kind}:${row.record.id}`, row, {
+      a: row.kind,
+      b: row.uploaded ? 'uploaded' : 'new',
+      at: row.expiresAt,
+    })
+  }
+
+  // --- publishing -------------------------------------------------------------------------------------------------
+
+  /** Uploads new keys and fills up the one-time ones. @throws what the registry client throws */
+  async publish(): Promise<void> {
+    const left = this.#left ?? countsOf(await this.#core.registry.prekeyCounts())
+    await commit(this.#core, () => {
+      this.#fill('opk', left.oneTime, makeOneTimePrekeys)
+      this.#fill('pq-one', left.oneTimeKem, makeOneTimeKemPrekeys)
+    })
+    const fresh = (kind: KeyKind): SignedKey[] =>
+      this.#core.store.tables.keys
+        .list({ a: kind, b: 'new', limit: ONE_TIME_PREKEYS })
+        .map((entry) => entry.value.record)
+    const upload: PrekeyUpload = {
+      signed_prekey: this.#current('spk').record,
+      last_resort_kem_prekey: this.#current('pq-last').record,
+      one_time_prekeys: fresh('opk'),
+      one_time_kem_prekeys: fresh('pq-one'),
+    }
+    this.#left = countsOf(await this.#core.registry.uploadPrekeys(upload))
+    await commit(this.#core, () => {
+      const published = [
+        upload.signed_prekey,
+        upload.last_resort_kem_prekey,
+        ...upload.one_time_prekeys,
+        ...upload.one_time_kem_prekeys,
+      ]
+      for (const record of published) {
+        const row = this.#core.store.tables.keys.get(`${record.kind}:${record.id}`)
+        if (row) this.#write({ ...row, uploaded: true })
+      }
+    })
+  }
+
+  /** Makes the keys that bring a kind to 100, counting those made and not yet uploaded. Call within a commit. */
+  #fill(kind: 'opk' | 'pq-one', left: number, make: typeof makeOneTimePrekeys): void {
+    const missing = ONE_TIME_PREKEYS - left - this.#core.store.tables.keys.count({ a: kind, b: 'new' })
+    if (left >= REPLENISH_BELOW || missing <= 0) return
+    for (const key of make(this.#core.identity, this.#newKeyOptions(kind, missing))) this.#put(key)
+  }
+
+  /** Asks the registry what is left and fills up below 20. @throws what the registry client throws */
+  async replenish(): Promise<void> {
+    this.#left = countsOf(await this.#core.registry.prekeyCounts())
+    if (Math.min(this.#left.oneTime, this.#left.oneTimeKem) < REPLENISH_BELOW) await this.publish()
+  }
+
+  /** The registry may have started over: ask it again before the next upload. */
+  forgetCounts(): void {
+    this.#left = undefined
+  }
+
+  status(): PrekeyStatus {
+    return {
+      oneTimeLeft: this.#left?.oneTime ?? 0,
+      oneTimeKemLeft: this.#left?.oneTimeKem ?? 0,
+      signedPrekeyRotatesAt: this.#current('spk').createdAt + SIGNED_PREKEY_SECONDS * 1000,
+      exchangeKeyRotatesAt: this.#current('ik').createdAt + EXCHANGE_KEY_SECONDS * 1000,
+    }
+  }
+
+  // --- opening KNOCKs (KeyLookup) ---------------------------------------------------------------------------------
+
+  exchangeKeys(): KeyPair[] {
+    return this.#core.store.tables.keys
+      .list({ a: 'ik', order: 'desc' })
+      .filter((entry) => this.#alive(entry.value))
+      .map((entry) => x25519KeyPair(entry.value.secret))
+  }
+
+  signedPrekey(id: number): OwnSignedPrekey | undefined {
+    const row = this.#get('spk', id)
+    return row && { pair: x25519KeyPair(row.secret), versions: row.record.versions ?? [] }
+  }
+
+  oneTimePrekey(id: number): KeyPair | undefined {
+    const row = this.#get('opk', id)
+    return row && x25519KeyPair(row.secret)
+  }
+
+  kemPrekey(kind: 'one-time' | 'last-resort', id: number): KeyPair | undefined {
+    const row = this.#get(kind === 'one-time' ? 'pq-one' : 'pq-last', id)
+    return row && kemKeyPair(row.secret)
+  }
+
+  headerSeen(hash: Uint8Array): boolean {
+    return this.#core.store.tables.nonces.get(`header ${toHex(hash)}`) !== undefined
+  }
+
+  #get(kind: KeyKind, id: number): KeyRow | undefined {
+    const row = this.#core.store.tables.keys.get(`${kind}:${id}`)
+    return row && this.#alive(row) ? row : undefined
+  }
+
+  #alive(row: KeyRow): boolean {
+    return row.expiresAt > this.#core.now()
+  }
+
+  /** Deletes the one-time keys a KNOCK used and remembers its header. Call within the commit that takes its nonce. */
+  consume(opened: OpenedKnock): void {
+    const { keys, nonces } = this.#core.store.tables
+    const { oneTimePrekeyId, oneTimeKemPrekeyId } = opened.used
+    if (oneTimePrekeyId !== undefined) keys.delete(`opk:${oneTimePrekeyId}`)
+    if (oneTimeKemPrekeyId !== undefined) keys.delete(`pq-one:${oneTimeKemPrekeyId}`)
+    nonces.put(`header ${toHex(opened.headerHash)}`, true, { at: opened.forgetAfter })
+    if (this.#left) {
+      this.#left = {
+        oneTime: this.#left.oneTime - (oneTimePrekeyId === undefined ? 0 : 1),
+        oneTimeKem: this.#left.oneTimeKem - (oneTimeKemPrekeyId === undefined ? 0 : 1),
+      }
+    }
+  }
+}
+
+function countsOf(counts: { one_time_prekeys: number; one_time_kem_prekeys: number }) {
+  return { oneTime: counts.one_time_prekeys, oneTimeKem: counts.one_time_kem_prekeys }
+}

@@ -1,0 +1,126 @@
+/**
+ * Programs that answer requests through the local API. A request goes to the listener with the least to do; one that
+ * leaves gives its requests back. Without a listener requests wait on disk.
+ */
+import { AgentMeshError, type MessageId, type StatusPayload } from '../wire/index.ts'
+import type { Agent } from './agent.ts'
+import type { AnswerInput, IncomingRequest, RequestContext } from './types.ts'
+
+/** One line of the stream a listener reads. */
+export type ListenerEvent =
+  | { type: 'ready' }
+  | { type: 'request'; request: IncomingRequest }
+  /** The session of a request ended: nobody waits for its answer. */
+  | { type: 'cancelled'; id: MessageId }
+  /** The owner's emergency stop: end what answers. */
+  | { type: 'emergency_stop' }
+
+interface Open {
+  listener: Listener
+  context: RequestContext
+  resolve(answer: AnswerInput): void
+  reject(error: unknown): void
+}
+
+class Listener {
+  readonly open = new Set<MessageId>()
+  #queue: ListenerEvent[] = [{ type: 'ready' }]
+  #wake: (() => void) | undefined
+  #ended = false
+
+  push(event: ListenerEvent): void {
+    this.#queue.push(event)
+    this.#wake?.()
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#wake?.()
+  }
+
+  async *events(): AsyncGenerator<ListenerEvent, void, void> {
+    for (;;) {
+      const event = this.#queue.shift()
+      if (event) yield event
+      else if (this.#ended) return
+      else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve
+        })
+      }
+    }
+  }
+}
+
+export class Listeners {
+  readonly #agent: Agent
+  readonly #listeners = new Set<Listener>()
+  readonly #open = new Map<MessageId, Open>()
+
+  constructor(agent: Agent) {
+    this.#agent = agent
+  }
+
+  /** Adds a listener for as long as the signal lasts; yields what it is to answer. */
+  attach(signal: AbortSignal): AsyncIterable<ListenerEvent> {
+    const listener = new Listener()
+    this.#listeners.add(listener)
+    signal.addEventListener('abort', () => this.#detach(listener))
+    if (this.#listeners.size === 1) {
+      this.#agent.handle((request, context) => this.#offer(request, context))
+    }
+    return listener.events()
+  }
+
+  #detach(listener: Listener): void {
+    this.#listeners.delete(listener)
+    listener.end()
+    if (this.#listeners.size === 0) this.#agent.handle(undefined)
+    for (const id of listener.open) {
+      this.#open.get(id)?.reject(new AgentMeshError('LISTENER_GONE'))
+    }
+  }
+
+  async #offer(request: IncomingRequest, context: RequestContext): Promise<AnswerInput> {
+    const [listener] = [...this.#listeners].toSorted((left, right) => left.open.size - right.open.size)
+    if (!listener) throw new AgentMeshError('LISTENER_GONE')
+    const cancel = () => listener.push({ type: 'cancelled', id: request.id })
+    context.signal.addEventListener('abort', cancel)
+    try {
+      return await new Promise<AnswerInput>((resolve, reject) => {
+        this.#open.set(request.id, { listener, context, resolve, reject })
+        listener.open.add(request.id)
+        listener.push({ type: 'request', request })
+      })
+    } finally {
+      context.signal.removeEventListener('abort', cancel)
+      this.#open.delete(request.id)
+      listener.open.delete(request.id)
+    }
+  }
+
+  #find(id: MessageId): Open {
+    const open = this.#open.get(id)
+    if (!open) throw new AgentMeshError('MESSAGE_UNKNOWN', 'No open request has this id')
+    return open
+  }
+
+  /** @throws MESSAGE_UNKNOWN when nobody was asked, or it is answered already */
+  answer(id: MessageId, answer: AnswerInput): void {
+    this.#find(id).resolve(answer)
+  }
+
+  /** @throws MESSAGE_UNKNOWN, and what sending a status throws */
+  status(id: MessageId, status: StatusPayload): Promise<void> {
+    return this.#find(id).context.status(status)
+  }
+
+  /** Tells every listener to end the program it runs. */
+  stopPrograms(): void {
+    for (const listener of this.#listeners) listener.push({ type: 'emergency_stop' })
+  }
+
+  close(): void {
+    for (const listener of this.#listeners) this.#detach(listener)
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * The local API: how the command line, the owner's page and adapters use the one daemon of a home (DESIGN §2). HTTP with
+ * JSON bodies over a Unix socket of mode 0600 (a named pipe on Windows); streams are one JSON value a line. Whoever can
+ * open the socket is the owner.
+ *
+ *   GET  /v1/status  /v1/policy  /v1/decisions?from=  /v1/search?capability=...
+ *   POST /v1/send                       { to, request, options }          -> { id }
+ *   GET  /v1/messages/{id}/progress     stream of ProgressEvent, ends with answered or failed
+ *   GET  /v1/sessions  /v1/sessions/{id}
+ *   POST /v1/sessions/{id}/kill  /v1/sessions/{id}/close
+ *   POST /v1/sessions/{id}/messages     { type, payload, in_reply_to? }   -> { id }
+ *   GET  /v1/sessions/{id}/messages     stream of ConversationMessage, ends with the session
+ *   GET  /v1/requests                   stream of ListenerEvent: this connection answers requests while it lasts
+ *   POST /v1/requests/{id}/answer  /v1/requests/{id}/status
+ *   PUT  /v1/policy
+ *   POST /v1/block  /v1/allow  /v1/presence  /v1/pause  /v1/resume  /v1/shutdown  /v1/emergency-stop  /v1/down
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { chmodSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { Type, type Static, type TSchema } from 'typebox'
+import {
+  AgentMeshError,
+  AmidText,
+  ClosePayload,
+  ErrorPayload,
+  isAgentMeshError,
+  MessageIdText,
+  parseAmid,
+  parseJsonObject,
+  parseMessageId,
+  PAYLOADS,
+  PresenceState,
+  RequestPayload,
+  SchemaName,
+  SessionType,
+  StatusPayload,
+  validate,
+  type EnvelopeType,
+  type ErrorCode,
+  type JsonObject,
+  type Payload,
+  type TierName,
+} from '../wire/index.ts'
+import type { Agent } from './agent.ts'
+import type { Actor } from './core.ts'
+import { Listeners } from './listeners.ts'
+import type { RequestInput, SendOptions } from './types.ts'
+
+/** A policy file is the largest thing sent here. */
+const MAX_BODY_BYTES = 2 * 1024 * 1024
+
+const SendBody = Type.Object({
+  to: AmidText,
+  request: RequestPayload,
+  options: Type.Optional(
+    Type.Object({
+      id: Type.Optional(MessageIdText),
+      sessionType: Type.Optional(SessionType),
+      ttlSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 30 * 86_400 })),
+      expiresInSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 72 * 3600 })),
+    }),
+  ),
+})
+const MessageBody = Type.Object({
+  type: Type.Enum(Object.keys(PAYLOADS) as EnvelopeType[]),
+  payload: Type.Record(Type.String(), Type.Unknown()),
+  in_reply_to: Type.Optional(MessageIdText),
+})
+const AnswerBody = Type.Union([
+  Type.Object({
+    results: Type.Unknown(),
+    status: Type.Optional(Type.Enum(['success', 'partial', 'failure'])),
+    result_count: Type.Optional(Type.Integer({ minimum: 0 })),
+    schema: Type.Optional(SchemaName),
+  }),
+  Type.Object({ error: ErrorPayload }),
+])
+const PeerBody = Type.Object({ amid: AmidText })
+const PresenceBody = Type.Object({ state: PresenceState })
+
+/** Where clients of a home find its daemon. */
+export function localApiPath(home: string): string {
+  if (process.platform !== 'win32') return join(home, 'agent.sock')
+  return `\\\\.\\pipe\\agentmesh-${Buffer.from(home).toString('hex').slice(-200)}`
+}
+
+interface Call {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly query: URLSearchParams
+  readonly parts: readonly string[]
+  readonly by: Actor
+  body<T extends TSchema>(schema: T): Promise<Static<T>>
+  json(): Promise<JsonObject>
+}
+
+type Handler = (call: Call) => unknown
+
+export class LocalApi {
+  readonly #agent: Agent
+  readonly #server: Server
+  readonly #listeners: Listeners
+  readonly #onDown: () => void
+  readonly #routes: Readonly<Record<string, Handler>>
+
+  /** @param onDown asked by a client to end the daemon */
+  constructor(agent: Agent, onDown: () => void) {
+    this.#agent = agent
+    this.#onDown = onDown
+    this.#listeners = new Listeners(agent)
+    this.#routes = this.#table()
+    this.#server = createServer((request, response) => void this.#serve(request, response))
+    // A stream may be quiet for as long as its session is.
+    this.#server.requestTimeout = 0
+  }
+
+  /** Begins to serve on the home's socket. @throws HOME_FAILED */
+  async listen(): Promise<void> {
+    const path = localApiPath(this.#agent.home)
+    // The lock says no other daemon lives: a socket that is there was left by one that died.
+    if (process.platform !== 'win32') rmSync(path, { force: true })
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', (cause) =>
+        reject(new AgentMeshError('HOME_FAILED', undefined, { operation: `listen on ${path}`, cause })),
+      )
+      // The folder is 0700, so nobody else can connect before the mode is set.
+      this.#server.listen(path, () => {
+        if (process.platform !== 'win32') chmodSync(path, 0o600)
+        resolve()
+      })
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.close()
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve())
+    })
+    this.#server.closeAllConnections()
+    await closed
+  }
+
+  #table(): Readonly<Record<string, Handler>> {
+    const agent = this.#agent
+    return {
+      'GET status': () => agent.status(),
+      'GET policy': () => agent.policy(),
+      'PUT policy': async (call) => agent.setPolicy(await call.json(), call.by),
+      'GET decisions': ({ query }) => {
+        const from = query.get('from')
+        return { decisions: agent.decisions(from === null ? {} : { from: parseAmid(from) }) }
+      },
+      'GET search': ({ query }) => agent.search(searchQuery(query)),
+      'POST send': async (call) => {
+        const { to, request, options } = await call.body(SendBody)
+        const sent = await agent.send(to, request as RequestInput, (options ?? {}) as SendOptions)
+        return { id: sent.id }
+      },
+      'GET messages/*/progress': ({ parts, response }) =>
+        stream(response, (signal) => agent.sent(parts[0] ?? '').progress(signal)),
+      'GET sessions': () => ({ sessions: agent.sessions() }),
+      'GET sessions/*': ({ parts }) => agent.session(parts[0] ?? ''),
+      'POST sessions/*/kill': ({ parts, by }) => agent.killSession(parts[0] ?? '', by),
+      'POST sessions/*/close': async (call) =>
+        agent.conversation(call.parts[0] ?? '').close(await call.body(ClosePayload)),
+      'POST sessions/*/messages': async (call) => {
+        const { type, payload, in_reply_to } = await call.body(MessageBody)
+        const conversation = agent.conversation(call.parts[0] ?? '')
+        return { id: await conversation.send(type, payload as Payload<EnvelopeType>, in_reply_to) }
+      },
+      'GET sessions/*/messages': ({ parts, response }) =>
+        stream(response, () => agent.conversation(parts[0] ?? '')[Symbol.asyncIterator]()),
+      'GET requests': ({ response }) => stream(response, (signal) => this.#listeners.attach(signal)),
+      'POST requests/*/answer': async (call) =>
+        this.#listeners.answer(parseMessageId(call.parts[0] ?? ''), await call.body(AnswerBody)),
+      'POST requests/*/status': async (call) =>
+        this.#listeners.status(parseMessageId(call.parts[0] ?? ''), await call.body(StatusPayload)),
+      'POST block': async (call) => agent.block((await call.body(PeerBody)).amid, call.by),
+      'POST allow': async (call) => agent.allow((await call.body(PeerBody)).amid, call.by),
+      'POST presence': async (call) => agent.setPresence((await call.body(PresenceBody)).state),
+      'POST pause': ({ by }) => agent.pause(by),
+      'POST resume': ({ by }) => agent.resume(by),
+      'POST shutdown': ({ by }) => agent.shutdown('shutdown', by),
+      'POST emergency-stop': async ({ by }) => {
+        await agent.shutdown('emergency_stop', by)
+        this.#listeners.stopPrograms()
+        await agent.stopFramework()
+        this.#endAfterAnswer()
+      },
+      'POST down': () => this.#endAfterAnswer(),
+    }
+  }
+
+  #endAfterAnswer(): void {
+    setImmediate(this.#onDown)
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const url = new URL(request.url ?? '/', 'http://local')
+      const segments = url.pathname.split('/').filter(Boolean)
+      const handler =
+        segments[0] === 'v1' ? this.#route(request.method ?? 'GET', segments.slice(1)) : undefined
+      if (!handler) throw new AgentMeshError('NOT_FOUND')
+      const read = () => readBody(request)
+      const actor = request.headers['x-agentmesh-actor']
+      const result = await handler({
+        request,
+        response,
+        query: url.searchParams,
+        parts: segments.slice(2, 3).map(decodeURIComponent),
+        by: actor === 'cli' || actor === 'dashboard' ? actor : 'api',
+        body: async (schema) => validate(schema, await read()),
+        json: read,
+      })
+      if (!response.headersSent) answer(response, 200, result ?? {})
+    } catch (error) {
+      const known = isAgentMeshError(error)
+        ? error
+        : new AgentMeshError('INTERNAL', undefined, { cause: error })
+      if (response.headersSent) response.destroy()
+      else answer(response, httpStatus(known.code), errorBody(known))
+    }
+  }
+
+  #route(method: string, path: readonly string[]): Handler | undefined {
+    const [first = '', , ...rest] = path
+    const pattern = path.length < 2 ? first : [first, '*', ...rest].join('/')
+    const key = `${method} ${pattern}`
+    return Object.hasOwn(this.#routes, key) ? this.#routes[key] : undefined
+  }
+}
+
+function searchQuery(query: URLSearchParams) {
+  const text = (name: string) => query.get(name) ?? undefined
+  const action = text('action')
+  const tier = text('tier_min') as TierName | undefined
+  const cursor = text('cursor')
+  const limit = text('limit')
+  return {
+    capability: text('capability') ?? '',
+    ...(action === undefined ? {} : { action }),
+    ...(tier === undefined ? {} : { tier_min: tier }),
+    ...(cursor === undefined ? {} : { cursor }),
+    ...(limit === undefined ? {} : { limit: Number(limit) }),
+    ...(text('online') === 'true' ? { online: true } : {}),
+  }
+}
+
+async function readBody(request: IncomingMessage): Promise<JsonObject> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > MAX_BODY_BYTES) throw new AgentMeshError('TOO_LARGE')
+    chunks.push(chunk)
+  }
+  return parseJsonObject(size === 0 ? '{}' : Buffer.concat(chunks), MAX_BODY_BYTES)
+}
+
+/** One JSON value a line, until the source or the client ends. */
+async function stream(
+  response: ServerResponse,
+  open: (signal: AbortSignal) => AsyncIterable<unknown>,
+): Promise<void> {
+  const abort = new AbortController()
+  response.on('close', () => abort.abort())
+  const source = open(abort.signal)[Symbol.asyncIterator]()
+  response.on('close', () => void source.return?.())
+  let next = await source.next()
+  response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' })
+  response.flushHeaders()
+  while (!next.done && !response.closed) {
+    if (!response.write(`${JSON.stringify(next.value)}\n`)) {
+      await new Promise((resolve) => {
+        response.once('drain', resolve)
+        response.once('close', resolve)
+      })
+    }
+    next = await source.next()
+  }
+  response.end()
+}
+
+function answer(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' })
+  response.end(JSON.stringify(body))
+}
+
+function errorBody(error: AgentMeshError) {
+  const { code, message, retryAfterSeconds } = error
+  return {
+    code,
+    message,
+    ...(retryAfterSeconds === undefined ? {} : { retry_after_seconds: retryAfterSeconds }),
+  }
+}
+
+const NOT_FOUND_CODES: ReadonlySet<ErrorCode> = new Set([
+  'NOT_FOUND',
+  'SESSION_UNKNOWN',
+  'MESSAGE_UNKNOWN',
+  'AGENT_NOT_FOUND',
+])
+
+function httpStatus(code: ErrorCode): number {
+  if (NOT_FOUND_CODES.has(code)) return 404
+  if (code === 'INTERNAL' || code.startsWith('STATE_')) return 500
+  return code === 'REGISTRY_UNREACHABLE' ? 502 : 400
+}

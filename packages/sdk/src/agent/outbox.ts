@@ -1,0 +1,202 @@
+/**
+ * Packets on their way to a relay.
+ *
+ *   put (in a commit) -> waiting -> [relay: delivered | stored] -> gone, or relayed until the peer's receipt
+ *                           ^                                               |
+ *                           +---- refused for now, disconnected, no receipt in time ----+
+ *
+ * Packets go out in the order they were put; ratchet and relay keep that order a peer, and the receiver's duplicate
+ * filter takes a packet sent twice once. DESIGN §6 and §7.
+ */
+import type { RelayConnection } from '../transport/index.ts'
+import {
+  isAgentMeshError,
+  newMessageId,
+  type Amid,
+  type ErrorCode,
+  type MessageId,
+  type MessageType,
+} from '../wire/index.ts'
+import { audit, commit, noteProgress, type Core } from './core.ts'
+import type { PacketRow } from './tables.ts'
+
+/** Packets handed to the relay and not yet answered, at most: bounds memory, keeps the pipe full. */
+const MAX_IN_FLIGHT = 64
+/** First wait for a peer's receipt before a packet is sent again; doubles each time. */
+const RESEND_AFTER_MS = 60_000
+const MAX_RESEND_AFTER_MS = 3_600_000
+const REFUSED_RETRY_MS = 5_000
+
+/** Refusals that time heals; any other ends the message. */
+const TEMPORARY: ReadonlySet<ErrorCode> = new Set([
+  'MAILBOX_FULL',
+  'SENDER_QUOTA',
+  'RATE_LIMITED',
+  'RELAY_SHUTTING_DOWN',
+  'RELAY_STORE_FAILED',
+])
+
+export interface NewPacket {
+  id?: MessageId
+  to: Amid
+  type: MessageType
+  packet: Uint8Array
+  awaitsReceipt: boolean
+  expiresAt: number
+}
+
+export class Outbox {
+  readonly #core: Core
+  /** Ids in order; rows are read when they are sent. */
+  #waiting: MessageId[] = []
+  readonly #inFlight = new Set<MessageId>()
+  #lastOrder = 0
+  #relay: RelayConnection | undefined
+
+  constructor(core: Core) {
+    this.#core = core
+  }
+
+  /** Stores a packet; call within a commit and `send` after it. */
+  put(packet: NewPacket, afterCommit: (() => void)[]): MessageId {
+    // Strictly increasing, also within a millisecond and after a clock that jumped back.
+    this.#lastOrder = Math.max(this.#lastOrder + 1, this.#core.now() * 1000)
+    const row: PacketRow = {
+      ...packet,
+      id: packet.id ?? newMessageId(this.#core.random),
+      order: this.#lastOrder,
+      attempts: 0,
+    }
+    this.#write(row, 'waiting')
+    afterCommit.push(() => this.#enqueue(row.id))
+    return row.id
+  }
+
+  #write(row: PacketRow, state: 'waiting' | 'relayed'): void {
+    this.#core.store.tables.packets.put(row.id, row, { a: row.to, b: state, at: row.order })
+  }
+
+  /** The peer has it: nothing to resend. Call within a commit. */
+  remove(id: MessageId): void {
+    this.#core.store.tables.packets.delete(id)
+  }
+
+  #enqueue(id: MessageId): void {
+    this.#waiting.push(id)
+    this.#pump()
+  }
+
+  /** The relay connection is up: everything without an answer goes out again, in order. */
+  connected(relay: RelayConnection): void {
+    this.#relay = relay
+    this.reload()
+  }
+
+  disconnected(): void {
+    this.#relay = undefined
+  }
+
+  /** Reads the waiting packets back from the store and sends. */
+  reload(): void {
+    const rows = this.#core.store.tables.packets.list({ b: 'waiting', order: 'asc' })
+    this.#lastOrder = Math.max(this.#lastOrder, rows.at(-1)?.value.order ?? 0)
+    this.#waiting = rows.map((row) => row.value.id).filter((id) => !this.#inFlight.has(id))
+    this.#pump()
+  }
+
+  #pump(): void {
+    while (this.#relay && this.#inFlight.size < MAX_IN_FLIGHT) {
+      const id = this.#waiting.shift()
+      if (id === undefined) return
+      const row = this.#core.store.tables.packets.get(id)
+      if (row && !this.#inFlight.has(id)) void this.#send(this.#relay, row)
+    }
+  }
+
+  async #send(relay: RelayConnection, row: PacketRow): Promise<void> {
+    this.#inFlight.add(row.id)
+    try {
+      const result = await relay.send({ id: row.id, to: row.to, type: row.type, payload: row.packet })
+      if (result.status === 'refused') {
+        await this.#refused(row, result.code ?? 'MALFORMED', result.retryAfterSeconds)
+      } else {
+        await this.#relayed(row, result.status)
+      }
+    } catch (error) {
+      // The connection ended before an answer: `connected` sends it again. A store failure leaves it waiting too.
+      if (!isAgentMeshError(error)) throw error
+    } finally {
+      this.#inFlight.delete(row.id)
+      this.#pump()
+    }
+  }
+
+  async #relayed(row: PacketRow, status: 'delivered' | 'stored'): Promise<void> {
+    const { tables } = this.#core.store
+    await commit(this.#core, (afterCommit) => {
+      // A receipt may have come first and ended the packet.
+      if (!tables.packets.get(row.id)) return
+      if (!row.awaitsReceipt) {
+        tables.packets.delete(row.id)
+        return
+      }
+      this.#write({ ...row, relayedAt: this.#core.now(), attempts: row.attempts + 1 }, 'relayed')
+      const message = tables.outgoing.get(row.id)
+      if (!message || message.receipts.stored !== undefined) return
+      const noted = noteProgress(
+        this.#core,
+        { ...message, receipts: { ...message.receipts, stored: this.#core.now() } },
+        { stage: status === 'stored' ? 'stored' : 'sent' },
+        afterCommit,
+      )
+      tables.outgoing.put(row.id, noted, { a: noted.sessionId ?? '', b: noted.state, at: noted.createdAt })
+    })
+  }
+
+  async #refused(row: PacketRow, code: ErrorCode, retryAfterSeconds: number | undefined): Promise<void> {
+    if (TEMPORARY.has(code)) {
+      const delay = retryAfterSeconds === undefined ? REFUSED_RETRY_MS : retryAfterSeconds * 1000
+      setTimeout(() => this.#enqueue(row.id), delay).unref()
+      return
+    }
+    const { tables } = this.#core.store
+    await commit(this.#core, (afterCommit) => {
+      tables.packets.delete(row.id)
+      const message = tables.outgoing.get(row.id)
+      if (!message) return
+      const failed = noteProgress(
+        this.#core,
+        { ...message, state: 'failed' },
+        { stage: 'failed', code, message: `The relay refused the message: ${code}` },
+        afterCommit,
+      )
+      tables.outgoing.put(row.id, failed, { a: failed.sessionId ?? '', b: 'failed', at: failed.createdAt })
+    })
+    audit(this.#core, { event: 'message_refused', to: row.to, code })
+  }
+
+  /** Sends again what the peer did not confirm in time; drops what nobody waits for any more. */
+  async maintain(): Promise<void> {
+    const now = this.#core.now()
+    const { tables } = this.#core.store
+    const relayed = tables.packets.list({ b: 'relayed', order: 'asc' })
+    const due = relayed.filter(({ value: row }) => {
+      const wait = Math.min(RESEND_AFTER_MS * 2 ** (row.attempts - 1), MAX_RESEND_AFTER_MS)
+      return row.expiresAt <= now || (row.relayedAt ?? 0) + wait <= now
+    })
+    if (due.length === 0) return
+    await commit(this.#core, () => {
+      for (const { value: row } of due) {
+        if (row.expiresAt <= now) tables.packets.delete(row.id)
+        else this.#write(row, 'waiting')
+      }
+    })
+    this.reload()
+  }
+
+  /** Packets no relay has taken yet, and those the peer has not confirmed. */
+  counts(): { waiting: number; relayed: number } {
+    const { packets } = this.#core.store.tables
+    return { waiting: packets.count({ b: 'waiting' }), relayed: packets.count({ b: 'relayed' }) }
+  }
+}

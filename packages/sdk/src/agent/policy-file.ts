@@ -1,0 +1,75 @@
+/**
+ * `policy.json`, read while the agent runs (specification §7.3, DESIGN §9). A good edit is in force at the next KNOCK; a
+ * bad one leaves the last good policy in force and says what is wrong with it.
+ */
+import { statSync } from 'node:fs'
+import type { Home } from '../identity/index.ts'
+import { defaultPolicy, parsePolicy, type Policy } from '../session/index.ts'
+import { AgentMeshError, isAgentMeshError, utf8Bytes, utf8Text } from '../wire/index.ts'
+
+export const POLICY_FILE = 'policy.json'
+
+export class PolicyFile {
+  readonly #home: Home
+  readonly #path: string
+  readonly #listeners: ((policy: Policy) => void)[] = []
+  #policy: Policy
+  #stamp = ''
+  #error: string | undefined
+
+  /** Reads the file, writing the default policy when there is none. @throws POLICY_INVALID: an agent does not start open. */
+  constructor(home: Home) {
+    this.#home = home
+    this.#path = home.file(POLICY_FILE)
+    const bytes = home.readFile(POLICY_FILE)
+    this.#policy = bytes === undefined ? defaultPolicy() : parsePolicy(utf8Text(bytes))
+    if (bytes === undefined) this.#save(this.#policy)
+    this.#stamp = this.#fileStamp()
+  }
+
+  #fileStamp(): string {
+    const stats = statSync(this.#path, { throwIfNoEntry: false })
+    return stats ? `${stats.mtimeMs} ${stats.size} ${stats.ino}` : ''
+  }
+
+  /** The policy in force, after a look whether the file changed. */
+  current(): Policy {
+    const stamp = this.#fileStamp()
+    if (stamp === this.#stamp) return this.#policy
+    this.#stamp = stamp
+    try {
+      const bytes = this.#home.readFile(POLICY_FILE)
+      if (bytes === undefined) throw new AgentMeshError('POLICY_INVALID', `${POLICY_FILE} is gone`)
+      this.#policy = parsePolicy(utf8Text(bytes))
+      this.#error = undefined
+    } catch (error) {
+      if (!isAgentMeshError(error)) throw error
+      this.#error = error.message
+      return this.#policy
+    }
+    for (const listener of this.#listeners) listener(this.#policy)
+    return this.#policy
+  }
+
+  /** What is wrong with the file, while the last good policy stays in force. */
+  error(): string | undefined {
+    this.current()
+    return this.#error
+  }
+
+  /** Called with each new policy that is in force. */
+  onChange(listener: (policy: Policy) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  /** Checks and writes a policy; in force when it returns. @throws POLICY_INVALID, HOME_FAILED; then the old one stays */
+  replace(policy: unknown): Policy {
+    const checked = parsePolicy(JSON.stringify(policy))
+    this.#save(checked)
+    return this.current()
+  }
+
+  #save(policy: Policy): void {
+    this.#home.writeFile(POLICY_FILE, utf8Bytes(`${JSON.stringify(policy, null, 2)}\n`))
+  }
+}

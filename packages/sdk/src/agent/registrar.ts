@@ -1,0 +1,148 @@
+/**
+ * Keeps the agent's record and prekeys at the registry: on start, when something changed, and when the registry was away.
+ *
+ *   waiting --(record and prekeys taken)--> registered --(rotation, replenishing due)--> waiting
+ *      |  ^ error: again after a growing delay
+ *      +--+
+ */
+import { nextSequence, signRegistration } from '../identity/index.ts'
+import {
+  canonicalText,
+  formatTimestamp,
+  isAgentMeshError,
+  type PresenceState,
+  type Registration,
+} from '../wire/index.ts'
+import { commit, type Core } from './core.ts'
+import type { Keyring } from './keyring.ts'
+
+const FIRST_RETRY_MS = 1_000
+const MAX_RETRY_MS = 60_000
+const REPLENISH_EVERY_MS = 10 * 60_000
+/** A registry forgets agents it does not hear of; this is well within its patience. */
+const SIGN_OF_LIFE_MS = 4 * 60_000
+
+type State = 'registered' | 'waiting' | 'stopped'
+
+interface Published {
+  /** Canonical fields without sequence, date and signature: what a change is measured against. */
+  content: string
+  record: Registration
+}
+
+export class Registrar {
+  readonly #core: Core
+  readonly #keyring: Keyring
+  #state: State = 'stopped'
+  #lastError: string | undefined
+  #delay = FIRST_RETRY_MS
+  #timer: NodeJS.Timeout | undefined
+  #replenishAt = 0
+  #signOfLifeAt = 0
+  #presence: PresenceState = 'online'
+  #working: Promise<void> | undefined
+
+  constructor(core: Core, keyring: Keyring) {
+    this.#core = core
+    this.#keyring = keyring
+  }
+
+  get state(): State {
+    return this.#state
+  }
+
+  get lastError(): string | undefined {
+    return this.#lastError
+  }
+
+  /** Publishes now, and again whenever it is due, until `stop`. */
+  start(): void {
+    if (this.#state !== 'stopped') return
+    this.#state = 'waiting'
+    this.#schedule(0)
+  }
+
+  async stop(): Promise<void> {
+    this.#state = 'stopped'
+    clearTimeout(this.#timer)
+    await this.#working
+  }
+
+  /** Tells the registry how reachable we are; best effort, the relay's word is what peers are routed by. */
+  async setPresence(state: PresenceState): Promise<void> {
+    this.#presence = state
+    if (this.#state !== 'registered') return
+    try {
+      await this.#core.registry.setPresence(state)
+    } catch (error) {
+      if (!isAgentMeshError(error)) throw error
+    }
+  }
+
+  #schedule(delay: number): void {
+    if (this.#state === 'stopped') return
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => {
+      this.#working = this.#work().finally(() => {
+        this.#working = undefined
+      })
+    }, delay)
+    this.#timer.unref()
+  }
+
+  async #work(): Promise<void> {
+    try {
+      const rotated = await this.#keyring.rotate()
+      if (this.#state !== 'registered' || rotated) {
+        await this.#register()
+        await this.#keyring.publish()
+        await this.#core.registry.setPresence(this.#presence)
+        this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
+        this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
+        if (this.#state === 'waiting') this.#state = 'registered'
+      } else if (this.#core.now() >= this.#replenishAt) {
+        await this.#keyring.replenish()
+        this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
+      } else if (this.#core.now() >= this.#signOfLifeAt) {
+        await this.#core.registry.setPresence(this.#presence)
+        this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
+      }
+      this.#lastError = undefined
+      this.#delay = FIRST_RETRY_MS
+      this.#schedule(30_000)
+    } catch (error) {
+      if (!isAgentMeshError(error)) throw error
+      if (this.#state === 'registered') this.#state = 'waiting'
+      this.#lastError = `${error.code}: ${error.message}`
+      this.#schedule(Math.max(this.#delay, (error.retryAfterSeconds ?? 0) * 1000))
+      this.#delay = Math.min(this.#delay * 2, MAX_RETRY_MS)
+    }
+  }
+
+  /** Sends the record signed last when nothing in it changed: a registry takes the same record any number of times. */
+  async #register(): Promise<void> {
+    const { config, identity, registry, store } = this.#core
+    const now = this.#core.now()
+    const fields = {
+      exchange_key: this.#keyring.currentExchangeKey().record,
+      ...(config.display_name === undefined ? {} : { display_name: config.display_name }),
+      ...(config.framework === undefined ? {} : { framework: config.framework }),
+      ...(config.framework_version === undefined ? {} : { framework_version: config.framework_version }),
+      capabilities: config.capabilities,
+      relay_endpoint: config.relay,
+      direct_endpoint: null,
+      p2p_capable: false,
+    }
+    const content = canonicalText(fields)
+    const known = store.tables.meta.get('registration') as Published | undefined
+    let record = known?.content === content ? known.record : undefined
+    if (!record) {
+      const sequence = nextSequence(known?.record.sequence ?? 0, now)
+      record = signRegistration(identity, { ...fields, sequence, created_at: formatTimestamp(now) })
+      const published: Published = { content, record }
+      await commit(this.#core, () => store.tables.meta.put('registration', published))
+    }
+    await registry.register(record)
+    this.#keyring.forgetCounts()
+  }
+}

@@ -1,0 +1,97 @@
+/** Session rows: writing them under their index, and showing them. */
+import { formatTimestamp, type CloseReason, type Envelope } from '../wire/index.ts'
+import { audit, type Core } from './core.ts'
+import type { IncomingRow, OutgoingRow, SessionRow } from './tables.ts'
+import type { ConversationMessage, ReceiptTimes, SessionDetail, SessionSummary } from './types.ts'
+
+/** Puts a session row; call within a commit. */
+export function touchSession(core: Core, row: SessionRow): void {
+  const { session } = row
+  core.store.tables.sessions.put(session.id, row, {
+    a: session.peer,
+    b: session.state,
+    at: session.lastActivityAt,
+  })
+}
+
+/** Marks a session closed here and tells listeners and the audit log. Call within a commit. */
+export function markClosed(
+  core: Core,
+  row: SessionRow,
+  reason: CloseReason,
+  afterCommit: (() => void)[],
+): void {
+  const { session } = row
+  touchSession(core, { ...row, session: { ...session, state: 'closed', closeReason: reason } })
+  audit(
+    core,
+    {
+      event: 'session_closed',
+      session_id: session.id,
+      peer: session.peer,
+      reason,
+      messages_exchanged: session.sentCount + session.receivedCount,
+    },
+    afterCommit,
+  )
+  afterCommit.push(() =>
+    core.events.emit('session', { session_id: session.id, peer: session.peer, state: 'closed' }),
+  )
+}
+
+export function sessionMessage(envelope: Envelope, direction: 'in' | 'out'): ConversationMessage {
+  return {
+    id: envelope.id,
+    direction,
+    session_id: envelope.session_id,
+    type: envelope.type,
+    ...(envelope.in_reply_to === undefined ? {} : { in_reply_to: envelope.in_reply_to }),
+    at: envelope.timestamp,
+    payload: envelope.payload,
+  }
+}
+
+export function summarize({ session }: SessionRow): SessionSummary {
+  return {
+    session_id: session.id,
+    peer: session.peer,
+    role: session.role,
+    intent: session.intent,
+    type: session.type,
+    state: session.state,
+    ...(session.closeReason === undefined ? {} : { close_reason: session.closeReason }),
+    created_at: formatTimestamp(session.createdAt),
+    expires_at: formatTimestamp(session.expiresAt),
+    last_activity_at: formatTimestamp(session.lastActivityAt),
+    messages_sent: session.sentCount,
+    messages_received: session.receivedCount,
+    one_time_prekey_used: session.oneTimePrekeyUsed,
+  }
+}
+
+export function detail(core: Core, row: SessionRow): SessionDetail {
+  const { tables } = core.store
+  const sent = tables.outgoing.list({ a: row.session.id }).map(({ value }) => outgoingMessage(value))
+  const received = tables.incoming.list({ a: row.session.id }).map(({ value }) => incomingMessage(value))
+  const messages = [...sent, ...received].toSorted((left, right) => left.at.localeCompare(right.at))
+  return { ...summarize(row), messages }
+}
+
+function incomingMessage(row: IncomingRow): ConversationMessage {
+  return sessionMessage(row.envelope, 'in')
+}
+
+function outgoingMessage(row: OutgoingRow): ConversationMessage & { receipts: ReceiptTimes } {
+  return {
+    id: row.id,
+    direction: 'out',
+    session_id: row.sessionId!,
+    type: row.type,
+    ...(row.inReplyTo === undefined ? {} : { in_reply_to: row.inReplyTo }),
+    at: formatTimestamp(row.createdAt),
+    payload: row.payload,
+    receipts: Object.fromEntries(
+      Object.entries(row.receipts).map(([state, at]) => [state, formatTimestamp(at)]),
+    ),
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * What an agent remembers, table by table. Every row is sealed; a commit moves all that belongs together (DESIGN §7:
+ * ratchet advance, message, duplicate filter and receipt in one transaction).
+ *
+ *   table       key                      index a     index b          at
+ *   sessions    session id               peer        open | closed    last activity
+ *   handshakes  KNOCK hash               peer        lane             expiry        our KNOCKs waiting for an answer
+ *   answers     KNOCK hash               peer                         expiry        what we answered, for repeated KNOCKs
+ *   outgoing    message id               session id  state            created       messages of this agent's application
+ *   incoming    session id : sequence    session id  state            received      messages from peers, in order a session
+ *   requests    peer : message id                                     received      request id -> where it is, for repeats
+ *   packets     relay message id         peer        waiting|relayed  order         bytes that must reach a relay
+ *   seen        hash of a packet                                      received      duplicate filter
+ *   nonces      peer : nonce                                          expiry        KNOCK replay filter
+ *   keys        kind : id                kind        current|retired  expiry        exchange keys and prekeys, both halves
+ *   decisions   KNOCK hash               peer        accepted|rejected  decided     the owner's `why`
+ *   contacts    peer                                                  last seen     what we hold about a peer's keys
+ *   meta        name                                                                counters, breaker, registration
+ */
+import { decodePending, decodeSession, encodePending, encodeSession } from '../session/index.ts'
+import type { PendingKnock, Session } from '../session/index.ts'
+import {
+  ByteReader,
+  ByteWriter,
+  utf8Bytes,
+  utf8Text,
+  type Amid,
+  type Envelope,
+  type EnvelopeType,
+  type Intent,
+  type KeyKind,
+  type MessageId,
+  type MessageType,
+  type Payload,
+  type SessionId,
+  type SessionType,
+  type SignedKey,
+} from '../wire/index.ts'
+import type { DecisionRecord, ProgressEvent } from './types.ts'
+import { jsonCodec, type TableCodec } from './store/index.ts'
+
+export interface SessionRow {
+  session: Session
+  /** What our queued messages look for (see `laneOf`); empty when the peer opened the session. */
+  lane: string
+  /** Envelope sequence the application is to see next; later ones wait in `incoming`. */
+  deliverNext: number
+}
+
+export interface HandshakeRow {
+  pending: PendingKnock
+  lane: string
+  createdAt: number
+}
+
+export interface AnswerRow {
+  type: 'accept' | 'reject'
+  packet: Uint8Array
+}
+
+/** Milliseconds since the epoch, by receipt. */
+export interface Receipts {
+  stored?: number
+  received?: number
+  read?: number
+  answered?: number
+}
+
+/** queued: no session yet; sealed: ciphertext is in `packets`; done: nothing more to do; failed: will not be sent. */
+export type OutgoingState = 'queued' | 'sealed' | 'done' | 'failed'
+
+export interface OutgoingRow {
+  id: MessageId
+  to: Amid
+  type: EnvelopeType
+  payload: Payload
+  inReplyTo?: MessageId
+  intent: Intent
+  sessionType: SessionType
+  ttlSeconds: number
+  sessionId?: SessionId
+  sequence?: number
+  state: OutgoingState
+  createdAt: number
+  expiresAt: number
+  receipts: Receipts
+  /** What `progress()` replays to somebody who asks later; bounded by the engine. */
+  progress: ProgressEvent[]
+}
+
+/** held: an earlier one is missing; ready: a request the application owes an answer; done: nothing more to do. */
+export type IncomingState = 'held' | 'ready' | 'done'
+
+export interface IncomingRow {
+  envelope: Envelope
+  receivedAt: number
+  state: IncomingState
+}
+
+export interface RequestRow {
+  incomingKey: string
+  answerId?: MessageId
+}
+
+/** Bytes for a relay. The id is the message's own when the peer must send a receipt for it, else a fresh one. */
+export interface PacketRow {
+  id: MessageId
+  to: Amid
+  type: MessageType
+  packet: Uint8Array
+  /** Kept until the peer's receipt; otherwise only until a relay has it. */
+  awaitsReceipt: boolean
+  order: number
+  relayedAt?: number
+  attempts: number
+  expiresAt: number
+}
+
+/** What a packet held, so that its receipt can be repeated when the packet is. */
+export interface SeenRow {
+  sessionId?: SessionId
+  messageId?: MessageId
+}
+
+export interface KeyRow {
+  kind: KeyKind
+  record: SignedKey
+  secret: Uint8Array
+  createdAt: number
+  expiresAt: number
+  uploaded: boolean
+}
+
+export interface ContactRow {
+  exchangeSequence: number
+  lastSeenAt: number
+}
+
+/** A JSON part and a binary part: the codec of rows around a value that has its own encoding. */
+function framed<Row, Inner>(
+  split: (row: Row) => { rest: object; inner: Inner },
+  join: (rest: never, inner: Inner) => Row,
+  encodeInner: (inner: Inner) => Uint8Array,
+  decodeInner: (bytes: Uint8Array) => Inner,
+): TableCodec<Row> {
+  return {
+    encode(row) {
+      const { rest, inner } = split(row)
+      const json = utf8Bytes(JSON.stringify(rest))
+      return new ByteWriter().u32(json.length).bytes(json).bytes(encodeInner(inner)).finish()
+    },
+    decode(bytes) {
+      const reader = new ByteReader(bytes)
+      const rest = JSON.parse(utf8Text(reader.bytes(reader.u32()))) as never
+      return join(rest, decodeInner(reader.rest()))
+    },
+  }
+}
+
+export const TABLES = {
+  sessions: framed<SessionRow, Session>(
+    ({ session, ...rest }) => ({ rest, inner: session }),
+    (rest: Omit<SessionRow, 'session'>, session) => ({ ...rest, session }),
+    encodeSession,
+    decodeSession,
+  ),
+  handshakes: framed<HandshakeRow, PendingKnock>(
+    ({ pending, ...rest }) => ({ rest, inner: pending }),
+    (rest: Omit<HandshakeRow, 'pending'>, pending) => ({ ...rest, pending }),
+    encodePending,
+    decodePending,
+  ),
+  answers: jsonCodec<AnswerRow>(),
+  outgoing: jsonCodec<OutgoingRow>(),
+  incoming: jsonCodec<IncomingRow>(),
+  requests: jsonCodec<RequestRow>(),
+  packets: jsonCodec<PacketRow>(),
+  seen: jsonCodec<SeenRow>(),
+  nonces: jsonCodec<true>(),
+  keys: jsonCodec<KeyRow>(),
+  decisions: jsonCodec<DecisionRecord>(),
+  contacts: jsonCodec<ContactRow>(),
+  meta: jsonCodec<unknown>(),
+} as const
