@@ -12,7 +12,7 @@ import {
 } from '@agentmesh/sdk/wire'
 import type { RelayLimits } from './limits.ts'
 import type { Mailbox, MailboxMessage, Page, StoreOutcome } from './mailbox.ts'
-import { openDatabase, type Database } from './sqlite.ts'
+import { closeDatabase, openDatabase, type Database } from './sqlite.ts'
 import { TurnEnd } from './turn.ts'
 
 // `payload` stands last: what is read before it then never touches the payload's overflow pages.
@@ -173,7 +173,7 @@ export class SqliteMailbox implements Mailbox {
 
   async close(): Promise<void> {
     this.#turnEnd.runNow()
-    this.#database.close()
+    closeDatabase(this.#database)
   }
 
   #forget(deleted: readonly unknown[]): void {

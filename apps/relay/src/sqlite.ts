@@ -18,10 +18,23 @@ function sqlite(): Pick<SqliteModule, 'DatabaseSync'> {
 export function openDatabase(path: string): Database {
   const database = new (sqlite().DatabaseSync)(path)
   database.exec(`
-    PRAGMA busy_timeout = 5000;
+    PRAGMA busy_timeout = 2000;
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
   `)
   return database
+}
+
+/**
+ * Closes, and frees the file even where the library keeps prepared statements (and with them the lock) until they are
+ * collected: leaving WAL mode gives the exclusive lock back.
+ */
+export function closeDatabase(database: Database): void {
+  database.exec(`
+    PRAGMA journal_mode = DELETE;
+    PRAGMA locking_mode = NORMAL;
+    SELECT count(*) FROM sqlite_schema;
+  `)
+  database.close()
 }

@@ -58,9 +58,12 @@ export class RelayConnection implements Transport {
   }
 
   /** @throws MALFORMED for a bad URL, CONNECTION_REPLACED, RELAY_DISCONNECTED when closed before it connected */
-  async connect(): Promise<void> {
+  // Not async: this very promise has its rejection handled, so that a caller who does not wait is not ended by it.
+  // oxlint-disable-next-line typescript/promise-function-async
+  connect(): Promise<void> {
     if (this.#first === undefined) {
       this.#first = deferred<void>()
+      this.#first.promise.catch(() => {})
       this.#failures = 0
       this.#dial()
     }
@@ -153,12 +156,8 @@ export class RelayConnection implements Transport {
 
   /** The next `connect` starts anew. */
   #abandon(error: AgentMeshError): void {
-    const first = this.#first
+    this.#first?.reject(error)
     this.#first = undefined
-    if (first === undefined) return
-    // Nobody need be waiting any more for a connection that stood.
-    first.promise.catch(() => {})
-    first.reject(error)
   }
 
   #enter(state: TransportState, error?: AgentMeshError): void {
