@@ -20,13 +20,16 @@ describe('a CONNECT signature', () => {
       toHex(
         concatBytes(
           utf8Bytes('agentmesh/0.2 connect\0'),
-          ...[u32(17), utf8Bytes('relay.example:443'), u32(32), nonce, u32(20), amidToBytes(alice.amid)],
-          ...[
-            u32(32),
-            publicKey,
-            u32(8),
-            new Uint8Array(new BigUint64Array([BigInt(NOW)]).buffer).toReversed(),
-          ],
+          u32(17),
+          utf8Bytes('relay.example:443'),
+          u32(32),
+          nonce,
+          u32(20),
+          amidToBytes(alice.amid),
+          u32(32),
+          publicKey,
+          u32(8),
+          new Uint8Array(new BigUint64Array([BigInt(NOW)]).buffer).toReversed(),
         ),
       ),
     )

@@ -1,6 +1,13 @@
 /** Identities, keys and clocks for tests: fixed, so that a failing test fails the same way again. */
 import { ed25519KeyPair, hkdfSha256, type RandomBytes } from '../crypto/signing.ts'
-import { isAgentMeshError, utf8Bytes, type Bundle, type Registration } from '../wire/index.ts'
+import {
+  formatKey,
+  formatTimestamp,
+  isAgentMeshError,
+  utf8Bytes,
+  type Bundle,
+  type Registration,
+} from '../wire/index.ts'
 import { identityFromKeyPair, type Identity } from './amid.ts'
 import {
   makeExchangeKey,
@@ -10,7 +17,6 @@ import {
   makeSignedPrekey,
 } from './prekeys.ts'
 import { signRegistration, type RegistrationFields } from './registration.ts'
-import { formatKey, formatTimestamp } from '../wire/index.ts'
 
 /** 1 February 2026, 12:00 UTC. */
 export const NOW = Date.UTC(2026, 1, 1, 12)
@@ -43,13 +49,15 @@ export function testKeys(identity: Identity, now = NOW) {
 
 export function testBundle(identity: Identity, now = NOW): Bundle {
   const keys = testKeys(identity, now)
+  const [oneTime, oneTimeKem] = [keys.oneTime[0], keys.oneTimeKem[0]]
+  if (!oneTime || !oneTimeKem) throw new Error('No one-time keys were made')
   return {
     amid: identity.amid,
     signing_public_key: formatKey('ed25519', identity.signing.publicKey),
     exchange_key: keys.exchange.record,
     signed_prekey: keys.signed.record,
-    one_time_prekey: keys.oneTime[0]!.record,
-    kem_prekey: keys.oneTimeKem[0]!.record,
+    one_time_prekey: oneTime.record,
+    kem_prekey: oneTimeKem.record,
   }
 }
 
