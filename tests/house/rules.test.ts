@@ -178,6 +178,12 @@ const IMPORT_FAULTS: readonly Fault[] = [
     "export * from '@agentmesh/sdk/session'\n",
   ],
   [
+    'a shipped file that imports test support',
+    'shipped-stays-shipped',
+    sdk('session/i24'),
+    "export * from '../wire/test-support.ts'\n",
+  ],
+  [
     'a test that imports built code',
     'no-built-code',
     'tests/i23.ts',
@@ -220,6 +226,7 @@ describe('the boundaries refuse', () => {
   beforeAll(() => {
     const faulty = new Miniature()
     faulty.write('apps/cli/src/index.ts', 'export const cli = 1\n')
+    faulty.write(sdk('wire/test-support'), 'export const support = 1\n')
     faulty.write(sdk('agent/upward'), 'export const top = 1\n')
     faulty.write(sdk('session/i18'), "export * from './i17.ts'\n")
     faulty.write('packages/sdk/dist/index.js', 'export const built = 1\n')
