@@ -114,7 +114,7 @@ function forgedKnock(
 /** The JSON of a KNOCK that `from` would send to Bob. */
 function jsonOf(from: TestAgent): JsonObject {
   const made = knockOn(from, bob.verifiedBundle()).packet
-  return structuredClone(bob.open(made, from).knock) as unknown as JsonObject
+  return structuredClone<unknown>(bob.open(made, from).knock) as JsonObject
 }
 
 /** Opens as Bob, expects the code, and sees that nothing of Bob's was touched. */

@@ -1,0 +1,154 @@
+/** Sessions with fixed keys for the tests of messages, made through the layers below as the engine makes them. */
+import { ed25519KeyPair, hkdfSha256, kemKeyPair, x25519KeyPair } from '../crypto/index.ts'
+import {
+  identityFromKeyPair,
+  makeExchangeKey,
+  makeOneTimeKemPrekeys,
+  makeOneTimePrekeys,
+  makeSignedPrekey,
+  verifyBundle,
+  type Identity,
+} from '../identity/index.ts'
+import {
+  consumeAnswer,
+  createAccept,
+  createKnock,
+  grantConstraints,
+  openKnock,
+  type KeyLookup,
+  type Session,
+  type SessionEnvironment,
+} from '../session/index.ts'
+import {
+  formatKey,
+  isAgentMeshError,
+  newMessageId,
+  newSessionId,
+  utf8Bytes,
+  type Constraints,
+  type SessionType,
+} from '../wire/index.ts'
+import type { MessageDraft } from './message.ts'
+
+/** 1 February 2026, 12:00 UTC. */
+export const NOW = Date.UTC(2026, 1, 1, 12)
+
+/** A stream of bytes that follows from a name. */
+export function testRandom(name: string): (length: number) => Uint8Array {
+  let counter = 0
+  return (length) => {
+    counter++
+    return hkdfSha256(utf8Bytes(`${name} ${counter}`), new Uint8Array(0), new Uint8Array(0), length)
+  }
+}
+
+const random = testRandom('messages')
+export const environment = (now = NOW): SessionEnvironment => ({ random, now })
+
+export interface End {
+  readonly identity: Identity
+  readonly session: Session
+}
+
+export interface Terms {
+  readonly type?: SessionType
+  readonly constraints?: Partial<Constraints>
+}
+
+/** Alice knocked and Bob accepted. */
+export function makeEnds({ type = 'conversation', constraints = {} }: Terms = {}): { alice: End; bob: End } {
+  const draws = testRandom('ends')
+  const env = { random: draws, now: NOW }
+  const alice = identityFromKeyPair(ed25519KeyPair(draws(32)))
+  const bob = identityFromKeyPair(ed25519KeyPair(draws(32)))
+  const options = { startId: 1, sequence: 1, random: draws, now: NOW }
+  const exchange = makeExchangeKey(bob, options)
+  const signed = makeSignedPrekey(bob, options)
+  const oneTime = makeOneTimePrekeys(bob, { ...options, count: 1 })[0]!
+  const kem = makeOneTimeKemPrekeys(bob, { ...options, count: 1 })[0]!
+  const bundle = {
+    amid: bob.amid,
+    signing_public_key: formatKey('ed25519', bob.signing.publicKey),
+    exchange_key: exchange.record,
+    signed_prekey: signed.record,
+    one_time_prekey: oneTime.record,
+    kem_prekey: kem.record,
+  }
+  const keys: KeyLookup = {
+    exchangeKeys: () => [x25519KeyPair(exchange.secret)],
+    signedPrekey: () => ({ pair: x25519KeyPair(signed.secret), versions: signed.record.versions ?? [] }),
+    oneTimePrekey: () => x25519KeyPair(oneTime.secret),
+    kemPrekey: () => kemKeyPair(kem.secret),
+    headerSeen: () => false,
+  }
+  const { pending, packet } = createKnock(
+    {
+      identity: alice,
+      exchangeKey: makeExchangeKey(alice, options),
+      bundle: verifyBundle(bundle, bob.amid, NOW),
+      intent: { category: 'travel' },
+      sessionRequest: { type, ttl_seconds: 3600 },
+    },
+    env,
+  )
+  const opened = openKnock(packet, alice.amid, { identity: bob, keys }, env)
+  const granted = { ...grantConstraints(opened.knock.session_request), ...constraints }
+  const accepted = createAccept(
+    opened,
+    { identity: bob, sessionId: newSessionId(draws), constraints: granted },
+    env,
+  )
+  const answer = consumeAnswer(pending, 'accept', accepted.packet, env)
+  if (answer.kind !== 'accepted') throw new Error('the handshake failed')
+  return {
+    alice: { identity: alice, session: answer.session },
+    bob: { identity: bob, session: accepted.session },
+  }
+}
+
+type DraftOf<T extends MessageDraft['type']> = Extract<MessageDraft, { type: T }>
+
+export function request(parameters: Record<string, unknown> = { to: 'BER' }): DraftOf<'request'> {
+  return {
+    type: 'request',
+    id: newMessageId(random),
+    payload: { intent: { category: 'travel' }, parameters },
+  }
+}
+
+export function response(results: unknown = []): DraftOf<'response'> {
+  return { type: 'response', id: newMessageId(random), payload: { status: 'success', results } }
+}
+
+export function status(): DraftOf<'status'> {
+  return { type: 'status', id: newMessageId(random), payload: { status: 'processing', progress: 0.5 } }
+}
+
+export function failure(): DraftOf<'error'> {
+  return { type: 'error', id: newMessageId(random), payload: { code: 'BUSY', message: 'Later.' } }
+}
+
+export function close(): DraftOf<'close'> {
+  return { type: 'close', id: newMessageId(random), payload: { reason: 'completed' } }
+}
+
+export function receipt(): DraftOf<'receipt'> {
+  return {
+    type: 'receipt',
+    id: newMessageId(random),
+    payload: {
+      receipts: [{ message_id: newMessageId(random), state: 'received', at: '2026-02-01T12:00:00Z' }],
+    },
+  }
+}
+
+/** The code of the AgentMeshError that `call` throws, or `ok`. */
+export function outcome(call: () => unknown): string {
+  try {
+    call()
+    return 'ok'
+  } catch (error) {
+    if (isAgentMeshError(error)) return error.code
+    throw error
+  }
+}
