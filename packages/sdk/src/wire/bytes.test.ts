@@ -61,7 +61,7 @@ describe('published samples', () => {
   it('encodes base64 as RFC 4648 §10', () => {
     expect(
       ['', 'f', 'fo', 'foo', 'foob', 'fooba', 'foobar'].map((text) => toBase64(utf8Bytes(text))),
-    ).toEqual([...['', 'Zg==', 'Zm8=', 'Zm9v', 'Zm9vYg==', 'Zm9vYmE=', 'Zm9vYmFy']])
+    ).toEqual(['', 'Zg==', 'Zm8=', 'Zm9v', 'Zm9vYg==', 'Zm9vYmE=', 'Zm9vYmFy'])
   })
   it('encodes base58btc as the multibase drafts do', () => {
     expect(toBase58(utf8Bytes('Hello World!'))).toBe('2NEpo7TZRRrLZSi2U')

@@ -18,7 +18,9 @@ describe('tiers', () => {
   it('rank anonymous below verified below organization, whatever their numbers', () => {
     expect([2, 1, 1.5].map((number) => tierRank(number as 1 | 1.5 | 2))).toEqual([0, 1, 2])
     expect([2, 1, 1.5].map((number) => tierName(number as 1 | 1.5 | 2))).toEqual([
-      ...['anonymous', 'verified', 'organization'],
+      'anonymous',
+      'verified',
+      'organization',
     ])
     for (const [name, tier] of Object.entries(TIERS)) expect(tierName(tier.number)).toBe(name)
   })
@@ -26,14 +28,15 @@ describe('tiers', () => {
 
 describe('capability', () => {
   it('takes the sample of the specification and every standard category', () => {
-    validate(Capability, {
+    const sample = {
       category: 'travel',
       subcategory: 'flights',
       actions: ['search', 'book', 'cancel', 'status'],
       pricing: { model: 'per_request', currency: 'usd', amount: 0.01 },
       response_time_ms: 2000,
       availability: '24/7',
-    })
+    }
+    expect(validate(Capability, sample)).toBe(sample)
     for (const [category, subcategories] of Object.entries(TAXONOMY)) {
       for (const subcategory of subcategories) validate(Capability, { category, subcategory })
     }

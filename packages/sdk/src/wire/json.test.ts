@@ -204,32 +204,10 @@ describe('parseJson', () => {
   })
 
   it('accepts nothing that JSON.parse refuses, and throws only its own errors, for any string', () => {
+    const parts = '{ } [ ] : , " \\ "a" "\\u0061" 1 -0 1e5 true null \\ud800 __proto__ . e "":'.split(' ')
     const soup = fc
-      .array(
-        fc.constantFrom(
-          ...[
-            '{',
-            '}',
-            '[',
-            ']',
-            ':',
-            ',',
-            '"',
-            '\\',
-            '"a"',
-            '"\\u0061"',
-            '1',
-            '-0',
-            '1e5',
-            ' ',
-            'true',
-            'null',
-          ],
-          ...['\ud800', '\\ud800', '__proto__', '.', 'e', '\u0000', '"":'],
-        ),
-        { maxLength: 40 },
-      )
-      .map((parts) => parts.join(''))
+      .array(fc.constantFrom(...parts, ' ', '\ud800', '\u0000'), { maxLength: 40 })
+      .map((chosen) => chosen.join(''))
     fc.assert(
       fc.property(fc.oneof(soup, fc.string({ unit: 'binary' }), fc.json()), (text) => {
         if (codeOf(() => read(text)) === 'ok') expect(() => JSON.parse(text)).not.toThrow()
@@ -289,7 +267,8 @@ describe('parseJsonObject', () => {
 describe('canonicalText', () => {
   it('writes the sample of RFC 8785 §3.2.2', () => {
     const value = {
-      numbers: [333333333.33333329, 1e30, 4.5, 2e-3, 0.000000000000000000000000001],
+      // As a text: the literal has more digits than its double.
+      numbers: [Number('333333333.33333329'), 1e30, 4.5, 2e-3, 0.000000000000000000000000001],
       string: '\u20ac$\u000F\u000aA\'\u0042\u0022\u005c\\"\u002f',
       literals: [null, true, false],
     }

@@ -169,7 +169,8 @@ function relayId(reader: ByteReader): string {
 /** Counted in code points, as JSON Schema's maxLength is. */
 function errorMessage(reader: ByteReader): string {
   const text = utf8Text(reader.bytes(reader.u16()))
-  if ([...text].length > MAX_ERROR_MESSAGE_LENGTH) throw new AgentMeshError('MALFORMED', 'Message too long')
+  if (Array.from(text).length > MAX_ERROR_MESSAGE_LENGTH)
+    throw new AgentMeshError('MALFORMED', 'Message too long')
   return text
 }
 
@@ -192,8 +193,8 @@ function decodeFromAgent(data: Uint8Array | string): AgentFrame {
   return frame
 }
 
-function agentFrame(code: number, reader: ByteReader): AgentFrame {
-  switch (code) {
+function agentFrame(frameCode: number, reader: ByteReader): AgentFrame {
+  switch (frameCode) {
     case FRAME_CODES.CONNECT:
       return {
         frame: 'CONNECT',
@@ -219,7 +220,7 @@ function agentFrame(code: number, reader: ByteReader): AgentFrame {
     case FRAME_CODES.PRESENCE_QUERY:
       return { frame: 'PRESENCE_QUERY', amid: amidFromBytes(reader.bytes(AMID_BYTES)) }
     default:
-      throw new AgentMeshError('UNKNOWN_TYPE', `Unknown frame ${code}`)
+      throw new AgentMeshError('UNKNOWN_TYPE', `Unknown frame ${frameCode}`)
   }
 }
 
@@ -231,8 +232,8 @@ function decodeFromRelay(data: Uint8Array | string): RelayFrame {
   return frame
 }
 
-function relayFrame(code: number, reader: ByteReader): RelayFrame {
-  switch (code) {
+function relayFrame(frameCode: number, reader: ByteReader): RelayFrame {
+  switch (frameCode) {
     case FRAME_CODES.HELLO: {
       const protocol = version(reader)
       const nonce = reader.bytes(32)
@@ -275,7 +276,7 @@ function relayFrame(code: number, reader: ByteReader): RelayFrame {
       return { frame: 'ERROR', code, message: errorMessage(reader), fatal, ...retryAfter(retry) }
     }
     default:
-      throw new AgentMeshError('UNKNOWN_TYPE', `Unknown frame ${code}`)
+      throw new AgentMeshError('UNKNOWN_TYPE', `Unknown frame ${frameCode}`)
   }
 }
 

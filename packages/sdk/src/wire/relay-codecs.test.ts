@@ -170,6 +170,22 @@ describe.each(codecs)('$subprotocol', (codec) => {
     expect(() => codec.decodeFromRelay(other)).toThrow(refused('MALFORMED'))
   })
 
+  it('names the SEND it could not read, where its id is readable, and nothing else', () => {
+    const id = newMessageId((size) => new Uint8Array(size).fill(7))
+    const to = amidFromBytes(new Uint8Array(20).fill(255))
+    const tooLarge: AgentFrame = {
+      frame: 'SEND',
+      id,
+      to,
+      type: 'message',
+      payload: new Uint8Array(MAX_PAYLOAD_BYTES + 1),
+    }
+    expect(codec.refusedSendId(codec.encode(tooLarge))).toBe(id)
+    expect(codec.refusedSendId(codec.encode({ frame: 'ACK', sequence: 1 }))).toBe(undefined)
+    const noise = fc.oneof(fc.uint8Array({ maxLength: 60 }), fc.string({ unit: 'binary' }), fc.json())
+    fc.assert(fc.property(noise, (data) => void codec.refusedSendId(data)))
+  })
+
   it('a refused SEND has a code, and no other has', () => {
     const id = newMessageId((size) => new Uint8Array(size))
     for (const bad of [
@@ -261,7 +277,7 @@ it('what the binary decoder takes has one spelling', () => {
 })
 
 it('names the same eleven frames in both encodings, each with its own code', () => {
-  expect(Object.keys(JSON_FRAMES).sort()).toEqual(Object.keys(FRAME_CODES).sort())
+  expect(Object.keys(JSON_FRAMES).toSorted()).toEqual(Object.keys(FRAME_CODES).toSorted())
   expect(new Set(Object.values(FRAME_CODES)).size).toBe(11)
 })
 

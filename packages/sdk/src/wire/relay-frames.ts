@@ -147,11 +147,11 @@ export function retryAfter(seconds: number | undefined): { retryAfterSeconds?: n
 export interface RelayCodec {
   readonly subprotocol: string
   /** A string is sent as a text frame, bytes as a binary one. */
-  encode(frame: AgentFrame | RelayFrame): Uint8Array | string
+  readonly encode: (frame: AgentFrame | RelayFrame) => Uint8Array | string
   /** @throws MALFORMED, UNKNOWN_TYPE, TOO_LARGE, INVALID_AMID, INVALID_ID and the JSON_* codes */
-  decodeFromAgent(data: Uint8Array | string): AgentFrame
+  readonly decodeFromAgent: (data: Uint8Array | string) => AgentFrame
   /** @throws as `decodeFromAgent` */
-  decodeFromRelay(data: Uint8Array | string): RelayFrame
+  readonly decodeFromRelay: (data: Uint8Array | string) => RelayFrame
   /** The id of a SEND that `decodeFromAgent` refused, so that the refusal can name it. Never throws. */
-  refusedSendId(data: Uint8Array | string): MessageId | undefined
+  readonly refusedSendId: (data: Uint8Array | string) => MessageId | undefined
 }

@@ -242,6 +242,12 @@ function read(data: Uint8Array | string): JsonFrame {
   const name = raw['frame']
   if (typeof name !== 'string') throw new AgentMeshError('MALFORMED', 'frame must be string')
   if (!Object.hasOwn(JSON_FRAMES, name)) throw new AgentMeshError('UNKNOWN_TYPE')
+  if (name === 'SEND' || name === 'RECEIVE') {
+    // A type from a newer protocol is unknown, not malformed.
+    const { type } = raw
+    if (typeof type === 'string' && !Object.hasOwn(MESSAGE_TYPES, type))
+      throw new AgentMeshError('UNKNOWN_TYPE')
+  }
   return validate<TSchema>(JSON_FRAMES[name as FrameName], raw, `read ${name}`) as JsonFrame
 }
 

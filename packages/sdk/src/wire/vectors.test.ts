@@ -9,8 +9,15 @@ import { parseEnvelope } from './envelope.ts'
 import { amidToBytes, idToBytes, parseAmid, parseMessageId, parseSessionId } from './ids.ts'
 import * as wire from './index.ts'
 import { canonicalText, parseJson, parseJsonObject } from './json.ts'
-import { decodeAnswerPacket, decodeKnockPacket, decodeSessionPacket } from './packets.ts'
-import { encodeAnswerPacket, encodeKnockHeader, encodeKnockPacket, encodeSessionPacket } from './packets.ts'
+import {
+  decodeAnswerPacket,
+  decodeKnockPacket,
+  decodeSessionPacket,
+  encodeAnswerPacket,
+  encodeKnockHeader,
+  encodeKnockPacket,
+  encodeSessionPacket,
+} from './packets.ts'
 import { binaryCodec } from './relay-binary.ts'
 import type { AgentFrame, RelayFrame } from './relay-frames.ts'
 import { JSON_FRAMES, jsonCodec } from './relay-json.ts'
