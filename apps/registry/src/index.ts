@@ -1,0 +1,4 @@
+/** The AgentMesh registry: `startRegistry` runs one in this process, `main.ts` as a program. */
+export { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
+export type { Rate } from './rate-limiter.ts'
+export { startRegistry, type RegistryOptions, type RunningRegistry } from './server.ts'

@@ -1,0 +1,59 @@
+/**
+ * The registry as a program of its own:
+ *
+ *     node main.js [--host 127.0.0.1] [--port 7780] [--data registry.db] [--public-url URL] [--trusted-proxy IP]...
+ *
+ * DATABASE_URL selects PostgreSQL in place of the SQLite file. One JSON line on stdout says where it listens; the log goes
+ * to stderr. SIGINT and SIGTERM end it in order.
+ */
+import { parseArgs } from 'node:util'
+import { pino } from 'pino'
+import { startRegistry } from './server.ts'
+
+const DEFAULT_PORT = '7780'
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      host: { type: 'string', default: '127.0.0.1' },
+      port: { type: 'string', default: DEFAULT_PORT },
+      data: { type: 'string', default: 'registry.db' },
+      'public-url': { type: 'string' },
+      'trusted-proxy': { type: 'string', multiple: true, default: [] },
+    },
+  })
+  if (!/^\d{1,5}$/.test(values.port) || Number(values.port) > 65_535) throw new Error('--port is 0 to 65535')
+  const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'info' }, pino.destination(2))
+  const databaseUrl = process.env['DATABASE_URL']
+  const publicUrl = values['public-url']
+  const registry = await startRegistry({
+    host: values.host,
+    port: Number(values.port),
+    trustedProxies: values['trusted-proxy'],
+    logger,
+    ...(publicUrl === undefined ? {} : { publicUrl }),
+    ...(databaseUrl === undefined || databaseUrl === '' ? { dataPath: values.data } : { databaseUrl }),
+  })
+  process.stdout.write(`${JSON.stringify({ url: registry.url, port: registry.port })}\n`)
+
+  let closing = false
+  const stop = () => {
+    if (closing) return
+    closing = true
+    registry.close().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        logger.error({ err: error }, 'close failed')
+        process.exit(1)
+      },
+    )
+  }
+  process.on('SIGINT', stop)
+  process.on('SIGTERM', stop)
+}
+
+main().catch((error: unknown) => {
+  const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : ''
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}${cause}\n`)
+  process.exit(1)
+})

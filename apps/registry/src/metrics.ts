@@ -1,0 +1,64 @@
+/** Numbers for the operator, in Prometheus text. Labels are routes and codes of ours, never what a client sent. */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+
+const LATENCY_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5]
+
+export class RegistryMetrics {
+  readonly #registry = new Registry()
+  readonly #registers = [this.#registry]
+  readonly #requests = new Counter({
+    name: 'agentmesh_registry_requests_total',
+    help: 'HTTP requests answered',
+    labelNames: ['method', 'route', 'status'],
+    registers: this.#registers,
+  })
+  readonly #seconds = new Histogram({
+    name: 'agentmesh_registry_request_seconds',
+    help: 'Time to answer',
+    labelNames: ['route'],
+    buckets: LATENCY_SECONDS,
+    registers: this.#registers,
+  })
+  readonly #refusals = new Counter({
+    name: 'agentmesh_registry_refusals_total',
+    help: 'Requests refused, by error code',
+    labelNames: ['code'],
+    registers: this.#registers,
+  })
+  readonly #oneTimePrekeys = new Counter({
+    name: 'agentmesh_registry_bundles_total',
+    help: 'Prekey bundles given out, by the kind of their KEM prekey',
+    labelNames: ['kem'],
+    registers: this.#registers,
+  })
+  readonly #agents = new Gauge({
+    name: 'agentmesh_registry_agents',
+    help: 'Agents registered, counted once a purge interval',
+    registers: this.#registers,
+  })
+
+  answered(method: string, route: string, status: number, seconds: number): void {
+    this.#requests.inc({ method, route, status: String(status) })
+    this.#seconds.observe({ route }, seconds)
+  }
+
+  refused(code: string): void {
+    this.#refusals.inc({ code })
+  }
+
+  bundleGiven(kem: 'one-time' | 'last-resort'): void {
+    this.#oneTimePrekeys.inc({ kem })
+  }
+
+  agents(count: number): void {
+    this.#agents.set(count)
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics()
+  }
+}

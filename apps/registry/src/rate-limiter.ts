@@ -1,0 +1,71 @@
+/**
+ * Token buckets by key, a bounded number of them. When there are too many keys, those idle longest go first: their
+ * buckets are the fullest, so least is forgotten.
+ *
+ * They live in this process. Behind one database several registries each count for themselves.
+ */
+import { isIPv6 } from 'node:net'
+
+export interface Rate {
+  readonly perSecond: number
+  /** What may come at once. */
+  readonly burst: number
+}
+
+interface Bucket {
+  tokens: number
+  /** Milliseconds since the epoch. */
+  at: number
+}
+
+export class RateLimiter {
+  readonly #rate: Rate
+  readonly #maxKeys: number
+  /** In order of last use. */
+  readonly #buckets = new Map<string, Bucket>()
+
+  constructor(rate: Rate, maxKeys: number) {
+    this.#rate = rate
+    this.#maxKeys = maxKeys
+  }
+
+  get size(): number {
+    return this.#buckets.size
+  }
+
+  /** Takes a token and returns 0, or takes none and returns the whole seconds (at least 1) until there is one. */
+  take(key: string, now: number): number {
+    const { perSecond, burst } = this.#rate
+    const known = this.#buckets.get(key)
+    // A clock that went back refills nothing.
+    const elapsed = known === undefined ? 0 : Math.max(0, now - known.at)
+    const tokens = known === undefined ? burst : Math.min(burst, known.tokens + (elapsed / 1000) * perSecond)
+    const taken = tokens >= 1
+    this.#buckets.delete(key)
+    this.#buckets.set(key, { tokens: taken ? tokens - 1 : tokens, at: now })
+    if (this.#buckets.size > this.#maxKeys) {
+      const idlest = this.#buckets.keys().next()
+      if (!idlest.done) this.#buckets.delete(idlest.value)
+    }
+    return taken ? 0 : Math.max(1, Math.ceil((1 - tokens) / perSecond))
+  }
+}
+
+/** The key per-IP limits count under: an IPv4 address, or the /64 an IPv6 host picks its addresses from. */
+export function addressKey(address: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
+  if (mapped !== undefined) return mapped
+  const bare = address.split('%', 1)[0] ?? ''
+  if (!isIPv6(bare)) return address
+  const [head = '', tail = ''] = bare.split('::')
+  const groups = head === '' ? [] : head.split(':')
+  if (bare.includes('::')) {
+    const after = tail === '' ? [] : tail.split(':')
+    while (groups.length + after.length < 8) groups.push('0')
+    groups.push(...after)
+  }
+  return `${groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':')}::/64`
+}

@@ -1,0 +1,144 @@
+/**
+ * How every endpoint is made. One request goes through, cheap before dear:
+ *
+ *     limits by address -> size -> signature -> limits by AMID -> nonce -> strict JSON -> schema -> the endpoint
+ *
+ * Fastify routes, reads the body up to the limit and closes connections; what it would parse, validate or serialize is
+ * done here by wire's own reader and validator, so that a signed object keeps its unknown fields and a refusal its code.
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { sha256 } from '@agentmesh/sdk/crypto/signing'
+import { verifyRequest } from '@agentmesh/sdk/identity'
+import {
+  AgentMeshError,
+  ErrorBody,
+  parseJsonObject,
+  toBase64,
+  utf8Bytes,
+  validate,
+  type Amid,
+  type JsonObject,
+} from '@agentmesh/sdk/wire'
+import type { Static, TSchema } from 'typebox'
+import { takeToken, type Context, type RateName } from './context.ts'
+import { describeSchema } from './openapi.ts'
+import { addressKey } from './rate-limiter.ts'
+
+/** The agent that signed the request. */
+export interface Visitor {
+  readonly amid: Amid
+  readonly publicKey: Uint8Array
+}
+
+export interface Answer {
+  readonly status: number
+  readonly body?: unknown
+}
+
+interface RouteBase<Query extends TSchema, Body extends TSchema> {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE'
+  readonly url: string
+  readonly tag: string
+  readonly summary: string
+  /** Path parameters, for the OpenAPI document. */
+  readonly params?: TSchema
+  readonly query?: Query
+  readonly body?: Body
+  /** Bytes; required with `body`. */
+  readonly maxBytes?: number
+  readonly perIp?: RateName
+  /** Answers on success by status. */
+  readonly answers: Readonly<Record<number, TSchema>>
+}
+
+export interface Input<Query extends TSchema, Body extends TSchema> {
+  readonly query: Static<Query>
+  /** Path parameters, decoded; as unchecked as anything else in a request. */
+  readonly params: Readonly<Record<string, string>>
+  readonly body: Static<Body>
+  /** The same object as `body`, for what signatures cover. */
+  readonly raw: JsonObject
+}
+
+export interface PublicRoute<Query extends TSchema, Body extends TSchema> extends RouteBase<Query, Body> {
+  readonly signed: false
+  readonly handle: (input: Input<Query, Body>) => Answer | Promise<Answer>
+}
+
+export interface SignedRoute<Query extends TSchema, Body extends TSchema> extends RouteBase<Query, Body> {
+  readonly signed: true
+  readonly perAgent?: RateName
+  readonly handle: (input: Input<Query, Body> & { readonly visitor: Visitor }) => Promise<Answer>
+}
+
+export function addRoute<Query extends TSchema, Body extends TSchema>(
+  app: FastifyInstance,
+  context: Context,
+  route: PublicRoute<Query, Body> | SignedRoute<Query, Body>,
+): void {
+  const described = (schema: TSchema) => describeSchema(app, schema)
+  const answers = Object.entries(route.answers).map(([status, schema]) => [status, described(schema)])
+  app.route({
+    method: route.method,
+    url: route.url,
+    bodyLimit: route.maxBytes ?? context.limits.maxBodyBytes,
+    schema: {
+      summary: route.summary,
+      tags: [route.tag],
+      ...(route.params === undefined ? {} : { params: route.params }),
+      ...(route.query === undefined ? {} : { querystring: route.query }),
+      ...(route.body === undefined ? {} : { body: described(route.body) }),
+      ...(route.signed ? { security: [{ httpSignature: [] }] } : {}),
+      response: { ...Object.fromEntries(answers), '4xx': described(ErrorBody), '5xx': described(ErrorBody) },
+    },
+    handler: async (request, reply) => {
+      if (route.perIp !== undefined) takeToken(context, route.perIp, addressKey(request.ip))
+      const body = request.body instanceof Uint8Array ? request.body : new Uint8Array(0)
+      const visitor = route.signed ? await authenticate(context, route, request, body) : undefined
+      const raw = route.body === undefined ? {} : parseJsonObject(body, route.maxBytes ?? 0)
+      const input = {
+        query: route.query === undefined ? undefined : validate(route.query, request.query, 'read the query'),
+        params: request.params as Record<string, string>,
+        body: route.body === undefined ? undefined : validate(route.body, raw, 'read the body'),
+        raw,
+      } as Input<Query, Body>
+      const answer = await (route.signed
+        ? route.handle({ ...input, visitor: visitor! })
+        : route.handle(input))
+      return send(reply, answer)
+    },
+  })
+}
+
+/** @throws WRONG_AUTHORITY, RATE_LIMITED, SIGNATURE_REPLAYED, and what `verifyRequest` throws */
+async function authenticate(
+  context: Context,
+  route: { readonly perAgent?: RateName },
+  request: FastifyRequest,
+  body: Uint8Array,
+): Promise<Visitor> {
+  const authority = (request.headers.host ?? '').toLowerCase()
+  // Else a registry of somebody else's could pass on to us what agents signed for it.
+  if (!context.authorities.has(authority)) throw new AgentMeshError('WRONG_AUTHORITY')
+  const now = context.now()
+  const { amid, publicKey, nonce, nonceExpiresAt } = verifyRequest(
+    { method: request.method, authority, target: request.raw.url ?? '', headers: request.headers, body },
+    now,
+  )
+  takeToken(context, 'requestsPerAgent', amid)
+  if (route.perAgent !== undefined) takeToken(context, route.perAgent, amid)
+  const visit = {
+    amid,
+    nonce: toBase64(sha256(utf8Bytes(`${amid} ${nonce}`))),
+    expiresAt: nonceExpiresAt,
+    now,
+  }
+  if (!(await context.store.admit(visit))) throw new AgentMeshError('SIGNATURE_REPLAYED')
+  return { amid, publicKey }
+}
+
+function send(reply: FastifyReply, answer: Answer): FastifyReply {
+  reply.code(answer.status)
+  if (answer.body === undefined) return reply.send()
+  return reply.type('application/json; charset=utf-8').send(JSON.stringify(answer.body))
+}

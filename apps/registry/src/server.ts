@@ -1,0 +1,207 @@
+/**
+ * The registry server: agents register, find each other, and leave prekeys for those who want to talk to them
+ * (specification §3, DESIGN §4, §8; `spec/registry.md` is the protocol).
+ *
+ * It is trusted for being there and for what it says in its own name (tier, presence, times, reputation). It cannot
+ * forge a record or a key: those carry their owners' signatures.
+ */
+import { isIPv6, type AddressInfo } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import fastifySwagger from '@fastify/swagger'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import { AgentMeshError } from '@agentmesh/sdk/wire'
+import { pino } from 'pino'
+import { addAgentRoutes } from './agents.ts'
+import { makeLimiters, takeToken, type Context } from './context.ts'
+import { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
+import { RegistryMetrics } from './metrics.ts'
+import { openApiOptions } from './openapi.ts'
+import { addCatalogueRoutes, addOperationRoutes } from './operations.ts'
+import { addPrekeyRoutes } from './prekeys.ts'
+import { addressKey } from './rate-limiter.ts'
+import { refuseSocket, sendRefusal } from './refusals.ts'
+import { loadSchemas } from './schema-catalogue.ts'
+import { addSearchRoute } from './search.ts'
+import { openPostgresStore, openSqliteStore } from './store/sql-store.ts'
+import type { Store } from './store/store.ts'
+
+const MAX_URL_SEGMENT = 128
+
+export type RegistryOptions = {
+  /** Address to listen on; 127.0.0.1 when not given. */
+  readonly host?: string
+  /** 0 or nothing for any free port. */
+  readonly port?: number
+  /**
+   * The URL agents use, when it is not the address listened on (behind a proxy, under a name). Signed requests are then
+   * taken for its host only.
+   */
+  readonly publicUrl?: string
+  /** Addresses of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
+  readonly trustedProxies?: readonly string[]
+  readonly limits?: Partial<RegistryLimits>
+  /** A pino logger; silent when not given. */
+  readonly logger?: FastifyBaseLogger
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number
+} & (
+  | {
+      /** SQLite file, or `:memory:`. */
+      readonly dataPath: string
+    }
+  | {
+      /** PostgreSQL connection URL. */
+      readonly databaseUrl: string
+    }
+)
+
+export interface RunningRegistry {
+  /** Where agents reach it: `publicUrl`, or the address listened on. */
+  readonly url: string
+  readonly port: number
+  /** Answers what has arrived, takes nothing new, closes the database. */
+  close(): Promise<void>
+}
+
+/** @throws STORE_FAILED; MALFORMED for a `publicUrl` that is not http or https. Rejects when the port is taken. */
+export async function startRegistry(options: RegistryOptions): Promise<RunningRegistry> {
+  const publicUrl = options.publicUrl === undefined ? undefined : parsePublicUrl(options.publicUrl)
+  const logger = options.logger ?? pino({ level: 'silent' })
+  const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  const store = await openStore(options, logger)
+  const context: Context = {
+    store,
+    limits,
+    limiters: makeLimiters(limits),
+    metrics: new RegistryMetrics(),
+    schemas: loadSchemas(),
+    now: options.now ?? Date.now,
+    authorities: new Set(),
+  }
+
+  const host = options.host ?? '127.0.0.1'
+  const app = await buildApp(context, logger, options.trustedProxies ?? [], publicUrl?.origin)
+  try {
+    await keepHouse(context)
+    await app.listen({ host, port: options.port ?? 0 })
+  } catch (error) {
+    await app.close()
+    await store.close()
+    throw error
+  }
+  const { port } = app.server.address() as AddressInfo
+  for (const authority of publicUrl === undefined ? localAuthorities(host, port) : [publicUrl.host]) {
+    context.authorities.add(authority)
+  }
+
+  const timer = setInterval(() => {
+    keepHouse(context).catch((error: unknown) => logger.error({ err: error }, 'purge failed'))
+  }, limits.purgeIntervalMs)
+  timer.unref()
+
+  return {
+    url: publicUrl?.origin ?? `http://${authorityOf(isWildcard(host) ? '127.0.0.1' : host, port)}`,
+    port,
+    async close() {
+      clearInterval(timer)
+      await app.close()
+      await store.close()
+    },
+  }
+}
+
+function openStore(options: RegistryOptions, logger: FastifyBaseLogger): Promise<Store> {
+  if ('dataPath' in options) return openSqliteStore(options.dataPath)
+  return openPostgresStore(options.databaseUrl, (error) =>
+    logger.warn({ err: error }, 'an idle database connection broke'),
+  )
+}
+
+async function keepHouse(context: Context): Promise<void> {
+  const now = context.now()
+  await context.store.purge(now, now - context.limits.forgetSeconds * 1000)
+  context.metrics.agents(await context.store.countAgents())
+}
+
+async function buildApp(
+  context: Context,
+  logger: FastifyBaseLogger,
+  trustedProxies: readonly string[],
+  publicUrl: string | undefined,
+): Promise<FastifyInstance> {
+  const { limits, metrics } = context
+  const app: FastifyInstance = Fastify({
+    loggerInstance: logger,
+    logController: new LogController({ disableRequestLogging: true }),
+    trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
+    requestTimeout: limits.requestTimeoutMs,
+    bodyLimit: limits.maxBodyBytes,
+    routerOptions: { maxParamLength: MAX_URL_SEGMENT },
+    forceCloseConnections: 'idle',
+    clientErrorHandler: refuseSocket,
+    frameworkErrors: (error, request, reply) => void sendRefusal(metrics, logger, error, request, reply),
+  })
+  app.server.maxConnections = limits.maxConnections
+
+  // The body stays bytes: the signature covers them, and wire's strict reader takes them from there.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) =>
+    done(null, body),
+  )
+  app.setValidatorCompiler(() => () => true)
+  app.setSerializerCompiler(() => JSON.stringify)
+
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-content-type-options', 'nosniff').header('cache-control', 'no-store')
+    takeToken(context, 'requestsPerIp', addressKey(request.ip))
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    const route = request.routeOptions.url ?? 'none'
+    metrics.answered(request.method, route, reply.statusCode, reply.elapsedTime / 1000)
+  })
+  app.setErrorHandler((error, request, reply) => sendRefusal(metrics, logger, error, request, reply))
+  app.setNotFoundHandler((request, reply) =>
+    sendRefusal(metrics, logger, new AgentMeshError('NOT_FOUND'), request, reply),
+  )
+
+  await app.register(fastifySwagger, openApiOptions(publicUrl))
+  addAgentRoutes(app, context)
+  addSearchRoute(app, context)
+  addPrekeyRoutes(app, context)
+  addCatalogueRoutes(app, context)
+  addOperationRoutes(app, context)
+  await app.ready()
+  return app
+}
+
+function parsePublicUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search !== '') {
+    throw new AgentMeshError('MALFORMED', 'The public URL must be http(s)://host[:port]', {
+      operation: 'start registry',
+    })
+  }
+  return url
+}
+
+function isWildcard(host: string): boolean {
+  return host === '0.0.0.0' || host === '::'
+}
+
+/** The `Host` values by which a server listening there is reached. */
+function localAuthorities(host: string, port: number): string[] {
+  const loopback = ['127.0.0.1', 'localhost', '::1']
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+  const hosts = isWildcard(host)
+    ? [...loopback, ...addresses.map(({ address }) => address)]
+    : loopback.includes(host)
+      ? loopback
+      : [host]
+  return hosts.map((name) => authorityOf(name, port))
+}
+
+/** As an HTTP client writes it: IPv6 in brackets, the default port left out. */
+function authorityOf(host: string, port: number): string {
+  const name = (isIPv6(host) ? `[${host}]` : host).toLowerCase()
+  return port === 80 ? name : `${name}:${port}`
+}
