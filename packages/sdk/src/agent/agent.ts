@@ -10,7 +10,7 @@
  * The daemon (`agentmesh up`) is this class behind a local API. DESIGN §2.
  */
 import { execFile } from 'node:child_process'
-import { EventEmitter } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { systemRandom } from '../crypto/index.ts'
 import { HttpRegistryClient, type SearchQuery } from '../discovery/index.ts'
 import { createIdentity, Home, openIdentity } from '../identity/index.ts'
@@ -42,7 +42,7 @@ import {
   type Config,
 } from './config.ts'
 import { Conversation } from './conversation.ts'
-import { audit, commit, type Actor, type AgentEvents, type Core } from './core.ts'
+import { audit, background, commit, type Actor, type AgentEvents, type Core } from './core.ts'
 import { Handshakes } from './handshakes.ts'
 import { Inbox } from './inbox.ts'
 import { Keyring } from './keyring.ts'
@@ -159,12 +159,14 @@ export class Agent {
     this.#inbox = new Inbox(core, this.#outgoing)
     this.#receiver = new Receiver(core, this.#handshakes, this.#outgoing, this.#inbox)
     this.#registrar = new Registrar(core, this.#keyring)
-    core.policy.onChange((policy) => void this.#policyChanged(policy))
+    core.policy.onChange((policy) => background(core, 'apply a policy', this.#policyChanged(policy)))
   }
 
   #start(): void {
     this.#timer = setInterval(() => {
-      this.#maintaining = this.#maintaining.then(() => this.#maintain())
+      const turn = this.#maintaining.then(() => this.#maintain())
+      background(this.#core, 'maintain', turn)
+      this.#maintaining = turn.catch(() => {})
     }, MAINTENANCE_MS)
     if (!this.#breakers.offline) this.#goOnline()
   }
@@ -177,7 +179,7 @@ export class Agent {
       identity,
       subprotocol: config.relay_encoding === 'json' ? 'json' : 'bin',
       presence: this.#presence,
-      onReceive: (message) => void this.#receiver.receive(message),
+      onReceive: (message) => background(this.#core, 'receive', this.#receiver.receive(message)),
       onState: (state) => {
         this.#relayState = state
         if (state === 'connected') {
@@ -187,11 +189,14 @@ export class Agent {
           this.#connectedSince = Number.POSITIVE_INFINITY
           this.#outbox.disconnected()
         }
+        this.#core.events.emit('connection')
       },
       random,
       now,
     })
     this.#relay = relay
+    // Whoever waits for the connection waits in `ready`; it goes on by itself.
+    relay.connect().catch(() => {})
     for (const row of this.#outgoing.queued()) this.#handshakes.need(row)
   }
 
@@ -217,6 +222,25 @@ export class Agent {
     await this.#core.store.close()
     await this.#core.audit.close()
     this.#release()
+  }
+
+  /** Whether peers can find and reach this agent: known to the registry, connected to the relay. */
+  get online(): boolean {
+    return this.#relayState === 'connected' && this.#registrar.state === 'registered'
+  }
+
+  /** Resolves when the agent is online. @throws WAIT_TIMEOUT */
+  async ready(timeoutSeconds = 30): Promise<void> {
+    const signal = AbortSignal.timeout(timeoutSeconds * 1000)
+    while (!this.online) {
+      try {
+        await once(this.#core.events, 'connection', { signal })
+      } catch (cause) {
+        const { last_error } = this.status().registry
+        const why = last_error ?? `relay ${this.#relayState}`
+        throw new AgentMeshError('WAIT_TIMEOUT', `Not online after ${timeoutSeconds} s: ${why}`, { cause })
+      }
+    }
   }
 
   // --- the application's side -------------------------------------------------------------------------------------

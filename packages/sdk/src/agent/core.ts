@@ -7,7 +7,13 @@ import type { EventEmitter } from 'node:events'
 import type { RegistryClient } from '../discovery/index.ts'
 import type { Home, Identity } from '../identity/index.ts'
 import type { AuditEventName, AuditFields, AuditLog } from '../observability/index.ts'
-import { formatTimestamp, type Amid, type MessageId, type SessionId } from '../wire/index.ts'
+import {
+  formatTimestamp,
+  isAgentMeshError,
+  type Amid,
+  type MessageId,
+  type SessionId,
+} from '../wire/index.ts'
 import type { Config } from './config.ts'
 import type { PolicyFile } from './policy-file.ts'
 import type { StateStore } from './store/index.ts'
@@ -24,6 +30,8 @@ export interface AgentEvents {
   /** Something an owner asked to be told (policy `notify_owner`), or should know. */
   notice: [notice: { at: string; about: string; text: string }]
   breaker: [state: BreakerState]
+  /** Registry or relay came or went: look at `status()`. */
+  connection: []
 }
 
 export type AgentStore = StateStore<typeof TABLES>
@@ -86,4 +94,21 @@ export function audit(core: Core, note: AuditNote, afterCommit?: (() => void)[])
   const event = { ...note, ts: formatTimestamp(core.now()) }
   if (afterCommit) afterCommit.push(() => core.audit.append(event))
   else core.audit.append(event)
+}
+
+/**
+ * Runs what nobody waits for. A failure of ours (a full disk, say) is recorded and told to the owner; any other is a
+ * mistake in the code and ends the process.
+ */
+export function background(core: Core, operation: string, work: Promise<unknown>): void {
+  work.catch((error: unknown) => {
+    if (!isAgentMeshError(error)) throw error
+    const { code, message } = error
+    audit(core, { event: 'agent_error', code, operation, detail: message })
+    core.events.emit('notice', {
+      at: formatTimestamp(core.now()),
+      about: operation,
+      text: `${code}: ${message}`,
+    })
+  })
 }

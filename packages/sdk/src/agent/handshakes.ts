@@ -48,7 +48,7 @@ import {
   type Intent,
   type PresenceState,
 } from '../wire/index.ts'
-import { audit, commit, type Core } from './core.ts'
+import { audit, background, commit, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import { laneOf, type Outgoing } from './outgoing.ts'
@@ -112,7 +112,8 @@ export class Handshakes {
     const key = `${row.to} ${lane}`
     if (this.#lookingUp.has(key) || this.#retries.has(key) || this.#pending(row.to, lane)) return
     this.#lookingUp.add(key)
-    void this.#knock(row, lane, key).finally(() => this.#lookingUp.delete(key))
+    const knocked = this.#knock(row, lane, key).finally(() => this.#lookingUp.delete(key))
+    background(this.#core, 'knock', knocked)
   }
 
   #pending(to: Amid, lane: string): boolean {

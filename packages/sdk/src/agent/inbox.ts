@@ -14,6 +14,7 @@ import {
   type ClosePayload,
   type Envelope,
   type ErrorPayload,
+  type Intent,
   type MessageId,
   type ReceiptPayload,
   type RequestPayload,
@@ -21,7 +22,7 @@ import {
   type SessionId,
   type StatusPayload,
 } from '../wire/index.ts'
-import { audit, commit, type Core } from './core.ts'
+import { audit, background, commit, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
@@ -32,6 +33,12 @@ const MAX_RUNNING = 16
 
 export function incomingKey(sessionId: SessionId, sequence: number): string {
   return `${sessionId}:${sequence}`
+}
+
+/** Whether a session's intent covers a request's: same category, and same subcategory when the session has one. */
+function covers(agreed: Intent, asked: Intent): boolean {
+  if (agreed.category !== asked.category) return false
+  return agreed.subcategory === undefined || agreed.subcategory === asked.subcategory
 }
 
 export class Inbox {
@@ -155,7 +162,12 @@ export class Inbox {
 
   #request(row: IncomingRow, afterCommit: (() => void)[]): void {
     const { envelope } = row
-    const { requests } = this.#core.store.tables
+    const { requests, sessions } = this.#core.store.tables
+    const agreed = sessions.get(envelope.session_id)?.session.intent
+    if (agreed && !covers(agreed, (envelope.payload as RequestPayload).intent)) {
+      this.#refuse(row, afterCommit)
+      return
+    }
     const key = `${envelope.from}:${envelope.id}`
     const known = requests.get(key)
     if (!known) {
@@ -181,6 +193,15 @@ export class Inbox {
     }
   }
 
+  /** Policy let in the KNOCK's intent, so a request about something else does not reach the application. */
+  #refuse(row: IncomingRow, afterCommit: (() => void)[]): void {
+    const { session_id, from, id } = row.envelope
+    this.#write({ ...row, state: 'done' })
+    audit(this.#core, { event: 'message_refused', from, session_id, code: 'INTENT_MISMATCH' }, afterCommit)
+    const payload = { code: 'INTENT_MISMATCH', message: 'The request is not about what the KNOCK asked for' }
+    this.#outgoing.onSession(session_id, { type: 'error', payload, inReplyTo: id }, afterCommit)
+  }
+
   /** Hands ready requests to the application. */
   dispatch(): void {
     const handler = this.#handler
@@ -189,7 +210,7 @@ export class Inbox {
     const ready = incoming.list({ b: 'ready', order: 'asc', limit: MAX_RUNNING + this.#running.size })
     for (const { key, value } of ready) {
       if (this.#running.size >= MAX_RUNNING) return
-      if (!this.#running.has(key)) void this.#run(key, value, handler)
+      if (!this.#running.has(key)) background(this.#core, 'answer a request', this.#run(key, value, handler))
     }
   }
 
@@ -215,9 +236,6 @@ export class Inbox {
     } catch (error) {
       // A listener that went away did not answer: the request waits for the next one.
       if (isAgentMeshError(error, 'LISTENER_GONE')) return
-      await this.#answer(key, row, {
-        error: { code: 'HANDLER_FAILED', message: 'The agent failed to answer this request' },
-      })
       const detail = error instanceof Error ? error.message : String(error)
       audit(this.#core, {
         event: 'agent_error',
@@ -225,9 +243,21 @@ export class Inbox {
         operation: 'answer a request',
         detail,
       })
+      await this.#giveUp(key, row)
     } finally {
       this.#running.delete(key)
       this.dispatch()
+    }
+  }
+
+  /** The peer is told that no answer comes, when the session can carry even that. */
+  async #giveUp(key: string, row: IncomingRow): Promise<void> {
+    try {
+      const message = 'The agent failed to answer this request'
+      await this.#answer(key, row, { error: { code: 'HANDLER_FAILED', message } })
+    } catch (error) {
+      if (!isAgentMeshError(error)) throw error
+      await commit(this.#core, () => this.#setState(key, 'done'))
     }
   }
 
@@ -248,14 +278,21 @@ export class Inbox {
     }
   }
 
-  /** The answer and the end of the request in one commit: after a crash either both happened or neither. */
+  /**
+   * The answer and the end of the request in one commit: after a crash either both happened or neither. The answer is
+   * its own signed receipt.
+   *
+   * @throws MALFORMED, LIMIT_SIZE for an answer that cannot be sent; then the request is still open
+   */
   async #answer(key: string, { envelope }: IncomingRow, answer: AnswerInput): Promise<void> {
     const { tables } = this.#core.store
     await commit(this.#core, (afterCommit) => {
-      this.#setState(key, 'done')
-      const session = tables.sessions.get(envelope.session_id)
+      const session = tables.sessions.get(envelope.session_id)?.session
       // Killed, expired or closed meanwhile: nobody is there to hear.
-      if (session?.session.state !== 'open') return
+      if (session?.state !== 'open' || session.expiresAt <= this.#core.now()) {
+        this.#setState(key, 'done')
+        return
+      }
       const answerId = this.#outgoing.onSession(
         envelope.session_id,
         'error' in answer
@@ -263,7 +300,7 @@ export class Inbox {
           : { type: 'response', payload: { status: 'success', ...answer }, inReplyTo: envelope.id },
         afterCommit,
       )
-      this.#outgoing.oweReceipt(envelope.session_id, envelope.id, 'answered')
+      this.#setState(key, 'done')
       tables.requests.put(
         `${envelope.from}:${envelope.id}`,
         { incomingKey: key, answerId },

@@ -17,7 +17,7 @@ import {
   type MessageId,
   type MessageType,
 } from '../wire/index.ts'
-import { audit, commit, noteProgress, type Core } from './core.ts'
+import { audit, background, commit, noteProgress, type Core } from './core.ts'
 import type { PacketRow } from './tables.ts'
 
 /** Packets handed to the relay and not yet answered, at most: bounds memory, keeps the pipe full. */
@@ -109,7 +109,8 @@ export class Outbox {
       const id = this.#waiting.shift()
       if (id === undefined) return
       const row = this.#core.store.tables.packets.get(id)
-      if (row && !this.#inFlight.has(id)) void this.#send(this.#relay, row)
+      if (row && !this.#inFlight.has(id))
+        background(this.#core, 'send a packet', this.#send(this.#relay, row))
     }
   }
 

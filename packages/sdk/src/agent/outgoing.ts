@@ -28,7 +28,7 @@ import {
   type SessionId,
   type SessionType,
 } from '../wire/index.ts'
-import { audit, commit, noteProgress, type Core } from './core.ts'
+import { audit, background, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { OutgoingRow, SessionRow } from './tables.ts'
@@ -97,6 +97,8 @@ export class Outgoing {
     message: { type: T; payload: Payload<T>; id?: MessageId; inReplyTo?: MessageId },
     afterCommit: (() => void)[],
   ): MessageId {
+    // What the peer is owed goes first, so that it sees its message received before it sees it answered.
+    if (message.type !== 'receipt') this.#receiptsOf(sessionId, afterCommit)
     const session = this.#core.store.tables.sessions.get(sessionId)
     if (!session) throw new AgentMeshError('SESSION_UNKNOWN')
     const now = this.#core.now()
@@ -283,7 +285,10 @@ export class Outgoing {
     const owed = this.#receipts.get(sessionId) ?? []
     owed.push({ message_id: messageId, state, at: formatTimestamp(this.#core.now()) })
     this.#receipts.set(sessionId, owed)
-    this.#receiptTimer ??= setTimeout(() => void this.flushReceipts(), RECEIPT_DELAY_MS)
+    this.#receiptTimer ??= setTimeout(
+      () => background(this.#core, 'send receipts', this.flushReceipts()),
+      RECEIPT_DELAY_MS,
+    )
   }
 
   /** Sends every owed receipt; resolves when they are on disk. */
@@ -292,12 +297,12 @@ export class Outgoing {
     this.#receiptTimer = undefined
     if (this.#receipts.size === 0) return
     await commit(this.#core, (afterCommit) => {
-      for (const sessionId of this.#receipts.keys()) this.receiptsOf(sessionId, afterCommit)
+      for (const sessionId of this.#receipts.keys()) this.#receiptsOf(sessionId, afterCommit)
     })
   }
 
-  /** Sends a session's owed receipts within a commit, before a CLOSE ends the chance to. */
-  receiptsOf(sessionId: SessionId, afterCommit: (() => void)[]): void {
+  /** Sends a session's owed receipts. Call within a commit. */
+  #receiptsOf(sessionId: SessionId, afterCommit: (() => void)[]): void {
     const owed = this.#receipts.get(sessionId) ?? []
     this.#receipts.delete(sessionId)
     const session = this.#core.store.tables.sessions.get(sessionId)
@@ -314,10 +319,9 @@ export class Outgoing {
     }
   }
 
-  /** Ends a session: its owed receipts, then CLOSE, in one commit. The session takes nothing after it. */
+  /** Ends a session with a CLOSE. Call within a commit; the application can send nothing after it. */
   close(row: SessionRow, payload: ClosePayload, afterCommit: (() => void)[]): void {
     const { id } = row.session
-    this.receiptsOf(id, afterCommit)
     this.onSession(id, { type: 'close', payload }, afterCommit)
     const closing = this.#core.store.tables.sessions.get(id)
     if (closing) markClosed(this.#core, closing, payload.reason, afterCommit)

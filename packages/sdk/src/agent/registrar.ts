@@ -68,6 +68,11 @@ export class Registrar {
     await this.#working
   }
 
+  #become(state: State): void {
+    this.#state = state
+    this.#core.events.emit('connection')
+  }
+
   /** Tells the registry how reachable we are; best effort, the relay's word is what peers are routed by. */
   async setPresence(state: PresenceState): Promise<void> {
     this.#presence = state
@@ -99,7 +104,7 @@ export class Registrar {
         await this.#core.registry.setPresence(this.#presence)
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
         this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
-        if (this.#state === 'waiting') this.#state = 'registered'
+        if (this.#state === 'waiting') this.#become('registered')
       } else if (this.#core.now() >= this.#replenishAt) {
         await this.#keyring.replenish()
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
@@ -112,7 +117,7 @@ export class Registrar {
       this.#schedule(30_000)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
-      if (this.#state === 'registered') this.#state = 'waiting'
+      if (this.#state === 'registered') this.#become('waiting')
       this.#lastError = `${error.code}: ${error.message}`
       this.#schedule(Math.max(this.#delay, (error.retryAfterSeconds ?? 0) * 1000))
       this.#delay = Math.min(this.#delay * 2, MAX_RETRY_MS)

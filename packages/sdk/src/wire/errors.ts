@@ -119,6 +119,7 @@ export const ERROR_CODES = {
   // agent
   AGENT_STOPPED: { summary: 'The owner took this agent off the network' },
   CONFIG_INVALID: { summary: 'config.json is not in form' },
+  INTENT_MISMATCH: { summary: 'The request is not about what the KNOCK asked for', stranger: true },
   KNOCK_REJECTED: { summary: 'The peer refused the KNOCK' },
   KNOCK_UNANSWERED: { summary: 'The peer did not answer the KNOCK in time' },
   MESSAGE_EXPIRED: { summary: 'No session was opened in time for the message' },
@@ -126,6 +127,8 @@ export const ERROR_CODES = {
   MESSAGE_UNKNOWN: { summary: 'There is no message with this id' },
   SESSION_UNKNOWN: { summary: 'There is no session with this id' },
   WAIT_TIMEOUT: { summary: 'No answer came in the time given; the message itself goes on' },
+  HANDLER_FAILED: { summary: 'The application failed to answer a request', stranger: true },
+  FRAMEWORK_NOT_STOPPED: { summary: 'The command that stops the agent framework failed' },
   LISTENER_GONE: { summary: 'The program that took the request went away before it answered' },
   DAEMON_NOT_RUNNING: { summary: 'No daemon runs for this home' },
 } as const satisfies Record<string, ErrorCodeInfo>
