@@ -29,7 +29,7 @@ export interface IdentityVector {
 
 export const alice = testIdentity('alice')
 export const mallory = testIdentity('mallory')
-export export const alicePublicKey = toHex(alice.signing.publicKey)
+export const alicePublicKey = toHex(alice.signing.publicKey)
 export const now = formatTimestamp(NOW)
 export const HOUR = 3_600_000
 
@@ -68,4 +68,3 @@ export function accepted(
     ],
   ]
 }
-
