@@ -162,7 +162,15 @@ it('signs a head at most once a second, without being asked', async () => {
   onTestFinished(() => {
     vi.useRealTimers()
   })
-  const log = open()
+  let uses = 0
+  const identity = {
+    get signing() {
+      uses++
+      return signing
+    },
+  }
+  const log = AuditLog.open(dir, { identity, now: () => clock, onFailure: (error) => failures.push(error) })
+  uses = 0
   for (const seq of [1, 2, 3, 4]) {
     log.append(message(seq))
     await nextTurn()
@@ -171,7 +179,9 @@ it('signs a head at most once a second, without being asked', async () => {
     const signed = seq - (seq % 2)
     await vi.waitUntil(() => log.head()?.line === signed)
   }
+  expect(uses).toBe(2)
   await log.close()
+  expect(uses).toBe(2)
 })
 
 it('keeps a line that is too long as its name and size', async () => {

@@ -41,6 +41,20 @@ export function packagedSqlite(): OpenDatabase {
   return driver(createRequire(import.meta.url)('@photostructure/sqlite') as SqliteModule)
 }
 
+/**
+ * Closes a connection that holds its file exclusively, so that the file is free when this returns. The package leaves
+ * prepared statements to the garbage collector, and SQLite keeps a connection with statements, and its locks, until then;
+ * so the locks are given back first. Leaving WAL mode also folds the log into the file.
+ */
+export function closeExclusive(database: Database): void {
+  try {
+    database.exec('PRAGMA journal_mode = DELETE; PRAGMA locking_mode = NORMAL; SELECT 1 FROM sqlite_schema')
+  } catch {
+    // A full disk or a damaged file: what was committed stays in the log, and the locks end with the process.
+  }
+  database.close()
+}
+
 export const SQLITE_BUSY = 5
 export const SQLITE_CORRUPT = 11
 export const SQLITE_NOTADB = 26

@@ -23,6 +23,7 @@ import type { TableCodec } from './json-codec.ts'
 import { ensurePrivateFile } from './private-file.ts'
 import {
   builtinSqlite,
+  closeExclusive,
   packagedSqlite,
   primaryCode,
   SQLITE_BUSY,
@@ -113,7 +114,7 @@ export class StateStore<C extends TableCodecs> {
       prepareSchema(database, storageKey, options.random)
       return new StateStore(database, storageKey, options)
     } catch (error) {
-      database?.close()
+      if (database !== undefined) closeExclusive(database)
       throw storeError(error, 'open state.db')
     }
   }
@@ -158,7 +159,7 @@ export class StateStore<C extends TableCodecs> {
     this.#closed = true
     this.#statements.clear()
     try {
-      this.#database.close()
+      closeExclusive(this.#database)
     } catch (error) {
       throw storeError(error, 'close state.db')
     }
