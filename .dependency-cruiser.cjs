@@ -19,7 +19,7 @@ const LAYERS = [
 const SDK = '^packages/sdk/src/'
 const SHIPPED = '^(packages|apps)/[^/]+/src/'
 /** Tests, and what only tests import. Neither is in the package. */
-const TEST = '([.]test|/test-support[^/]*)[.]ts$'
+const TEST = '([.]test|/test-support[^/]*|/vector-[^/]*)[.]ts$'
 
 const layerRules = LAYERS.slice(0, -1).map((layer, index) => ({
   name: `layer-${layer}-imports-down`,

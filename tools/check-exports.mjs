@@ -39,7 +39,7 @@ try {
     if (manifest.private === true) continue
     const { tarball, files } = pack(folder, scratch)
     for (const path of files) {
-      if (/\.test\.|\/test-support|\.tsbuildinfo$/.test(path))
+      if (/\.test\.|\/test-support|\/vector-|\.tsbuildinfo$/.test(path))
         problems.push(`packed-leftover: ${manifest.name} ships ${path}`)
     }
 
