@@ -20,8 +20,8 @@ import { verifyRequest } from './http-signature.ts'
 import { verifyKeyRecord } from './key-records.ts'
 import { recoveryKeyPair, verifySuccession } from './recovery.ts'
 import { verifyRegistration } from './registration.ts'
-import { identityVectors } from './vector-scenarios.ts'
-import type { IdentityVector, VectorKind } from './vector-support.ts'
+import { identityVectors } from './test-support-scenarios.ts'
+import type { IdentityVector, VectorKind } from './test-support-vectors.ts'
 
 const folder = fileURLToPath(new URL('../../../../test-vectors/identity/', import.meta.url))
 const scenarios = identityVectors()

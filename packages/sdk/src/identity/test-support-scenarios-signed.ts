@@ -14,7 +14,7 @@ import {
   now,
   refused,
   type Entries,
-} from './vector-support.ts'
+} from './test-support-vectors.ts'
 
 export function requestVectors(): Entries {
   const body = utf8Bytes('{"state":"away"}')

@@ -6,7 +6,7 @@ import { ed25519KeyPair, sha256, sign } from '../crypto/signing.ts'
 import { formatTimestamp, toBase58, toBase64, toHex, unsignedBytes, type SignedKey } from '../wire/index.ts'
 import { didDocument, toMultikey } from './did-document.ts'
 import { NOW, testBundle, testKeys, testRegistration } from './test-support.ts'
-import { connectVectors, recoveryVectors, requestVectors } from './vector-scenarios-signed.ts'
+import { connectVectors, recoveryVectors, requestVectors } from './test-support-scenarios-signed.ts'
 import {
   accepted,
   alice,
@@ -17,7 +17,7 @@ import {
   refused,
   type Entries,
   type IdentityVector,
-} from './vector-support.ts'
+} from './test-support-vectors.ts'
 
 export function identityVectors(): ReadonlyMap<string, IdentityVector> {
   return new Map<string, IdentityVector>([
