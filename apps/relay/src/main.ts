@@ -19,12 +19,16 @@ if (values.data === undefined) {
   process.stderr.write('Missing --data FILE\n')
   process.exit(2)
 }
+const logger = pino({ name: 'relay', level: values['log-level'] }, pino.destination(2))
 const relay = await startRelay({
   dataPath: values.data,
   host: values.host,
   port: Number(values.port),
   ...(values.name === undefined ? {} : { names: values.name }),
-  logger: pino({ name: 'relay', level: values['log-level'] }, pino.destination(2)),
+  logger,
+}).catch((error: unknown) => {
+  logger.fatal({ err: error }, 'relay not started')
+  process.exit(1)
 })
 process.stdout.write(`${JSON.stringify({ url: relay.url, relayIds: relay.relayIds })}\n`)
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
