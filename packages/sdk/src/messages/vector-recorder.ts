@@ -1,0 +1,488 @@
+/**
+ * The format of test-vectors/session/, and the recorder that writes it: it plays a handshake and a conversation between A
+ * and B and keeps every input, draw of randomness and packet. It can also forge what a dishonest side could make.
+ */
+import {
+  aeadDecrypt,
+  aeadEncrypt,
+  concatBytes,
+  ed25519KeyPair,
+  kemKeyPair,
+  ownRatchetKey,
+  ratchetEncrypt,
+  ratchetRespond,
+  sign,
+  x25519KeyPair,
+} from '../crypto/index.ts'
+import {
+  identityFromKeyPair,
+  makeExchangeKey,
+  makeLastResortKemPrekey,
+  makeOneTimeKemPrekeys,
+  makeOneTimePrekeys,
+  makeSignedPrekey,
+  verifyBundle,
+  type Identity,
+  type OwnKey,
+} from '../identity/index.ts'
+import {
+  associatedData,
+  consumeAnswer,
+  createAccept,
+  createKnock,
+  createReject,
+  grantConstraints,
+  openKnock,
+  type KeyLookup,
+  type OpenedKnock,
+  type PendingKnock,
+  type Session,
+} from '../session/index.ts'
+import {
+  amidToBytes,
+  canonicalBytes,
+  decodeKnockPacket,
+  encodeAnswerPacket,
+  encodeKnockPacket,
+  encodeSessionPacket,
+  formatKey,
+  idToBytes,
+  isAgentMeshError,
+  newSessionId,
+  parseJsonObject,
+  toBase64,
+  toHex,
+  utf8Bytes,
+  utf8Text,
+  type Accept,
+  type Amid,
+  type Bundle,
+  type Constraints,
+  type Envelope,
+  type JsonObject,
+  type Knock,
+  type RejectReason,
+  type SessionId,
+  type SignedKey,
+} from '../wire/index.ts'
+import { consumeMessage, createMessage, relayTypeOf, type MessageDraft } from './message.ts'
+import { NOW, testRandom } from './test-support.ts'
+
+export type Party = 'a' | 'b'
+const OTHER: Readonly<Record<Party, Party>> = { a: 'b', b: 'a' }
+/** The signature's parts by direction. */
+const DIRECTION: Readonly<Record<Party, Uint8Array>> = { a: Uint8Array.of(1), b: Uint8Array.of(2) }
+
+/** A key's record and its secret (X25519 secret or ML-KEM seed) in hex. */
+export interface VectorKey {
+  readonly record: SignedKey
+  readonly secret: string
+}
+
+export interface VectorAgent {
+  readonly signing_seed: string
+  readonly exchange_key: VectorKey
+  readonly signed_prekey: VectorKey
+  readonly one_time_prekey: VectorKey
+  readonly one_time_kem_prekey: VectorKey
+  readonly last_resort_kem_prekey: VectorKey
+}
+
+/** `random`: the draws in order, as one hex text. `expect`: `ok` or the code of the refusal. */
+export type VectorStep =
+  | {
+      do: 'knock'
+      now: number
+      random: string
+      intent: Knock['intent']
+      session_request: Knock['session_request']
+      packet: string
+    }
+  | {
+      do: 'open'
+      now: number
+      from: Amid
+      packet: string
+      expect: string
+      transcript?: string
+      plaintext?: string
+    }
+  | {
+      do: 'accept'
+      now: number
+      random: string
+      session_id: SessionId
+      constraints: Constraints
+      packet: string
+      accept: Accept
+    }
+  | {
+      do: 'reject'
+      now: number
+      random: string
+      reason: RejectReason
+      human_readable: string
+      packet: string
+    }
+  | { do: 'answer'; now: number; type: 'accept' | 'reject'; packet: string; expect: string }
+  | {
+      do: 'send'
+      by: Party
+      now: number
+      random: string
+      draft: MessageDraft
+      expect: string
+      packet?: string
+      envelope?: Envelope
+    }
+  | {
+      do: 'receive'
+      by: Party
+      now: number
+      type: 'message' | 'close'
+      packet: string
+      expect: string
+      sequence?: number
+    }
+
+export interface SessionVector {
+  readonly description: string
+  readonly section: string
+  /** `ok`, or the code of the one step that is refused. */
+  readonly expect: string
+  readonly agents: Readonly<Record<Party, VectorAgent>>
+  readonly bundle: Bundle
+  readonly steps: readonly VectorStep[]
+}
+
+export function outcome(call: () => void): string {
+  try {
+    call()
+    return 'ok'
+  } catch (error) {
+    if (isAgentMeshError(error)) return error.code
+    throw error
+  }
+}
+
+// --- agents ---------------------------------------------------------------------------------------------------------
+
+export interface Agent {
+  readonly identity: Identity
+  readonly vector: VectorAgent
+  readonly keys: KeyLookup
+}
+
+function makeVectorAgent(name: string): VectorAgent {
+  const random = testRandom(`session vectors ${name}`)
+  const seed = random(32)
+  const identity = identityFromKeyPair(ed25519KeyPair(seed))
+  const options = { sequence: 1, random, now: NOW, count: 1 }
+  const own = ({ record, secret }: OwnKey): VectorKey => ({ record, secret: toHex(secret) })
+  return {
+    signing_seed: toHex(seed),
+    exchange_key: own(makeExchangeKey(identity, { ...options, startId: 1 })),
+    signed_prekey: own(makeSignedPrekey(identity, { ...options, startId: 2 })),
+    one_time_prekey: own(makeOneTimePrekeys(identity, { ...options, startId: 3 })[0]!),
+    one_time_kem_prekey: own(makeOneTimeKemPrekeys(identity, { ...options, startId: 4 })[0]!),
+    last_resort_kem_prekey: own(makeLastResortKemPrekey(identity, { ...options, startId: 5 })),
+  }
+}
+
+const bytesOf = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, 'hex'))
+
+/** An agent as the file gives it. */
+export function agentOf(vector: VectorAgent): Agent {
+  const pair = ({ secret }: VectorKey) => x25519KeyPair(bytesOf(secret))
+  const kem = ({ secret }: VectorKey) => kemKeyPair(bytesOf(secret))
+  const named = <T>(key: VectorKey, id: number, make: (key: VectorKey) => T) =>
+    key.record.id === id ? make(key) : undefined
+  return {
+    vector,
+    identity: identityFromKeyPair(ed25519KeyPair(bytesOf(vector.signing_seed))),
+    keys: {
+      exchangeKeys: () => [pair(vector.exchange_key)],
+      signedPrekey: (id) => {
+        const found = named(vector.signed_prekey, id, pair)
+        return found && { pair: found, versions: vector.signed_prekey.record.versions ?? [] }
+      },
+      oneTimePrekey: (id) => named(vector.one_time_prekey, id, pair),
+      kemPrekey: (kind, id) =>
+        named(kind === 'one-time' ? vector.one_time_kem_prekey : vector.last_resort_kem_prekey, id, kem),
+      headerSeen: () => false,
+    },
+  }
+}
+
+function bundleOf({ identity, vector }: Agent, oneTimeKeys: boolean): Bundle {
+  return {
+    amid: identity.amid,
+    signing_public_key: formatKey('ed25519', identity.signing.publicKey),
+    exchange_key: vector.exchange_key.record,
+    signed_prekey: vector.signed_prekey.record,
+    ...(oneTimeKeys ? { one_time_prekey: vector.one_time_prekey.record } : {}),
+    kem_prekey: (oneTimeKeys ? vector.one_time_kem_prekey : vector.last_resort_kem_prekey).record,
+  }
+}
+
+// --- recording ------------------------------------------------------------------------------------------------------
+
+/** Plays a scenario and writes down what went in and what came out. */
+export class Recorder {
+  readonly agents = { a: agentOf(makeVectorAgent('a')), b: agentOf(makeVectorAgent('b')) }
+  readonly steps: VectorStep[] = []
+  readonly bundle: Bundle
+  readonly #random = testRandom('session vectors draws')
+  readonly #sessions: Partial<Record<Party, Session>> = {}
+  #pending: PendingKnock | undefined
+  #opened: OpenedKnock | undefined
+  now = NOW
+
+  constructor(oneTimeKeys = true) {
+    this.bundle = bundleOf(this.agents.b, oneTimeKeys)
+  }
+
+  #drawing<T>(call: (environment: { random: (length: number) => Uint8Array; now: number }) => T) {
+    const drawn: Uint8Array[] = []
+    const random = (length: number) => {
+      const bytes = this.#random(length)
+      drawn.push(Uint8Array.from(bytes))
+      return bytes
+    }
+    this.now += 1000
+    return {
+      now: this.now,
+      result: call({ random, now: this.now }),
+      draws: () => toHex(concatBytes(...drawn)),
+    }
+  }
+
+  knock(session_request: Knock['session_request'] = { type: 'conversation', ttl_seconds: 3600 }): Uint8Array {
+    const { a, b } = this.agents
+    const intent = {
+      category: 'travel',
+      subcategory: 'flights',
+      action: 'search',
+      urgency: 'normal',
+    } as const
+    const { now, result, draws } = this.#drawing((environment) =>
+      createKnock(
+        {
+          identity: a.identity,
+          exchangeKey: {
+            record: a.vector.exchange_key.record,
+            secret: bytesOf(a.vector.exchange_key.secret),
+          },
+          bundle: verifyBundle(this.bundle, b.identity.amid, NOW),
+          intent,
+          sessionRequest: session_request,
+        },
+        environment,
+      ),
+    )
+    this.#pending = result.pending
+    this.steps.push({
+      do: 'knock',
+      now,
+      random: draws(),
+      intent,
+      session_request,
+      packet: toHex(result.packet),
+    })
+    return result.packet
+  }
+
+  open(packet: Uint8Array, from = this.agents.a.identity.amid): string {
+    const { now } = this.#drawing(() => undefined)
+    let details = {}
+    const expect = outcome(() => {
+      this.#opened = openKnock(packet, from, this.agents.b, { now })
+      details = { transcript: toHex(this.#opened.transcript), plaintext: utf8Text(this.#plaintextOf(packet)) }
+    })
+    this.steps.push({ do: 'open', now, from, packet: toHex(packet), expect, ...details })
+    return expect
+  }
+
+  get opened(): OpenedKnock {
+    return this.#opened!
+  }
+
+  #plaintextOf(packet: Uint8Array): Uint8Array {
+    const { headerBytes, sealedKnock } = decodeKnockPacket(packet)
+    const nonce = sealedKnock.subarray(0, 24)
+    return aeadDecrypt(
+      this.opened.keys.knockKey,
+      nonce,
+      sealedKnock.subarray(24),
+      this.#knockPlace(headerBytes),
+    )!
+  }
+
+  #knockPlace(headerBytes: Uint8Array): Uint8Array {
+    const { a, b } = this.agents
+    return concatBytes(headerBytes, amidToBytes(a.identity.amid), amidToBytes(b.identity.amid))
+  }
+
+  /** A KNOCK with its JSON changed, signed and sealed again, as a dishonest A can. Call after `open`. */
+  forgeKnock(packet: Uint8Array, change: (knock: JsonObject) => void, signer: Party = 'a'): Uint8Array {
+    const { headerBytes } = decodeKnockPacket(packet)
+    const { signature: _, ...knock } = parseJsonObject(this.#plaintextOf(packet), 10_000)
+    change(knock)
+    const { secretKey } = this.agents[signer].identity.signing
+    const signature = sign('knock', secretKey, this.opened.transcript, headerBytes, canonicalBytes(knock))
+    const text = JSON.stringify({ ...knock, signature: toBase64(signature) })
+    const nonce = this.#random(24)
+    const sealed = aeadEncrypt(
+      this.opened.keys.knockKey,
+      nonce,
+      utf8Bytes(text),
+      this.#knockPlace(headerBytes),
+    )
+    return encodeKnockPacket(headerBytes, concatBytes(nonce, sealed))
+  }
+
+  accept(limits: Partial<Constraints> = {}): Uint8Array {
+    const { b } = this.agents
+    const session_id = newSessionId(this.#random)
+    const constraints = { ...grantConstraints(this.opened.knock.session_request), ...limits }
+    const { now, result, draws } = this.#drawing((environment) =>
+      createAccept(this.opened, { identity: b.identity, sessionId: session_id, constraints }, environment),
+    )
+    this.#sessions.b = result.session
+    const { packet, accept } = result
+    this.steps.push({
+      do: 'accept',
+      now,
+      random: draws(),
+      session_id,
+      constraints,
+      packet: toHex(packet),
+      accept,
+    })
+    return packet
+  }
+
+  reject(reason: RejectReason, human_readable: string): Uint8Array {
+    const terms = {
+      identity: this.agents.b.identity,
+      reason,
+      humanReadable: human_readable,
+      retryAfterSeconds: null,
+    }
+    const { now, result, draws } = this.#drawing((environment) =>
+      createReject(this.opened, terms, environment),
+    )
+    this.steps.push({ do: 'reject', now, random: draws(), reason, human_readable, packet: toHex(result) })
+    return result
+  }
+
+  /** An ACCEPT with fields changed, signed by `signer` and sealed with B's keys, as a dishonest B can. */
+  forgeAccept(accept: object, signer: Party = 'b'): Uint8Array {
+    const { opened } = this
+    const { a, b } = this.agents
+    const environment = { random: this.#random, now: this.now }
+    const ratchet = ratchetRespond(opened.keys, opened.ratchetKey, opened.kemKey, environment)
+    const signature = sign(
+      'accept',
+      this.agents[signer].identity.signing.secretKey,
+      opened.transcript,
+      amidToBytes(a.identity.amid),
+      amidToBytes(b.identity.amid),
+      ownRatchetKey(ratchet)!,
+      canonicalBytes(accept),
+    )
+    const place = associatedData({
+      type: 'accept',
+      version: opened.version,
+      context: opened.knockHash,
+      from: b.identity.amid,
+      to: a.identity.amid,
+    })
+    const text = JSON.stringify({ ...accept, signature: toBase64(signature) })
+    const { message } = ratchetEncrypt(ratchet, utf8Bytes(text), place, environment)
+    return encodeAnswerPacket({ knockHash: opened.knockHash, ratchetMessage: message })
+  }
+
+  answer(packet: Uint8Array, type: 'accept' | 'reject' = 'accept'): string {
+    const { now, result } = this.#drawing((environment) =>
+      outcome(() => {
+        const answer = consumeAnswer(this.#pending!, type, packet, environment)
+        if (answer.kind === 'accepted') this.#sessions.a = answer.session
+      }),
+    )
+    this.steps.push({ do: 'answer', now, type, packet: toHex(packet), expect: result })
+    return result
+  }
+
+  /** A whole handshake. */
+  meet(session_request?: Knock['session_request'], limits?: Partial<Constraints>): this {
+    this.open(this.knock(session_request))
+    this.answer(this.accept(limits))
+    return this
+  }
+
+  /** The packet; empty when the message was refused. */
+  send(by: Party, draft: MessageDraft): Uint8Array {
+    const { now, result, draws } = this.#drawing((environment) => {
+      let made: ReturnType<typeof createMessage> | undefined
+      const expect = outcome(() => {
+        made = createMessage(this.#sessions[by]!, draft, this.agents[by].identity, environment)
+        this.#sessions[by] = made.session
+      })
+      return { expect, made }
+    })
+    const { expect, made } = result
+    const given = made === undefined ? {} : { packet: toHex(made.packet), envelope: made.envelope }
+    this.steps.push({ do: 'send', by, now, random: draws(), draft, expect, ...given })
+    return made?.packet ?? new Uint8Array(0)
+  }
+
+  receive(by: Party, packet: Uint8Array, type: 'message' | 'close' = 'message'): string {
+    let sequence: number | undefined
+    const { now, result } = this.#drawing((environment) =>
+      outcome(() => {
+        const { session, envelope } = consumeMessage(this.#sessions[by]!, packet, type, environment)
+        this.#sessions[by] = session
+        sequence = envelope.sequence
+      }),
+    )
+    const seen = sequence === undefined ? {} : { sequence }
+    this.steps.push({ do: 'receive', by, now, type, packet: toHex(packet), expect: result, ...seen })
+    return result
+  }
+
+  say(from: Party, draft: MessageDraft): void {
+    this.receive(OTHER[from], this.send(from, draft), relayTypeOf(draft.type))
+  }
+
+  /** The next message of `from` with its envelope changed, signed and encrypted again, as a dishonest peer can. */
+  forgeMessage(
+    from: Party,
+    envelope: Envelope,
+    change: (raw: JsonObject) => void,
+    direction = from,
+  ): Uint8Array {
+    const session = this.#sessions[from]!
+    const raw = structuredClone<unknown>(envelope) as JsonObject
+    delete raw['signature']
+    change(raw)
+    const { secretKey } = this.agents[from].identity.signing
+    raw['signature'] = toBase64(sign('envelope', secretKey, DIRECTION[direction], canonicalBytes(raw)))
+    const place = associatedData({
+      type: 'message',
+      version: session.version,
+      context: idToBytes(session.id),
+      from: session.self,
+      to: session.peer,
+    })
+    const environment = { random: this.#random, now: this.now }
+    const { message } = ratchetEncrypt(session.ratchet, utf8Bytes(JSON.stringify(raw)), place, environment)
+    return encodeSessionPacket({ sessionId: session.id, ratchetMessage: message })
+  }
+
+  /** The envelope of the last `send`. */
+  get lastEnvelope(): Envelope {
+    const step = this.steps.findLast((candidate) => candidate.do === 'send')
+    return step!.envelope!
+  }
+}
