@@ -58,7 +58,7 @@ export function agentRecord(agent: StoredAgent, onlineSince: number): AgentRecor
   }
 }
 
-export function onlineSince(context: Context): number {
+export function presenceHorizon(context: Context): number {
   return context.now() - context.limits.presenceSeconds * 1000
 }
 
@@ -124,7 +124,7 @@ async function putAgent(
   if (outcome === 'not-found') throw new AgentMeshError('AGENT_NOT_FOUND')
   if (outcome === 'full') throw new AgentMeshError('REGISTRY_FULL')
   const agent = await findAgent(context, registration.amid)
-  return { status: outcome === 'created' ? 201 : 200, body: agentRecord(agent, onlineSince(context)) }
+  return { status: outcome === 'created' ? 201 : 200, body: agentRecord(agent, presenceHorizon(context)) }
 }
 
 export function addAgentRoutes(app: FastifyInstance, context: Context): void {
@@ -184,7 +184,7 @@ export function addAgentRoutes(app: FastifyInstance, context: Context): void {
     answers: { 200: AgentRecord },
     handle: async ({ query }) => {
       const agent = await findAgent(context, parseAmid(query.amid))
-      return { status: 200, body: agentRecord(agent, onlineSince(context)) }
+      return { status: 200, body: agentRecord(agent, presenceHorizon(context)) }
     },
   })
 
@@ -213,7 +213,7 @@ export function addAgentRoutes(app: FastifyInstance, context: Context): void {
     answers: { 200: DidDocument },
     handle: async ({ params }) => {
       const agent = await findAgent(context, amidFromDid(params['did'] ?? ''))
-      return { status: 200, body: didDocument(agentRecord(agent, onlineSince(context))) }
+      return { status: 200, body: didDocument(agentRecord(agent, presenceHorizon(context))) }
     },
   })
 }

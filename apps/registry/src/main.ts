@@ -2,6 +2,7 @@
  * The registry as a program of its own:
  *
  *     node main.js [--host 127.0.0.1] [--port 7780] [--data registry.db] [--public-url URL] [--trusted-proxy IP]...
+ *         [--log-level info]
  *
  * DATABASE_URL selects PostgreSQL in place of the SQLite file. One JSON line on stdout says where it listens; the log goes
  * to stderr. SIGINT and SIGTERM end it in order.
@@ -20,10 +21,11 @@ async function main(): Promise<void> {
       data: { type: 'string', default: 'registry.db' },
       'public-url': { type: 'string' },
       'trusted-proxy': { type: 'string', multiple: true, default: [] },
+      'log-level': { type: 'string', default: 'info' },
     },
   })
   if (!/^\d{1,5}$/.test(values.port) || Number(values.port) > 65_535) throw new Error('--port is 0 to 65535')
-  const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'info' }, pino.destination(2))
+  const logger = pino({ level: values['log-level'] }, pino.destination(2))
   const databaseUrl = process.env['DATABASE_URL']
   const publicUrl = values['public-url']
   const registry = await startRegistry({

@@ -117,7 +117,7 @@ describe('prekey fetch', () => {
     )
     const ids = replies.map(({ body }) => verifyBundle(body, bob.amid, now).oneTimePrekey?.id)
     const given = ids.filter((id) => id !== undefined)
-    expect(given.sort((a, b) => a - b)).toEqual(Array.from({ length: 12 }, (_, index) => index + 1))
+    expect(given.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 12 }, (_, index) => index + 1))
     const kem = new Set(replies.map(({ body }) => body.kem_prekey.key))
     expect(kem.size).toBe(13)
   })

@@ -77,7 +77,8 @@ export function addRoute<Query extends TSchema, Body extends TSchema>(
   route: PublicRoute<Query, Body> | SignedRoute<Query, Body>,
 ): void {
   const described = (schema: TSchema) => describeSchema(app, schema)
-  const answers = Object.entries(route.answers).map(([status, schema]) => [status, described(schema)])
+  const answers: Record<string, object> = { '4xx': described(ErrorBody), '5xx': described(ErrorBody) }
+  for (const [status, schema] of Object.entries(route.answers)) answers[status] = described(schema)
   app.route({
     method: route.method,
     url: route.url,
@@ -89,25 +90,34 @@ export function addRoute<Query extends TSchema, Body extends TSchema>(
       ...(route.query === undefined ? {} : { querystring: route.query }),
       ...(route.body === undefined ? {} : { body: described(route.body) }),
       ...(route.signed ? { security: [{ httpSignature: [] }] } : {}),
-      response: { ...Object.fromEntries(answers), '4xx': described(ErrorBody), '5xx': described(ErrorBody) },
+      response: answers,
     },
     handler: async (request, reply) => {
       if (route.perIp !== undefined) takeToken(context, route.perIp, addressKey(request.ip))
       const body = request.body instanceof Uint8Array ? request.body : new Uint8Array(0)
-      const visitor = route.signed ? await authenticate(context, route, request, body) : undefined
-      const raw = route.body === undefined ? {} : parseJsonObject(body, route.maxBytes ?? 0)
-      const input = {
-        query: route.query === undefined ? undefined : validate(route.query, request.query, 'read the query'),
-        params: request.params as Record<string, string>,
-        body: route.body === undefined ? undefined : validate(route.body, raw, 'read the body'),
-        raw,
-      } as Input<Query, Body>
-      const answer = await (route.signed
-        ? route.handle({ ...input, visitor: visitor! })
-        : route.handle(input))
+      const read = () => readInput(route, request, body)
+      // The signature comes before its body is parsed.
+      const answer = route.signed
+        ? await route.handle({ visitor: await authenticate(context, route, request, body), ...read() })
+        : await route.handle(read())
       return send(reply, answer)
     },
   })
+}
+
+/** @throws MALFORMED, and what the strict JSON reader throws */
+function readInput<Query extends TSchema, Body extends TSchema>(
+  route: RouteBase<Query, Body>,
+  request: FastifyRequest,
+  body: Uint8Array,
+): Input<Query, Body> {
+  const raw = route.body === undefined ? {} : parseJsonObject(body, route.maxBytes ?? 0)
+  return {
+    query: route.query === undefined ? undefined : validate(route.query, request.query, 'read the query'),
+    params: request.params as Record<string, string>,
+    body: route.body === undefined ? undefined : validate(route.body, raw, 'read the body'),
+    raw,
+  } as Input<Query, Body>
 }
 
 /** @throws WRONG_AUTHORITY, RATE_LIMITED, SIGNATURE_REPLAYED, and what `verifyRequest` throws */

@@ -4,10 +4,14 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { AgentMeshError, parseJsonObject, SchemaName, validate, type JsonObject } from '@agentmesh/sdk/wire'
+import { Type } from 'typebox'
 
 /** Both `src` and the built `dist` stand beside the package's `src/schemas`. */
 const FOLDER = new URL('../src/schemas/', import.meta.url)
 const MAX_SCHEMA_BYTES = 64 * 1024
+
+/** What a published schema must say about itself. */
+const Described = Type.Object({ title: Type.String(), description: Type.String() })
 
 export interface SchemaSummary {
   readonly name: string
@@ -24,9 +28,10 @@ export class SchemaCatalogue {
     for (const schema of schemas) {
       const name = validate(SchemaName, schema['$id'], 'publish a schema')
       this.#schemas.set(name, schema)
-      summaries.push({ name, title: String(schema['title']), description: String(schema['description']) })
+      const { title, description } = validate(Described, schema, 'publish a schema')
+      summaries.push({ name, title, description })
     }
-    this.summaries = summaries.sort((a, b) => (a.name < b.name ? -1 : 1))
+    this.summaries = summaries.toSorted((a, b) => (a.name < b.name ? -1 : 1))
   }
 
   /** @throws NOT_FOUND */

@@ -37,7 +37,7 @@ describe('search', () => {
       capabilities: [{ category: 'travel', subcategory: 'hotels', actions: ['book'] }],
     })
     await agent('c').register({ display_name: 'c', capabilities: ['finance', 'x-acme/parts'] })
-    const found = async (query: string) => names((await search(query)).body.agents).sort()
+    const found = async (query: string) => names((await search(query)).body.agents).toSorted()
     expect(await found('capability=travel')).toEqual(['a', 'b'])
     expect(await found('capability=travel/flights')).toEqual(['a'])
     expect(await found('capability=travel&subcategory=hotels')).toEqual(['b'])
@@ -87,7 +87,7 @@ describe('search', () => {
       await agent(`late${now}`).register({ display_name: 'late', online: true })
     }
     const expected = Array.from({ length: 25 }, (_, index) => `n${index}`)
-    expect(seen.filter((name) => name !== 'late').sort()).toEqual(expected.sort())
+    expect(seen.filter((name) => name !== 'late').toSorted()).toEqual(expected.toSorted())
   })
 
   it('says there is no next page when the last one is full', async () => {
@@ -110,7 +110,7 @@ describe('search', () => {
       pages++
     }
     expect(pages).toBeGreaterThan(1)
-    expect(seen.sort()).toEqual(['n0', 'n1', 'n2', 'n3', 'n4'])
+    expect(seen.toSorted()).toEqual(['n0', 'n1', 'n2', 'n3', 'n4'])
   })
 
   it.each([

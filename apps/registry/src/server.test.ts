@@ -249,8 +249,10 @@ describe('running', () => {
         '0',
         '--data',
         join(folder, 'main.db'),
+        '--log-level',
+        'error',
       ],
-      { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, DATABASE_URL: '', LOG_LEVEL: 'error' } },
+      { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, DATABASE_URL: '' } },
     )
     const [line] = (await once(child.stdout, 'data')) as [Buffer]
     const { url } = JSON.parse(line.toString()) as { url: string }

@@ -9,18 +9,15 @@ const INT8 = 20
 
 /** @param onError told of connections that break while idle; the pool replaces them */
 export function postgresDialect(databaseUrl: string, onError: (error: Error) => void): PostgresDialect {
+  // Every bigint here is a time, a count or a sequence below 2^53.
+  const types = new pg.TypeOverrides()
+  types.setTypeParser(INT8, Number)
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: POOL_SIZE,
     connectionTimeoutMillis: CONNECT_MILLISECONDS,
     statement_timeout: STATEMENT_MILLISECONDS,
-    types: {
-      // Every bigint here is a time, a count or a sequence below 2^53.
-      getTypeParser: (type: number, format?: 'text' | 'binary') =>
-        type === INT8
-          ? Number
-          : (pg.types.getTypeParser(type, format as 'text') as (value: string) => unknown),
-    } as pg.CustomTypesConfig,
+    types,
   })
   pool.on('error', onError)
   return new PostgresDialect({ pool })

@@ -16,7 +16,7 @@ async function loadSqlite(): Promise<Sqlite> {
     | undefined
   // Node 22 before 22.16 has no `columns()`, without which a reading statement cannot be told from a writing one.
   if (builtin?.StatementSync !== undefined && 'columns' in builtin.StatementSync.prototype) return builtin
-  return (await import('@photostructure/sqlite')) as unknown as Sqlite
+  return import('@photostructure/sqlite')
 }
 
 type Parameter = string | number | null
@@ -36,7 +36,7 @@ export async function sqliteDialect(path: string): Promise<SqliteDialect> {
       const statement = database.prepare(sql)
       return {
         reader: statement.columns().length > 0,
-        all: (parameters) => statement.all(...(parameters as Parameter[])),
+        all: (parameters): unknown[] => statement.all(...(parameters as Parameter[])),
         run: (parameters) => statement.run(...(parameters as Parameter[])),
         iterate: (parameters) => statement.iterate(...(parameters as Parameter[])),
       }

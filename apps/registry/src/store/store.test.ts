@@ -168,9 +168,9 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       )
       await store.putAgent(agent('b', { capabilities: [offer('', ''), offer('', 'book')] }), rule, NOW)
       const find = async (fields: Partial<SearchInput>) =>
-        (await store.search({ ...travel, ...fields })).map((found) => found.amid).sort()
-      expect(await find({})).toEqual([amidOf('a'), amidOf('b')].sort())
-      expect(await find({ action: 'book' })).toEqual([amidOf('a'), amidOf('b')].sort())
+        (await store.search({ ...travel, ...fields })).map((found) => found.amid).toSorted()
+      expect(await find({})).toEqual([amidOf('a'), amidOf('b')].toSorted())
+      expect(await find({ action: 'book' })).toEqual([amidOf('a'), amidOf('b')].toSorted())
       expect(await find({ subcategory: 'flights', action: 'book' })).toEqual([amidOf('a')])
       expect(await find({ subcategory: 'hotels', action: 'book' })).toEqual([])
       expect(await find({ category: 'finance' })).toEqual([])
@@ -182,8 +182,8 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       await store.putAgent(agent('verified', { tier: 1, presence: 'dnd' }), rule, NOW - 700_000)
       await store.putAgent(agent('gone', { tier: 1, presence: 'online' }), rule, NOW - 31 * DAY)
       const find = async (fields: Partial<SearchInput>) =>
-        (await store.search({ ...travel, ...fields })).map((found) => found.amid).sort()
-      const names = (...list: string[]) => list.map(amidOf).sort()
+        (await store.search({ ...travel, ...fields })).map((found) => found.amid).toSorted()
+      const names = (...list: string[]) => list.map(amidOf).toSorted()
       expect(await find({})).toEqual(names('anonymous', 'organization', 'verified'))
       expect(await find({ minTierRank: 1 })).toEqual(names('organization', 'verified'))
       expect(await find({ minTierRank: 2 })).toEqual(names('organization'))
@@ -381,7 +381,7 @@ describe('with a PostgreSQL server', () => {
   it('lets several processes start and migrate at once', async () => {
     await server.createDatabase(`registry_${++databases}`)
     const stores = await Promise.all([connect(), connect(), connect()])
-    expect(await stores[2]!.countAgents()).toBe(0)
+    expect(await stores[2].countAgents()).toBe(0)
     await Promise.all(stores.map((store) => store.close()))
   })
 })

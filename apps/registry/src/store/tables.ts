@@ -116,5 +116,5 @@ export async function migrate(db: Kysely<Tables>, dialect: Dialect): Promise<voi
     migrationLockTableName: 'schema_migrations_lock',
   })
   const { error } = await migrator.migrateToLatest()
-  if (error !== undefined) throw error
+  if (error !== undefined) throw new Error('Migration failed', { cause: error })
 }
