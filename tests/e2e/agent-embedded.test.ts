@@ -1,55 +1,35 @@
-/** Two embedded agents, a relay and a registry in one process: the main job at its smallest. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { startRegistry } from '@agentmesh/registry'
-import { startRelay } from '@agentmesh/relay'
-import { Agent, type AgentOptions } from '@agentmesh/sdk'
+/** Embedded agents at a relay and a registry: the main job, policy, breakers and conversations. */
+import { once } from 'node:events'
+import { amidFromBytes } from '@agentmesh/sdk'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { FLIGHTS, stagesOf, TestNetwork } from '../support/network.ts'
 
-let folder: string
-let relay: Awaited<ReturnType<typeof startRelay>>
-let registry: Awaited<ReturnType<typeof startRegistry>>
-const agents: Agent[] = []
-
-async function openAgent(name: string, config: AgentOptions['config'] = {}): Promise<Agent> {
-  const agent = await Agent.open({
-    home: join(folder, name),
-    config: { relay: `${relay.url}/v1/connect`, registry: registry.url, display_name: name, ...config },
-  })
-  agents.push(agent)
-  await agent.ready()
-  return agent
-}
+let network: TestNetwork
 
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'agentmesh-'))
-  relay = await startRelay({ dataPath: join(folder, 'relay.db') })
-  registry = await startRegistry({ dataPath: join(folder, 'registry.db') })
+  network = await TestNetwork.start()
 })
-
-afterEach(async () => {
-  await Promise.all(agents.splice(0).map((agent) => agent.close()))
-  await Promise.all([relay.close(), registry.close()])
-  rmSync(folder, { recursive: true })
-})
+afterEach(() => network.close())
 
 test('a request finds its peer, passes policy, and is answered', async () => {
-  const bob = await openAgent('bob', { capabilities: [{ category: 'travel', subcategory: 'flights' }] })
+  const bob = await network.agent('bob', { capabilities: [FLIGHTS] })
   bob.handle(async (request, context) => {
     await context.status({ status: 'processing', progress: 0.5 })
-    return { results: { echo: request.payload.parameters } }
+    return { results: { echo: request.payload.parameters, from: request.provenance.from } }
   })
-  const alice = await openAgent('alice')
-  const sent = await alice.send(bob.amid, {
-    intent: { category: 'travel', subcategory: 'flights' },
-    parameters: { origin: 'TLV' },
-  })
-  const stages: string[] = []
-  for await (const event of sent.progress()) stages.push(event.stage)
+  const alice = await network.agent('alice')
+  const found = await alice.search({ capability: 'travel/flights' })
+  expect(found.agents.map((agent) => agent.amid)).toEqual([bob.amid])
+
+  const sent = await alice.send(bob.amid, { intent: FLIGHTS, parameters: { origin: 'TLV' } })
+  const stages = await stagesOf(sent)
   const answer = await sent.answer()
-  expect(answer.payload).toMatchObject({ status: 'success', results: { echo: { origin: 'TLV' } } })
-  expect(stages.filter((stage) => stage !== 'sent' && stage !== 'stored')).toEqual([
+  expect(answer.payload).toMatchObject({
+    status: 'success',
+    results: { echo: { origin: 'TLV' }, from: alice.amid },
+  })
+  const byRelay = new Set(['sent', 'stored'])
+  expect(stages.map((event) => event.stage).filter((stage) => !byRelay.has(stage))).toEqual([
     'queued',
     'looked_up',
     'knocked',
@@ -59,4 +39,170 @@ test('a request finds its peer, passes policy, and is answered', async () => {
     'status',
     'answered',
   ])
+})
+
+test('a request the handler fails on is answered with an error, and the next one still works', async () => {
+  const bob = await network.agent('bob')
+  let calls = 0
+  bob.handle(() => {
+    calls++
+    if (calls === 1) throw new Error('secret detail')
+    return { results: calls }
+  })
+  const alice = await network.agent('alice')
+  const first = await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })).answer()
+  expect(first).toMatchObject({ type: 'error', payload: { code: 'HANDLER_FAILED' } })
+  expect(JSON.stringify(first)).not.toContain('secret detail')
+  const second = await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })).answer()
+  expect(second).toMatchObject({ type: 'response', payload: { results: 2 } })
+})
+
+test('the same request id is answered once by the handler, and again from memory', async () => {
+  const bob = await network.agent('bob')
+  let calls = 0
+  bob.handle(() => ({ results: ++calls }))
+  const alice = await network.agent('alice')
+  const sent = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
+  await sent.answer()
+  const again = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, { id: sent.id })
+  expect(again.id).toBe(sent.id)
+  expect(await again.answer()).toMatchObject({ payload: { results: 1 } })
+  expect(calls).toBe(1)
+})
+
+test('an intent outside the policy is refused, with a reason for the sender and a trace for the owner', async () => {
+  const bob = await network.agent('bob')
+  bob.setPolicy({ ...bob.policy(), accepted_intents: ['travel'] })
+  bob.handle(() => ({ results: 'never' }))
+  const alice = await network.agent('alice')
+  const sent = await alice.send(bob.amid, { intent: { category: 'creative' }, parameters: {} })
+  const stages = await stagesOf(sent)
+  expect(stages.at(-2)).toMatchObject({ stage: 'rejected', reject: { reason: 'intent_not_accepted' } })
+  await expect(sent.answer()).rejects.toMatchObject({ code: 'KNOCK_REJECTED' })
+  expect(bob.decisions()[0]).toMatchObject({
+    from: alice.amid,
+    accepted: false,
+    reason: 'intent_not_accepted',
+  })
+  expect(bob.decisions()[0]?.trace.at(-1)).toMatchObject({ rule: 'intent', passed: false })
+})
+
+test('a request about something else than its KNOCK does not reach the handler', async () => {
+  const bob = await network.agent('bob')
+  const seen: string[] = []
+  bob.handle((request) => {
+    seen.push(request.intent.category)
+    return { results: null }
+  })
+  const alice = await network.agent('alice')
+  const sent = await alice.send(
+    bob.amid,
+    { intent: FLIGHTS, parameters: {} },
+    { sessionType: 'conversation' },
+  )
+  await sent.answer()
+  const [session] = alice.sessions()
+  const conversation = alice.conversation(session!.session_id)
+  const refused = once(alice.events, 'progress')
+  await conversation.send('request', { intent: { category: 'finance' }, parameters: {} })
+  const messages: string[] = []
+  for await (const message of conversation) {
+    messages.push(message.type)
+    if (message.type === 'error') {
+      expect(message.payload).toMatchObject({ code: 'INTENT_MISMATCH' })
+      break
+    }
+  }
+  await refused
+  expect(seen).toEqual(['travel'])
+})
+
+test('a conversation carries messages both ways in order until it is closed', async () => {
+  const bob = await network.agent('bob')
+  bob.handle((request) => ({ results: request.payload.parameters['n'] }))
+  const alice = await network.agent('alice')
+  const first = await alice.send(
+    bob.amid,
+    { intent: FLIGHTS, parameters: { n: 0 } },
+    { sessionType: 'conversation' },
+  )
+  await first.answer()
+  for (const n of [1, 2, 3]) {
+    const sent = await alice.send(
+      bob.amid,
+      { intent: FLIGHTS, parameters: { n } },
+      { sessionType: 'conversation' },
+    )
+    expect(await sent.answer()).toMatchObject({ payload: { results: n } })
+  }
+  expect(alice.sessions()).toHaveLength(1)
+  const [session] = bob.sessions()
+  const closed = once(alice.events, 'session')
+  await bob.conversation(session!.session_id).close({ reason: 'completed', summary: 'done' })
+  await closed
+  expect(alice.sessions()[0]).toMatchObject({ state: 'closed', close_reason: 'completed' })
+  const results: unknown[] = []
+  for await (const message of alice.conversation(session!.session_id)) {
+    if (message.type === 'response') results.push((message.payload as { results: unknown }).results)
+  }
+  expect(results).toEqual([0, 1, 2, 3])
+})
+
+test('an AMID nobody registered fails with a clear code, and one that cannot be is refused at once', async () => {
+  const alice = await network.agent('alice')
+  const nobody = amidFromBytes(new Uint8Array(20).fill(7))
+  const sent = await alice.send(nobody, { intent: FLIGHTS, parameters: {} })
+  await expect(sent.answer()).rejects.toMatchObject({ code: 'AGENT_NOT_FOUND' })
+  for (const text of [`${alice.amid.slice(0, -1)}0`, `${alice.amid} `, '../keys', '', `1${alice.amid}`]) {
+    const refused = alice.send(text, { intent: FLIGHTS, parameters: {} })
+    await expect(refused).rejects.toMatchObject({ code: 'INVALID_AMID' })
+  }
+})
+
+test('blocking ends the session at once and refuses the next KNOCK', async () => {
+  const bob = await network.agent('bob')
+  bob.handle(() => ({ results: 1 }))
+  const alice = await network.agent('alice')
+  const sent = await alice.send(
+    bob.amid,
+    { intent: FLIGHTS, parameters: {} },
+    { sessionType: 'conversation' },
+  )
+  await sent.answer()
+  const closed = once(alice.events, 'session')
+  await bob.block(alice.amid)
+  expect(bob.sessions()[0]).toMatchObject({ state: 'closed', close_reason: 'policy' })
+  await closed
+  const next = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
+  await expect(next.answer()).rejects.toMatchObject({ code: 'KNOCK_REJECTED', message: /^blocked/ })
+})
+
+test('pause refuses new sessions while open ones go on; resume lets in again', async () => {
+  const bob = await network.agent('bob')
+  bob.handle(() => ({ results: 1 }))
+  const alice = await network.agent('alice')
+  const talk = { sessionType: 'conversation' } as const
+  await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, talk)).answer()
+  await bob.pause()
+  await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, talk)).answer()
+  const refused = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
+  await expect(refused.answer()).rejects.toMatchObject({ code: 'KNOCK_REJECTED', message: /^paused/ })
+  await bob.resume()
+  await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })).answer()
+})
+
+test('shutdown survives a restart, and only resume goes online again', async () => {
+  const bob = await network.agent('bob')
+  await bob.shutdown()
+  expect(bob.status()).toMatchObject({
+    breaker: 'shutdown',
+    presence: 'offline',
+    relay: { state: 'stopped' },
+  })
+  await expect(bob.send(bob.amid, { intent: FLIGHTS, parameters: {} })).rejects.toMatchObject({
+    code: 'AGENT_STOPPED',
+  })
+  await bob.resume()
+  await bob.ready()
+  expect(bob.status().breaker).toBe('running')
 })

@@ -27,6 +27,8 @@ export interface AgentEvents {
   message: [message: ConversationMessage]
   session: [event: { session_id: SessionId; peer: Amid; state: 'open' | 'closed' }]
   knock: [decision: DecisionRecord]
+  /** A packet was not taken: forged, changed, repeated, or not for us. */
+  refused: [refusal: { from: Amid; code: string }]
   /** Something an owner asked to be told (policy `notify_owner`), or should know. */
   notice: [notice: { at: string; about: string; text: string }]
   breaker: [state: BreakerState]

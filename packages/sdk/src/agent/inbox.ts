@@ -46,6 +46,7 @@ export class Inbox {
   readonly #outgoing: Outgoing
   readonly #running = new Map<string, AbortController>()
   #handler: RequestHandler | undefined
+  #lastOrder = 0
 
   constructor(core: Core, outgoing: Outgoing) {
     this.#core = core
@@ -83,12 +84,14 @@ export class Inbox {
     }
   }
 
+  /** Rows are ordered by when they took their state, which for `ready` is the order of the envelopes. */
   #write(row: IncomingRow): void {
     const { session_id, sequence } = row.envelope
+    this.#lastOrder = Math.max(this.#lastOrder + 1, this.#core.now() * 1000)
     this.#core.store.tables.incoming.put(incomingKey(session_id, sequence), row, {
       a: session_id,
       b: row.state,
-      at: row.receivedAt,
+      at: this.#lastOrder,
     })
   }
 

@@ -1,10 +1,19 @@
 /** The agent: everything below put to work. */
 export { Agent, type AgentOptions } from './agent.ts'
 export { AgentClient } from './client.ts'
-export { Config, DEFAULT_REGISTRY_URL, DEFAULT_RELAY_URL } from './config.ts'
+export {
+  Config,
+  DEFAULT_REGISTRY_URL,
+  DEFAULT_RELAY_URL,
+  hasConfig,
+  readConfig,
+  writeConfig,
+} from './config.ts'
 export { Conversation } from './conversation.ts'
 export type { AgentEvents } from './core.ts'
 export { runDaemon, type DaemonOptions } from './daemon.ts'
 export type { ListenerEvent } from './listeners.ts'
+export { localApiPath } from './local-api.ts'
+export { POLICY_FILE } from './policy-file.ts'
 export { SentMessage } from './sent-message.ts'
 export * from './types.ts'

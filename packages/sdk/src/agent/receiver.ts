@@ -55,6 +55,7 @@ export class Receiver {
       }
       const { from, payload } = message
       audit(this.#core, { event: 'message_refused', from, code: error.code, size_bytes: payload.length })
+      this.#core.events.emit('refused', { from, code: error.code })
     }
     message.ack()
   }

@@ -7,7 +7,7 @@
  *   handshakes  KNOCK hash               peer        lane             expiry        our KNOCKs waiting for an answer
  *   answers     KNOCK hash               peer                         expiry        what we answered, for repeated KNOCKs
  *   outgoing    message id               session id  state            created       messages of this agent's application
- *   incoming    session id : sequence    session id  state            received      messages from peers, in order a session
+ *   incoming    session id : sequence    session id  state            order         messages from peers, in order a session
  *   requests    peer : message id                                     received      request id -> where it is, for repeats
  *   packets     relay message id         peer        waiting|relayed  order         bytes that must reach a relay
  *   seen        hash of a packet                                      received      duplicate filter
