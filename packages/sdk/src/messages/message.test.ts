@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ratchetEncrypt, sign } from '../crypto/index.ts'
+import { equalBytes, ratchetEncrypt, sign } from '../crypto/index.ts'
 import { associatedData, encodeSession, type Session } from '../session/index.ts'
 import {
   canonicalBytes,
@@ -41,7 +41,7 @@ function refusal(
 ): string {
   const before = encodeSession(session)
   const code = outcome(() => read(session, packet, type, now))
-  expect(encodeSession(session)).toEqual(before)
+  expect(equalBytes(encodeSession(session), before)).toBe(true)
   return code
 }
 
@@ -118,8 +118,16 @@ describe('a message', () => {
       { deep: nested(40) },
       JSON.parse('{"__proto__": 1}') as Record<string, unknown>,
       { big: 1n },
+      { none: Number.NaN },
     ].map((parameters) => outcome(() => send(alice, request(parameters))))
-    expect(codes).toEqual(['JSON_NUMBER', 'JSON_SURROGATE', 'JSON_DEPTH', 'JSON_FORBIDDEN_KEY', 'MALFORMED'])
+    expect(codes).toEqual([
+      'JSON_NUMBER',
+      'MALFORMED',
+      'JSON_DEPTH',
+      'JSON_FORBIDDEN_KEY',
+      'MALFORMED',
+      'MALFORMED',
+    ])
     const wrong = { ...status(), payload: { status: 'processing', progress: 2 } } as MessageDraft
     expect(outcome(() => send(alice, wrong))).toBe('MALFORMED')
   })

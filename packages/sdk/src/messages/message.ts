@@ -1,22 +1,26 @@
 /**
  * Messages of a session: the envelope, signed and then encrypted by the ratchet (specification §6.1, DESIGN §7, §7.1).
  *
- *     createMessage    limits -> envelope -> strict reading -> sign -> ratchet encrypt -> session id | ratchet message
+ *     createMessage    limits -> envelope -> canonical -> strict reading -> sign -> ratchet encrypt -> session id | frame
  *     consumeMessage   ratchet decrypt -> strict reading -> session, from, to -> signature -> turn, times, limits, sequence
  *
  *     signature        label `envelope` over: direction u8 (1 initiator to responder, 2 back) | RFC 8785 bytes of the
  *                      envelope without its signature, which name session, sender, receiver and sequence
  *
- * Each side makes the canonical form once, for the signature; the plaintext is ordinary JSON. An envelope's size against
+ * Each side makes the canonical form once. The sender appends the signature to it for the plaintext; the receiver takes
+ * fields in any order. An envelope's size against
  * `max_message_size_bytes` is its canonical form, which is the signed bytes and the signature field.
  *
  * Both functions return the next session and leave the given one alone, so that a frame which fails changes nothing.
  */
+import type { TSchema } from 'typebox'
 import { ratchetDecrypt, ratchetEncrypt, sign, verify } from '../crypto/index.ts'
 import type { Identity } from '../identity/index.ts'
 import { associatedData, type Session, type SessionEnvironment, type SessionRole } from '../session/index.ts'
 import {
   AgentMeshError,
+  canonicalBytes,
+  canonicalText,
   CLOCK_SKEW_SECONDS,
   decodeSessionPacket,
   encodeSessionPacket,
@@ -28,9 +32,10 @@ import {
   parseEnvelope,
   parseJsonObject,
   parseTimestamp,
+  PAYLOADS,
   toBase64,
-  unsignedBytes,
   utf8Bytes,
+  validate,
   type Envelope,
   type EnvelopeType,
   type MessageId,
@@ -89,13 +94,14 @@ export function createMessage(
     timestamp: formatTimestamp(environment.now),
     payload: draft.payload,
   })
-  // Read back strictly: what is signed is what the receiver's reader will see, and what it would refuse is refused here.
-  const raw = parseJsonObject(text, MAX_PAYLOAD_BYTES)
-  const signed = unsignedBytes(raw)
+  const signed = utf8Bytes(text)
   checkSize(session, signed)
+  // Read back strictly: what the receiver's reader would refuse is refused here.
+  const raw = parseJsonObject(text, MAX_PAYLOAD_BYTES)
+  validate<TSchema>(PAYLOADS[draft.type], raw['payload'], `make ${draft.type}`)
   const signature = toBase64(sign('envelope', identity.signing.secretKey, DIRECTIONS[session.role], signed))
   raw['signature'] = signature
-  const envelope = parseEnvelope(raw)
+  const envelope = raw as unknown as Envelope
   const { state, message } = ratchetEncrypt(
     session.ratchet,
     utf8Bytes(`${text.slice(0, -1)},"signature":"${signature}"}`),
@@ -142,7 +148,8 @@ export function consumeMessage(
   ) {
     throw readError('SESSION_MISMATCH')
   }
-  const signed = unsignedBytes(raw)
+  const { signature: _, ...unsigned } = raw
+  const signed = canonicalBytes(unsigned)
   const signature = fromBase64(envelope.signature)
   if (!verify('envelope', session.peerSigningKey, signature, DIRECTIONS[OTHER[session.role]], signed)) {
     throw readError('INVALID_SIGNATURE')
@@ -159,7 +166,7 @@ function readError(code: 'SESSION_MISMATCH' | 'INVALID_SIGNATURE' | 'SESSION_EXP
 
 function textOf(envelope: object): string {
   try {
-    return JSON.stringify(envelope)
+    return canonicalText(envelope)
   } catch (cause) {
     throw new AgentMeshError('MALFORMED', 'The payload is not JSON', { operation: 'make a message', cause })
   }
