@@ -33,7 +33,11 @@ async function start(port: number, database: { data: string } | { url: string })
   const child = spawn(
     process.execPath,
     [
-      ...[MAIN, '--port', String(port), '--log-level', 'error'],
+      MAIN,
+      '--port',
+      String(port),
+      '--log-level',
+      'error',
       ...('data' in database ? ['--data', database.data] : []),
     ],
     {

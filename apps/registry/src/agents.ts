@@ -33,7 +33,7 @@ const REPUTATION = 0.5
 
 const AmidPath = Type.Object({ amid: AmidText })
 const LookupQuery = Type.Object({ amid: AmidText }, { additionalProperties: false })
-export const PresenceBody = Type.Object({ state: PresenceState })
+const PresenceBody = Type.Object({ state: PresenceState })
 
 /** The state that still holds: without a sign of life an agent is offline, whatever it said last. */
 export function effectivePresence(
@@ -58,7 +58,8 @@ export function agentRecord(agent: StoredAgent, onlineSince: number): AgentRecor
   }
 }
 
-export function presenceHorizon(context: Context): number {
+/** Agents seen before this time count as offline. */
+function presenceHorizon(context: Context): number {
   return context.now() - context.limits.presenceSeconds * 1000
 }
 

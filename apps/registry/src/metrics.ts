@@ -25,7 +25,7 @@ export class RegistryMetrics {
     labelNames: ['code'],
     registers: this.#registers,
   })
-  readonly #oneTimePrekeys = new Counter({
+  readonly #bundles = new Counter({
     name: 'agentmesh_registry_bundles_total',
     help: 'Prekey bundles given out, by the kind of their KEM prekey',
     labelNames: ['kem'],
@@ -47,7 +47,7 @@ export class RegistryMetrics {
   }
 
   bundleGiven(kem: 'one-time' | 'last-resort'): void {
-    this.#oneTimePrekeys.inc({ kem })
+    this.#bundles.inc({ kem })
   }
 
   agents(count: number): void {

@@ -38,7 +38,7 @@ interface Refusal {
   readonly body: ErrorBody
 }
 
-export function refusal(error: unknown): Refusal {
+function refusal(error: unknown): Refusal {
   const known = asAgentMeshError(error)
   return {
     status: statusOf(error) === UNSUPPORTED_MEDIA_TYPE ? UNSUPPORTED_MEDIA_TYPE : (STATUS[known.code] ?? 400),
