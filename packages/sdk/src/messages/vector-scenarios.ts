@@ -86,76 +86,104 @@ const dishonestKnock = (
   change: (knock: JsonObject, recorder: Recorder) => void,
   signer?: Party,
 ): Scenario =>
-  scenario(name, '4', description, (recorder) => {
+  scenario(name, 'knock.md 4', description, (recorder) => {
     const packet = recorder.knock()
     recorder.open(packet)
     recorder.open(recorder.forgeKnock(packet, (knock) => change(knock, recorder), signer))
   })
 
 const SCENARIOS: readonly Scenario[] = [
-  scenario('handshake-one-time-keys', '3', 'KNOCK and ACCEPT with one-time prekeys of both kinds', (r) =>
-    r.meet(),
+  scenario(
+    'handshake-one-time-keys',
+    'knock.md 3',
+    'KNOCK and ACCEPT with one-time prekeys of both kinds',
+    (r) => r.meet(),
   ),
   scenario(
     'handshake-no-one-time-keys',
-    '3',
+    'knock.md 3',
     'KNOCK and ACCEPT when only the signed and the last-resort prekey were left',
     (r) => r.meet(),
     false,
   ),
-  scenario('handshake-rejected', '5', 'KNOCK and REJECT', (r) => {
+  scenario('handshake-rejected', 'knock.md 5', 'KNOCK and REJECT', (r) => {
     r.open(r.knock())
     r.answer(r.reject('intent_not_accepted', 'This agent does not take requests of this kind.'), 'reject')
   }),
-  scenario('conversation', '7', 'Messages both ways, receipts, and a CLOSE from each side', (r) => {
-    r.meet()
-    r.say('a', request(1))
-    r.say('b', receipt(2, 1))
-    r.say('b', status(3, 1))
-    r.say('b', response(4, 1))
-    r.say('a', request(5))
-    r.say('b', response(6, 5))
-    r.say('a', close(7))
-    r.say('b', close(8))
-  }),
-  scenario('conversation-out-of-order', '7', 'Messages that overtake each other, across two chains', (r) => {
-    r.meet()
-    const [one, two, three] = [request(1), request(2), request(3)].map((draft) => r.send('a', draft))
-    r.receive('b', three!)
-    r.receive('b', one!)
-    r.say('b', response(4, 1))
-    r.say('a', request(5))
-    r.receive('b', two!)
-  }),
-  scenario('request-response', '8', 'One request, a status, one response', (r) => {
+  scenario(
+    'conversation',
+    'sessions.md 3',
+    'Messages both ways, receipts, and a CLOSE from each side',
+    (r) => {
+      r.meet()
+      r.say('a', request(1))
+      r.say('b', receipt(2, 1))
+      r.say('b', status(3, 1))
+      r.say('b', response(4, 1))
+      r.say('a', request(5))
+      r.say('b', response(6, 5))
+      r.say('a', close(7))
+      r.say('b', close(8))
+    },
+  ),
+  scenario(
+    'conversation-out-of-order',
+    'sessions.md 3',
+    'Messages that overtake each other, across two chains',
+    (r) => {
+      r.meet()
+      const [one, two, three] = [request(1), request(2), request(3)].map((draft) => r.send('a', draft))
+      r.receive('b', three!)
+      r.receive('b', one!)
+      r.say('b', response(4, 1))
+      r.say('a', request(5))
+      r.receive('b', two!)
+    },
+  ),
+  scenario('request-response', 'sessions.md 4', 'One request, a status, one response', (r) => {
     r.meet({ type: 'request_response', ttl_seconds: 300 })
     r.say('a', request(1))
     r.say('b', status(2, 1))
     r.say('b', response(3, 1))
   }),
 
-  scenario('knock-changed-sender', '4', 'The relay names another sender', (r) => {
+  scenario('knock-changed-sender', 'knock.md 4', 'The relay names another sender', (r) => {
     r.open(r.knock(), r.agents.b.identity.amid)
   }),
-  scenario('knock-changed-versions', '4', 'The relay changes the version list of the header', (r) => {
-    const { header, sealedKnock } = decodeKnockPacket(r.knock())
-    const versions = ['agentmesh/0.1', 'agentmesh/0.2']
-    r.open(encodeKnockPacket(encodeKnockHeader({ ...header, versions }), sealedKnock))
-  }),
-  scenario('knock-changed-byte', '4', 'One bit of the sealed KNOCK is flipped', (r) => {
+  scenario(
+    'knock-changed-versions',
+    'knock.md 4',
+    'The relay changes the version list of the header',
+    (r) => {
+      const { header, sealedKnock } = decodeKnockPacket(r.knock())
+      const versions = ['agentmesh/0.1', 'agentmesh/0.2']
+      r.open(encodeKnockPacket(encodeKnockHeader({ ...header, versions }), sealedKnock))
+    },
+  ),
+  scenario('knock-changed-byte', 'knock.md 4', 'One bit of the sealed KNOCK is flipped', (r) => {
     const packet = r.knock()
     r.open(flipped(packet, packet.length - 100))
   }),
-  scenario('knock-unknown-prekey', '4', 'The header names a one-time prekey that is used up', (r) => {
-    const { header, sealedKnock } = decodeKnockPacket(r.knock())
-    r.open(encodeKnockPacket(encodeKnockHeader({ ...header, oneTimePrekeyId: 99 }), sealedKnock))
-  }),
-  scenario('knock-expired', '4', 'Opened 72 hours and 5 minutes after it was made, and a second', (r) => {
-    const packet = r.knock()
-    r.now += (72 * 3600 + 300) * 1000
-    r.open(packet)
-  }),
-  scenario('knock-too-large', '4', 'Header and sealed KNOCK exceed 8 KiB', (r) => {
+  scenario(
+    'knock-unknown-prekey',
+    'knock.md 4',
+    'The header names a one-time prekey that is used up',
+    (r) => {
+      const { header, sealedKnock } = decodeKnockPacket(r.knock())
+      r.open(encodeKnockPacket(encodeKnockHeader({ ...header, oneTimePrekeyId: 99 }), sealedKnock))
+    },
+  ),
+  scenario(
+    'knock-expired',
+    'knock.md 4',
+    'Opened 72 hours and 5 minutes after it was made, and a second',
+    (r) => {
+      const packet = r.knock()
+      r.now += (72 * 3600 + 300) * 1000
+      r.open(packet)
+    },
+  ),
+  scenario('knock-too-large', 'knock.md 4', 'Header and sealed KNOCK exceed 8 KiB', (r) => {
     const { headerBytes } = decodeKnockPacket(r.knock())
     r.open(concatBytes(headerBytes, Uint8Array.of(0x20, 0), new Uint8Array(0x2000)))
   }),
@@ -173,98 +201,118 @@ const SCENARIOS: readonly Scenario[] = [
     knock['expires_at'] = '2026-02-05T12:00:00Z'
   }),
 
-  scenario('accept-of-another-knock', '5', 'The ACCEPT names another KNOCK', (r) => {
+  scenario('accept-of-another-knock', 'knock.md 5', 'The ACCEPT names another KNOCK', (r) => {
     r.open(r.knock())
     r.answer(flipped(r.accept(), 0))
   }),
-  scenario('accept-under-another-hash', '5', 'The ACCEPT of one KNOCK under the hash of the next', (r) => {
-    r.open(r.knock())
-    const { ratchetMessage } = decodeAnswerPacket(r.accept())
-    const { knockBytes } = decodeKnockPacket(r.knock())
-    r.open(knockBytes)
-    r.answer(encodeAnswerPacket({ knockHash: r.opened.knockHash, ratchetMessage }))
-  }),
-  scenario('accept-changed-byte', '5', 'One bit of the ACCEPT is flipped', (r) => {
+  scenario(
+    'accept-under-another-hash',
+    'knock.md 5',
+    'The ACCEPT of one KNOCK under the hash of the next',
+    (r) => {
+      r.open(r.knock())
+      const { ratchetMessage } = decodeAnswerPacket(r.accept())
+      const { knockBytes } = decodeKnockPacket(r.knock())
+      r.open(knockBytes)
+      r.answer(encodeAnswerPacket({ knockHash: r.opened.knockHash, ratchetMessage }))
+    },
+  ),
+  scenario('accept-changed-byte', 'knock.md 5', 'One bit of the ACCEPT is flipped', (r) => {
     r.open(r.knock())
     const packet = r.accept()
     r.answer(flipped(packet, packet.length - 1))
   }),
-  scenario('accept-signed-by-another', '5', 'The ACCEPT is not signed by the agent knocked on', (r) => {
-    r.open(r.knock())
-    r.accept()
-    r.answer(r.forgeAccept(lastAccept(r), 'a'))
-  }),
-  scenario('accept-lower-version', '5', 'The ACCEPT chooses a version below the best common one', (r) => {
-    r.open(r.knock())
-    r.accept()
-    r.answer(r.forgeAccept({ ...lastAccept(r), protocol_version: 'agentmesh/0.1' }))
-  }),
-  scenario('reject-turned-into-accept', '5', 'The relay gives a REJECT out as an ACCEPT', (r) => {
+  scenario(
+    'accept-signed-by-another',
+    'knock.md 5',
+    'The ACCEPT is not signed by the agent knocked on',
+    (r) => {
+      r.open(r.knock())
+      r.accept()
+      r.answer(r.forgeAccept(lastAccept(r), 'a'))
+    },
+  ),
+  scenario(
+    'accept-lower-version',
+    'knock.md 5',
+    'The ACCEPT chooses a version below the best common one',
+    (r) => {
+      r.open(r.knock())
+      r.accept()
+      r.answer(r.forgeAccept({ ...lastAccept(r), protocol_version: 'agentmesh/0.1' }))
+    },
+  ),
+  scenario('reject-turned-into-accept', 'knock.md 5', 'The relay gives a REJECT out as an ACCEPT', (r) => {
     r.open(r.knock())
     r.answer(r.reject('paused', 'Later.'), 'accept')
   }),
 
-  scenario('message-changed-type', '7', 'The relay gives a message out as a CLOSE', (r) => {
+  scenario('message-changed-type', 'sessions.md 3', 'The relay gives a message out as a CLOSE', (r) => {
     r.receive('b', r.meet().send('a', request(1)), 'close')
   }),
-  scenario('message-other-session', '7', 'The relay moves a message to another session', (r) => {
+  scenario('message-other-session', 'sessions.md 3', 'The relay moves a message to another session', (r) => {
     const { ratchetMessage } = decodeSessionPacket(r.meet().send('a', request(1)))
     const sessionId = newSessionId(testRandom('session vectors other session'))
     r.receive('b', encodeSessionPacket({ sessionId, ratchetMessage }))
   }),
-  scenario('message-reflected', '7', 'A message comes back to its sender', (r) => {
+  scenario('message-reflected', 'sessions.md 3', 'A message comes back to its sender', (r) => {
     r.receive('a', r.meet().send('a', request(1)))
   }),
-  scenario('message-replayed', '7', 'A message comes twice', (r) => {
+  scenario('message-replayed', 'sessions.md 3', 'A message comes twice', (r) => {
     const packet = r.meet().send('a', request(1))
     r.receive('b', packet)
     r.receive('b', packet)
   }),
-  scenario('message-changed-byte', '7', 'One bit of a message is flipped', (r) => {
+  scenario('message-changed-byte', 'sessions.md 3', 'One bit of a message is flipped', (r) => {
     const packet = r.meet().send('a', request(1))
     r.receive('b', flipped(packet, packet.length - 1))
   }),
-  scenario('message-other-direction', '7', 'The signature is for the other direction', (r) => {
+  scenario('message-other-direction', 'sessions.md 3', 'The signature is for the other direction', (r) => {
     r.meet().send('a', request(1))
     r.receive(
       'b',
       r.forgeMessage('a', r.lastEnvelope, () => {}, 'b'),
     )
   }),
-  scenario('message-sequence-repeated', '8', 'A new message has the sequence number of an old one', (r) => {
-    r.meet().say('a', request(1))
-    r.receive(
-      'b',
-      r.forgeMessage('a', r.lastEnvelope, () => {}),
-    )
-  }),
-  scenario('message-unknown-type', '7', 'The envelope’s type is not known', (r) => {
+  scenario(
+    'message-sequence-repeated',
+    'sessions.md 4',
+    'A new message has the sequence number of an old one',
+    (r) => {
+      r.meet().say('a', request(1))
+      r.receive(
+        'b',
+        r.forgeMessage('a', r.lastEnvelope, () => {}),
+      )
+    },
+  ),
+  scenario('message-unknown-type', 'sessions.md 3', 'The envelope’s type is not known', (r) => {
     r.meet().send('a', request(1))
     r.receive(
       'b',
       r.forgeMessage('a', r.lastEnvelope, (raw) => (raw['type'] = 'invoice')),
     )
   }),
-  scenario('message-over-limit', '8', 'One message more than the session allows', (r) => {
+  scenario('message-over-limit', 'sessions.md 4', 'One message more than the session allows', (r) => {
     r.meet(undefined, { max_messages: 1 })
     r.say('a', request(1))
     r.send('a', request(2))
   }),
-  scenario('message-too-large', '8', 'A message larger than the session allows', (r) => {
+  scenario('message-too-large', 'sessions.md 4', 'A message larger than the session allows', (r) => {
     r.meet(undefined, { max_message_size_bytes: 500 })
     r.send('a', request(1))
   }),
-  scenario('message-out-of-turn', '8', 'A second request in a session for one', (r) => {
+  scenario('message-out-of-turn', 'sessions.md 4', 'A second request in a session for one', (r) => {
     r.meet({ type: 'request_response', ttl_seconds: 300 })
     r.say('a', request(1))
     r.send('a', request(2))
   }),
-  scenario('message-after-close', '8', 'A message after the other side closed', (r) => {
+  scenario('message-after-close', 'sessions.md 5', 'A message after the other side closed', (r) => {
     r.meet()
     r.say('a', close(1))
     r.send('b', request(2))
   }),
-  scenario('message-expired', '8', 'A message after the session’s time', (r) => {
+  scenario('message-expired', 'sessions.md 4', 'A message after the session’s time', (r) => {
     r.meet({ type: 'conversation', ttl_seconds: 60 })
     r.now += 60_000
     r.send('a', request(1))
@@ -286,7 +334,7 @@ export function sessionVectors(): ReadonlyMap<string, SessionVector> {
       const refused = steps.find((step) => 'expect' in step && step.expect !== 'ok')
       const vector = {
         description,
-        section: `spec/sessions.md ${section}`,
+        section: `spec/${section}`,
         expect: refused !== undefined && 'expect' in refused ? refused.expect : 'ok',
         agents: { a: agents.a.vector, b: agents.b.vector },
         bundle,

@@ -1,6 +1,6 @@
 /**
  * session/: how two agents come to share a session, and who is let in. KNOCK, ACCEPT and REJECT (specification §5,
- * DESIGN §7, §7.1), the owner's policy and its decision (§7.3), the session as a value. All pure; text: spec/sessions.md.
+ * DESIGN §7, §7.1), the owner's policy and its decision (§7.3), the session as a value. All pure; text: spec/knock.md.
  */
 export * from './decision.ts'
 export { associatedData, bestCommonVersion, knockHash } from './handshake.ts'
