@@ -28,6 +28,8 @@ class LateMailbox implements Mailbox {
   readonly #turns: () => number
   #line: Promise<unknown> = Promise.resolve()
   failing = false
+  /** Calls that have not been answered. */
+  pending = 0
 
   constructor(limits: RelayLimits, now: () => number, turns: () => number) {
     this.#inner = new SqliteMailbox(':memory:', limits, now)
@@ -49,10 +51,12 @@ class LateMailbox implements Mailbox {
     })
     this.#line = result.catch(() => {})
     const turns = this.#turns()
+    this.pending += 1
     try {
       return await result
     } finally {
       for (let left = turns; left > 0; left--) await turn()
+      this.pending -= 1
     }
   }
   store = async (message: MailboxMessage) => this.#late(async () => this.#inner.store(message))
@@ -86,7 +90,7 @@ class FakeAgent implements Outlet {
     this.frames.push({ frame: 'ERROR', code: code as 'SLOW_READER', message: '', fatal: true })
   }
   received() {
-    return this.frames.filter((frame) => frame.frame === 'RECEIVE')
+    return this.frames.flatMap((frame) => (frame.frame === 'RECEIVE' ? [frame] : []))
   }
   outcome(id: string) {
     const sent = this.frames.filter((frame) => frame.frame === 'SENT' && frame.id === id).at(-1)
@@ -123,8 +127,9 @@ function setUp(limits: Partial<RelayLimits> = {}, turns: () => number = () => 0)
     router.send(from, { frame: 'SEND', id: messageId(number), to, type, payload: Uint8Array.of(number) })
     return messageId(number)
   }
+  /** Until the mailbox has answered everything and nobody asked for more. */
   const quiet = async () => {
-    for (let index = 0; index < 40; index++) await turn()
+    for (let idle = 0; idle < 3; idle = mailbox.pending === 0 ? idle + 1 : 0) await turn()
   }
   return { mailbox, router, agent, send, quiet, clock }
 }
@@ -168,6 +173,10 @@ describe('Router', () => {
     await quiet()
     expect([router.windowBytes, alice.outcome(id)]).toEqual([2, 'stored'])
     expect(carol.received()).toEqual([])
+    router.acknowledge(bob, 2)
+    router.tick()
+    await quiet()
+    expect(carol.received()).toHaveLength(1)
   })
 
   it('keeps to itself what a stranger’s ACK would claim', async () => {
@@ -179,87 +188,129 @@ describe('Router', () => {
     expect(alice.outcome(id)).toBeUndefined()
   })
 
-  it('loses nothing it promised and keeps the order, whatever agents and mailbox do meanwhile', async () => {
-    const step = fc.oneof(
-      { weight: 6, arbitrary: fc.record({ do: fc.constant('send' as const), from: fc.constantFrom(1, 2) }) },
-      {
-        weight: 1,
-        arbitrary: fc.record({ do: fc.constant('resend' as const), from: fc.constantFrom(1, 2) }),
-      },
-      { weight: 3, arbitrary: fc.constant({ do: 'ack' as const }) },
-      { weight: 1, arbitrary: fc.constant({ do: 'leave' as const }) },
-      { weight: 2, arbitrary: fc.constant({ do: 'connect' as const }) },
-      { weight: 1, arbitrary: fc.constantFrom({ do: 'dnd' as const }, { do: 'online' as const }) },
-      { weight: 4, arbitrary: fc.constant({ do: 'turn' as const }) },
-    )
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(step, { maxLength: 60 }),
-        fc.infiniteStream(fc.integer({ min: 0, max: 3 })),
-        async (steps, turns) => {
-          const { mailbox, router, agent, send, quiet } = setUp(
-            { windowMessages: 3, senderMessages: 1000, mailboxMessages: 1000 },
-            () => turns.next().value as number,
-          )
-          const senders = { 1: await agent(1), 2: await agent(2) }
-          const sent: { from: 1 | 2; number: number }[] = []
-          const sessions: FakeAgent[] = []
-          const here = () => sessions.findLast((each) => each.connected)
-          const connect = () => {
-            const outlet = new FakeAgent(amid(3), () => router)
-            sessions.push(outlet)
-            void router.attach(outlet, 'online')
-          }
-          for (const each of steps) {
-            if (each.do === 'send') {
-              const number = sent.length + 1
-              sent.push({ from: each.from as 1 | 2, number })
-              send(senders[each.from as 1 | 2], amid(3), number)
-            } else if (each.do === 'resend') {
-              const last = sent.findLast(({ from }) => from === each.from)
-              if (last !== undefined) send(senders[last.from], amid(3), last.number)
-            } else if (each.do === 'ack') {
-              const agentHere = here()
-              const last = agentHere?.received().at(-1)
-              if (agentHere && last?.frame === 'RECEIVE') router.acknowledge(agentHere, last.sequence)
-            } else if (each.do === 'leave') here()?.cut('SLOW_READER')
-            else if (each.do === 'connect') connect()
-            else if (each.do === 'turn') await turn()
-            else {
-              const agentHere = here()
-              if (agentHere) router.setPresence(agentHere, each.do)
-            }
-          }
-          // In the end the receiver takes everything.
+  const sender = fc.constantFrom(1 as const, 2 as const)
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ do: fc.constant('message' as const), from: sender }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('knock' as const), from: sender }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('resend' as const), from: sender }) },
+    { weight: 3, arbitrary: fc.constant({ do: 'ack' as const }) },
+    { weight: 1, arbitrary: fc.constant({ do: 'leave' as const }) },
+    { weight: 1, arbitrary: fc.constant({ do: 'connect' as const }) },
+    { weight: 1, arbitrary: fc.constantFrom({ do: 'dnd' as const }, { do: 'online' as const }) },
+    { weight: 2, arbitrary: fc.constant({ do: 'turn' as const }) },
+    { weight: 2, arbitrary: fc.constant({ do: 'quiet' as const }) },
+  )
+
+  /** One history; the receiver takes everything in the end. */
+  async function play(steps: (typeof step extends fc.Arbitrary<infer T> ? T : never)[], turns: () => number) {
+    const limits = { windowMessages: 3, senderMessages: 1000, mailboxMessages: 1000 }
+    const { mailbox, router, agent, send, quiet } = setUp(limits, turns)
+    const senders = { 1: await agent(1), 2: await agent(2) }
+    const sent: { from: 1 | 2; number: number; type: 'message' | 'knock' }[] = []
+    const connections: FakeAgent[] = []
+    const here = () => connections.findLast((each) => each.connected)
+    const connect = () => {
+      const outlet = new FakeAgent(amid(3), () => router)
+      connections.push(outlet)
+      void router.attach(outlet, 'online')
+    }
+    const acknowledgeAll = (outlet: FakeAgent | undefined) => {
+      const last = outlet?.received().at(-1)
+      if (outlet === undefined || last === undefined || last.sequence === outlet.acknowledged) return false
+      outlet.acknowledged = last.sequence
+      router.acknowledge(outlet, last.sequence)
+      return true
+    }
+    for (const each of steps) {
+      switch (each.do) {
+        case 'message':
+        case 'knock': {
+          const number = sent.length + 1
+          sent.push({ from: each.from, number, type: each.do })
+          send(senders[each.from], amid(3), number, each.do)
+          break
+        }
+        case 'resend': {
+          const last = sent.findLast(({ from }) => from === each.from)
+          if (last !== undefined) send(senders[each.from], amid(3), last.number, last.type)
+          break
+        }
+        case 'ack':
+          acknowledgeAll(here())
+          break
+        case 'leave':
+          here()?.cut('SLOW_READER')
+          break
+        case 'connect':
           connect()
-          for (let round = 0; round < 60; round++) {
-            await quiet()
-            const agentHere = here()
-            const last = agentHere?.received().at(-1)
-            if (!agentHere || last?.frame !== 'RECEIVE' || last.sequence === agentHere.acknowledged) break
-            agentHere.acknowledged = last.sequence
-            router.acknowledge(agentHere, last.sequence)
-          }
+          break
+        case 'turn':
+          await turn()
+          break
+        case 'quiet':
           await quiet()
-          for (const from of [1, 2] as const) {
-            const numbers = sessions
-              .flatMap((each) => each.received())
-              .flatMap((frame) =>
-                frame.frame === 'RECEIVE' && frame.from === amid(from) ? [frame.payload[0]!] : [],
-              )
-            const firsts = [...new Set(numbers)]
-            const own = sent.filter((each) => each.from === from).map(({ number }) => number)
-            expect(firsts).toEqual(own)
-            for (const number of own) {
-              expect(senders[from].outcome(messageId(number))).toMatch(/^(delivered|stored)$/)
-            }
+          break
+        default: {
+          const outlet = here()
+          if (outlet) router.setPresence(outlet, each.do)
+        }
+      }
+    }
+    if (here() === undefined) connect()
+    router.setPresence(here()!, 'online')
+    do await quiet()
+    while (acknowledgeAll(here()))
+    await mailbox.close()
+    return { sent, senders, connections, left: mailbox.messages, windowBytes: router.windowBytes }
+  }
+
+  it('loses nothing it promised and keeps the order, whatever agents and mailbox do meanwhile', async () => {
+    const history = fc.array(step, { minLength: 10, maxLength: 120, size: 'max' })
+    const turns = fc.array(fc.integer({ min: 0, max: 4 }), { minLength: 50, maxLength: 50 })
+    await fc.assert(
+      fc.asyncProperty(history, turns, async (steps, delays) => {
+        let calls = 0
+        const { sent, senders, connections, left, windowBytes } = await play(
+          steps,
+          () => delays[calls++ % delays.length]!,
+        )
+        const numbers = (connection: FakeAgent, from: number) =>
+          connection.received().flatMap((each) => (each.from === amid(from) ? [each.payload[0]!] : []))
+        for (const from of [1, 2] as const) {
+          const all = connections.flatMap((connection) => numbers(connection, from))
+          const own = sent.filter((each) => each.from === from)
+          expect(new Set(all)).toEqual(new Set(own.map(({ number }) => number)))
+          const messages = own.filter(({ type }) => type === 'message').map(({ number }) => number)
+          expect([...new Set(all)].filter((number) => messages.includes(number))).toEqual(messages)
+          for (const { number } of own) {
+            expect(senders[from].outcome(messageId(number))).toMatch(/^(delivered|stored)$/)
           }
-          expect(mailbox.messages).toBe(0)
-          expect(router.windowBytes).toBe(0)
-          await mailbox.close()
-        },
-      ),
-      { numRuns: 60 },
+        }
+        expect([left, windowBytes]).toEqual([0, 0])
+      }),
+      { numRuns: 300 },
     )
+  })
+
+  it('sends a connection no message twice that it has not acknowledged', async () => {
+    const { router, agent, send, quiet } = setUp({ windowMessages: 8 })
+    const alice = await agent(1)
+    send(alice, amid(2), 1)
+    send(alice, amid(2), 2, 'knock')
+    await quiet()
+    const bob = await agent(2, 'dnd')
+    await quiet()
+    send(alice, amid(2), 1)
+    router.setPresence(bob, 'online')
+    send(alice, amid(2), 3)
+    await quiet()
+    send(alice, amid(2), 3)
+    await quiet()
+    expect(bob.received().map((each) => each.payload[0])).toEqual([1, 2, 3])
+    expect([1, 2, 3].map((number) => alice.outcome(messageId(number)))).toEqual([
+      'stored',
+      'stored',
+      'stored',
+    ])
   })
 })

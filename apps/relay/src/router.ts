@@ -51,19 +51,10 @@ interface Attachment {
   /** Mailbox positions up to here were sent on this connection. */
   cursor: number
   reading: boolean
+  /** Counts what went to the mailbox meanwhile, so that an empty page read before that is not taken for an empty mailbox. */
+  arrivals: number
   /** When the window last became non-empty or shorter. */
   progressAt: number
-}
-
-interface Recipient {
-  readonly amid: Amid
-  attachment: Attachment | undefined
-  /** Stores not committed yet. */
-  storing: number
-  /** Counts every store, so that an empty page read before one is not taken for an empty mailbox. */
-  arrivals: number
-  /** The last connection's unacknowledged messages are in the mailbox. */
-  settled: Promise<unknown>
 }
 
 export interface RouterParts {
@@ -87,14 +78,13 @@ const OUTCOME_CODES: Record<Exclude<StoreOutcome, 'stored'>, ErrorCode> = {
 
 export class Router {
   readonly #parts: RouterParts
-  readonly #recipients = new Map<Amid, Recipient>()
+  readonly #attachments = new Map<Amid, Attachment>()
   readonly #sends: RateLimiter
   readonly #sendBytes: RateLimiter
   readonly #knocks: RateLimiter
   readonly #queries: RateLimiter
   readonly #stores = new Set<Promise<void>>()
   #lastPosition: number
-  #attached = 0
   #windowBytes = 0
   #stopping = false
 
@@ -108,7 +98,7 @@ export class Router {
   }
 
   get connected(): number {
-    return this.#attached
+    return this.#attachments.size
   }
   get windowBytes(): number {
     return this.#windowBytes
@@ -116,10 +106,12 @@ export class Router {
 
   // --- connections ----------------------------------------------------------------------------------------------------
 
-  /** Makes `outlet` the one connection of its AMID, sends CONNECTED, and drains the mailbox. */
+  /**
+   * Makes `outlet` the one connection of its AMID, sends CONNECTED, and drains the mailbox. What a replaced connection had
+   * not acknowledged comes first: the mailbox works in the order it is asked.
+   */
   async attach(outlet: Outlet, presence: PresenceState): Promise<void> {
-    const recipient = this.#recipient(outlet.amid)
-    const previous = recipient.attachment
+    const previous = this.#attachments.get(outlet.amid)
     if (previous !== undefined) {
       this.detach(previous.outlet)
       previous.outlet.cut('CONNECTION_REPLACED')
@@ -131,15 +123,13 @@ export class Router {
       mode: 'opening',
       cursor: 0,
       reading: false,
+      arrivals: 0,
       progressAt: this.#parts.now(),
     }
-    recipient.attachment = attachment
-    this.#recipients.set(outlet.amid, recipient)
-    this.#attached += 1
+    this.#attachments.set(outlet.amid, attachment)
     try {
-      await recipient.settled
       const pendingMessages = await this.#parts.mailbox.count(outlet.amid)
-      if (recipient.attachment !== attachment) return
+      if (this.#attachmentOf(outlet) === undefined) return
       const sessionId = newSessionId(this.#parts.random)
       outlet.deliver({ frame: 'CONNECTED', sessionId, pendingMessages })
       attachment.mode = 'draining'
@@ -147,42 +137,24 @@ export class Router {
       this.#storeFailed(outlet, error)
       return
     }
-    await this.#drain(recipient)
+    await this.#drain(attachment)
   }
 
   /** The connection is over: what it has not acknowledged goes to the mailbox. */
   detach(outlet: Outlet): void {
-    const recipient = this.#recipients.get(outlet.amid)
-    const attachment = recipient?.attachment
-    if (recipient === undefined || attachment?.outlet !== outlet) return
-    recipient.attachment = undefined
-    this.#attached -= 1
+    const attachment = this.#attachmentOf(outlet)
+    if (attachment === undefined) return
+    this.#attachments.delete(outlet.amid)
     this.#windowBytes -= attachment.window.bytes
-    const stores: Promise<void>[] = []
     for (const { message, stored, sender } of attachment.window.entries()) {
-      if (!stored) stores.push(this.#store(recipient, message, sender))
+      if (!stored) void this.#store(message, sender)
     }
-    if (stores.length > 0) recipient.settled = Promise.all(stores)
-    this.#forgetIdle(recipient)
   }
 
-  #recipient(amid: Amid): Recipient {
-    let recipient = this.#recipients.get(amid)
-    if (recipient === undefined) {
-      recipient = { amid, attachment: undefined, storing: 0, arrivals: 0, settled: Promise.resolve() }
-      this.#recipients.set(amid, recipient)
-    }
-    return recipient
-  }
-
-  #forgetIdle(recipient: Recipient): void {
-    if (recipient.attachment === undefined && recipient.storing === 0) this.#recipients.delete(recipient.amid)
-  }
-
-  #attachmentOf(outlet: Outlet): { recipient: Recipient; attachment: Attachment } | undefined {
-    const recipient = this.#recipients.get(outlet.amid)
-    const attachment = recipient?.attachment
-    return recipient && attachment?.outlet === outlet ? { recipient, attachment } : undefined
+  /** Undefined when another connection took over, or none is left. */
+  #attachmentOf(outlet: Outlet): Attachment | undefined {
+    const attachment = this.#attachments.get(outlet.amid)
+    return attachment?.outlet === outlet ? attachment : undefined
   }
 
   // --- SEND and ACK ---------------------------------------------------------------------------------------------------
@@ -201,8 +173,7 @@ export class Router {
       (type === 'knock' ? this.#knocks.take(from, time) : 0)
     if (wait > 0) return this.refuse(sender, id, 'RATE_LIMITED', wait)
 
-    const recipient = this.#recipient(to)
-    const { attachment } = recipient
+    const attachment = this.#attachments.get(to)
     const earlier = attachment?.window.find(from, id)
     if (earlier !== undefined) {
       earlier.sender = sender
@@ -214,7 +185,7 @@ export class Router {
       if (this.#hasRoom(attachment)) return this.#deliver(attachment, { message, stored: false, sender })
       attachment.mode = 'draining'
     }
-    void this.#store(recipient, message, sender)
+    void this.#store(message, sender)
   }
 
   refuse(sender: Outlet, id: SendFrame['id'], code: ErrorCode, retryAfterSeconds?: number): void {
@@ -229,9 +200,8 @@ export class Router {
   }
 
   acknowledge(outlet: Outlet, sequence: number): void {
-    const found = this.#attachmentOf(outlet)
-    if (found === undefined) return
-    const { recipient, attachment } = found
+    const attachment = this.#attachmentOf(outlet)
+    if (attachment === undefined) return
     const before = attachment.window.bytes
     let done: InFlight<Outlet>[]
     try {
@@ -260,7 +230,7 @@ export class Router {
         this.#parts.logger.error({ err: error }, 'acknowledged messages not removed')
       })
     }
-    if (attachment.mode === 'draining') void this.#drain(recipient)
+    if (attachment.mode === 'draining') void this.#drain(attachment)
   }
 
   /** Microseconds of the clock where it allows, so that the order survives a restart that lost the highest position. */
@@ -283,20 +253,16 @@ export class Router {
     outlet.deliver({ frame: 'RECEIVE', sequence, from, type, timestamp, payload })
   }
 
-  async #store(recipient: Recipient, message: MailboxMessage, sender: Outlet | undefined): Promise<void> {
-    const store = this.#storeAndAnswer(recipient, message, sender)
+  async #store(message: MailboxMessage, sender: Outlet | undefined): Promise<void> {
+    const attachment = this.#attachments.get(message.to)
+    if (attachment !== undefined) attachment.arrivals += 1
+    const store = this.#storeAndAnswer(message, sender)
     this.#stores.add(store)
     await store
     this.#stores.delete(store)
   }
 
-  async #storeAndAnswer(
-    recipient: Recipient,
-    message: MailboxMessage,
-    sender: Outlet | undefined,
-  ): Promise<void> {
-    recipient.storing += 1
-    recipient.arrivals += 1
+  async #storeAndAnswer(message: MailboxMessage, sender: Outlet | undefined): Promise<void> {
     try {
       const outcome = await this.#parts.mailbox.store(message)
       if (outcome === 'stored') {
@@ -309,34 +275,29 @@ export class Router {
       this.#parts.logger.error({ err: error }, 'message not stored')
       if (sender !== undefined) this.refuse(sender, message.id, 'RELAY_STORE_FAILED', STORE_RETRY_SECONDS)
     }
-    recipient.storing -= 1
-    this.#forgetIdle(recipient)
-    void this.#drain(recipient)
   }
 
   // --- the mailbox ----------------------------------------------------------------------------------------------------
 
   /** Sends pages of the mailbox while there is room, and goes live when nothing is left and nothing is on its way. */
-  async #drain(recipient: Recipient): Promise<void> {
-    const { attachment } = recipient
-    if (attachment === undefined || attachment.mode !== 'draining' || attachment.reading) return
+  async #drain(attachment: Attachment): Promise<void> {
+    if (attachment.mode !== 'draining' || attachment.reading) return
+    const { outlet } = attachment
     attachment.reading = true
     try {
       while (this.#hasRoom(attachment)) {
-        const { arrivals } = recipient
+        const { arrivals, cursor } = attachment
         const withKnocks = attachment.presence !== 'dnd'
-        const { cursor } = attachment
-        const page = await this.#parts.mailbox.page(recipient.amid, {
+        const page = await this.#parts.mailbox.page(outlet.amid, {
           after: cursor,
           limit: PAGE_MESSAGES,
           withKnocks,
         })
-        if (recipient.attachment !== attachment) return
+        if (this.#attachmentOf(outlet) === undefined) return
         // The page was read for another presence: leaving `dnd` starts again from the front.
         if (attachment.cursor !== cursor || withKnocks !== (attachment.presence !== 'dnd')) continue
         if (page.length === 0) {
-          if (recipient.storing > 0) return
-          if (recipient.arrivals !== arrivals) continue
+          if (attachment.arrivals !== arrivals) continue
           attachment.mode = 'live'
           return
         }
@@ -347,7 +308,7 @@ export class Router {
         }
       }
     } catch (error) {
-      this.#storeFailed(attachment.outlet, error)
+      this.#storeFailed(outlet, error)
     } finally {
       attachment.reading = false
     }
@@ -361,15 +322,14 @@ export class Router {
   // --- presence -------------------------------------------------------------------------------------------------------
 
   setPresence(outlet: Outlet, presence: PresenceState): void {
-    const found = this.#attachmentOf(outlet)
-    if (found === undefined) return
-    const { recipient, attachment } = found
+    const attachment = this.#attachmentOf(outlet)
+    if (attachment === undefined) return
     const leavesDnd = attachment.presence === 'dnd' && presence !== 'dnd'
     attachment.presence = presence
     if (!leavesDnd) return
     attachment.cursor = 0
     if (attachment.mode === 'live') attachment.mode = 'draining'
-    void this.#drain(recipient)
+    void this.#drain(attachment)
   }
 
   /** An AMID that is not connected here is `offline`, whether or not it exists. */
@@ -386,18 +346,22 @@ export class Router {
       })
       return
     }
-    const state = this.#recipients.get(amid)?.attachment?.presence ?? 'offline'
+    const state = this.#attachments.get(amid)?.presence ?? 'offline'
     outlet.deliver({ frame: 'PRESENCE_RESULT', amid, state })
   }
 
   // --- time and the end -----------------------------------------------------------------------------------------------
 
-  /** Cuts off who acknowledges nothing, and forgets full token buckets. */
+  /**
+   * Cuts off who acknowledges nothing, goes on where memory for all connections was short, and forgets full token buckets.
+   */
   tick(): void {
     const now = this.#parts.now()
-    for (const { attachment } of this.#recipients.values()) {
-      if (attachment === undefined || attachment.window.count === 0) continue
-      if (now - attachment.progressAt > this.#parts.limits.ackTimeoutMs) attachment.outlet.cut('SLOW_READER')
+    for (const attachment of this.#attachments.values()) {
+      const waits = attachment.window.count > 0
+      if (waits && now - attachment.progressAt > this.#parts.limits.ackTimeoutMs) {
+        attachment.outlet.cut('SLOW_READER')
+      } else if (attachment.mode === 'draining') void this.#drain(attachment)
     }
     for (const limiter of [this.#sends, this.#sendBytes, this.#knocks, this.#queries]) limiter.sweep(now)
   }
@@ -405,9 +369,7 @@ export class Router {
   /** Refuses what still comes, and resolves when everything in flight is stored and its senders were told. */
   async stop(): Promise<void> {
     this.#stopping = true
-    for (const { attachment } of [...this.#recipients.values()]) {
-      if (attachment !== undefined) this.detach(attachment.outlet)
-    }
+    for (const { outlet } of [...this.#attachments.values()]) this.detach(outlet)
     while (this.#stores.size > 0) await Promise.all(this.#stores)
   }
 }
