@@ -17,7 +17,6 @@ import { createIdentity, Home, openIdentity } from '../identity/index.ts'
 import { AuditLog } from '../observability/index.ts'
 import type { Policy } from '../session/index.ts'
 import { matchingIntent } from '../session/index.ts'
-import { RelayConnection } from '../transport/index.ts'
 import {
   AgentMeshError,
   canonicalText,
@@ -43,14 +42,16 @@ import {
 } from './config.ts'
 import { Conversation } from './conversation.ts'
 import { audit, background, commit, type Actor, type AgentEvents, type Core } from './core.ts'
-import { Handshakes } from './handshakes.ts'
 import { Inbox } from './inbox.ts'
+import { Initiator } from './initiator.ts'
 import { Keyring } from './keyring.ts'
+import { Network } from './network.ts'
 import { Outbox } from './outbox.ts'
 import { Outgoing } from './outgoing.ts'
 import { PolicyFile } from './policy-file.ts'
 import { Receiver } from './receiver.ts'
 import { Registrar } from './registrar.ts'
+import { Responder } from './responder.ts'
 import { SentMessage } from './sent-message.ts'
 import { detail, markClosed, summarize } from './session-rows.ts'
 import { acquireLock, StateStore } from './store/index.ts'
@@ -94,14 +95,12 @@ export class Agent {
   readonly #keyring: Keyring
   readonly #outbox: Outbox
   readonly #outgoing: Outgoing
-  readonly #handshakes: Handshakes
+  readonly #initiator: Initiator
+  readonly #responder: Responder
   readonly #inbox: Inbox
   readonly #receiver: Receiver
+  readonly #network: Network
   readonly #registrar: Registrar
-  #relay: RelayConnection | undefined
-  #relayState = 'stopped'
-  #connectedSince = Number.POSITIVE_INFINITY
-  #presence: PresenceState = 'online'
   #timer: NodeJS.Timeout | undefined
   #maintaining: Promise<void> = Promise.resolve()
   #closed = false
@@ -126,9 +125,20 @@ export class Agent {
       events.setMaxListeners(0)
       const onFailure = (error: AgentMeshError) =>
         events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message })
-      const audit = AuditLog.open(home.folder(AUDIT_FOLDER), { identity, now, onFailure })
+      const auditLog = AuditLog.open(home.folder(AUDIT_FOLDER), { identity, now, onFailure })
       const registry = new HttpRegistryClient(config.registry, identity, { now, random })
-      const core: Core = { home, identity, config, store, audit, policy, registry, events, random, now }
+      const core: Core = {
+        home,
+        identity,
+        config,
+        store,
+        audit: auditLog,
+        policy,
+        registry,
+        events,
+        random,
+        now,
+      }
       const agent = new Agent(core, release, recoveryWords)
       await agent.#keyring.rotate()
       agent.#start()
@@ -147,18 +157,21 @@ export class Agent {
     this.#breakers = new Breakers(core)
     this.#keyring = new Keyring(core)
     this.#outbox = new Outbox(core)
-    this.#handshakes = new Handshakes(core, this.#outbox, this.#keyring, () => ({
+    this.#initiator = new Initiator(core, this.#outbox, this.#keyring)
+    this.#responder = new Responder(core, this.#outbox, this.#keyring, () => ({
       paused: this.#breakers.refusesKnocks,
-      presence: this.#presence,
-      connectedSince: this.#connectedSince,
+      presence: this.#network.presence,
+      connectedSince: this.#network.connectedSince,
     }))
     this.#outgoing = new Outgoing(core, this.#outbox, (row) => {
-      if (!this.#breakers.offline) this.#handshakes.need(row)
+      if (!this.#breakers.offline) this.#initiator.need(row)
     })
-    this.#handshakes.join(this.#outgoing)
+    this.#initiator.join(this.#outgoing)
     this.#inbox = new Inbox(core, this.#outgoing)
-    this.#receiver = new Receiver(core, this.#handshakes, this.#outgoing, this.#inbox)
+    this.#receiver = new Receiver(core, this.#initiator, this.#responder, this.#outgoing, this.#inbox)
     this.#registrar = new Registrar(core, this.#keyring)
+    this.#network = new Network(core, this.#outbox, this.#registrar)
+    this.#network.join(this.#receiver)
     core.policy.onChange((policy) => background(core, 'apply a policy', this.#policyChanged(policy)))
   }
 
@@ -172,40 +185,8 @@ export class Agent {
   }
 
   #goOnline(): void {
-    const { identity, config, random, now } = this.#core
-    this.#registrar.start()
-    const relay = new RelayConnection({
-      url: config.relay,
-      identity,
-      subprotocol: config.relay_encoding === 'json' ? 'json' : 'bin',
-      presence: this.#presence,
-      onReceive: (message) => background(this.#core, 'receive', this.#receiver.receive(message)),
-      onState: (state) => {
-        this.#relayState = state
-        if (state === 'connected') {
-          this.#connectedSince = now()
-          this.#outbox.connected(relay)
-        } else {
-          this.#connectedSince = Number.POSITIVE_INFINITY
-          this.#outbox.disconnected()
-        }
-        this.#core.events.emit('connection')
-      },
-      random,
-      now,
-    })
-    this.#relay = relay
-    // Whoever waits for the connection waits in `ready`; it goes on by itself.
-    relay.connect().catch(() => {})
-    for (const row of this.#outgoing.queued()) this.#handshakes.need(row)
-  }
-
-  async #goOffline(): Promise<void> {
-    const relay = this.#relay
-    this.#relay = undefined
-    this.#outbox.disconnected()
-    await Promise.all([relay?.close(), this.#registrar.stop()])
-    this.#relayState = 'stopped'
+    this.#network.start()
+    for (const row of this.#outgoing.queued()) this.#initiator.need(row)
   }
 
   /** Ends everything in order: answers under way are kept, locks and files are freed. */
@@ -216,17 +197,17 @@ export class Agent {
     await this.#maintaining
     await this.#outgoing.flushReceipts()
     this.#inbox.handle(undefined)
-    this.#handshakes.close()
-    await this.#goOffline()
+    this.#initiator.close()
+    await this.#network.stop()
     this.#core.registry.close()
-    await this.#core.store.close()
+    this.#core.store.close()
     await this.#core.audit.close()
     this.#release()
   }
 
   /** Whether peers can find and reach this agent: known to the registry, connected to the relay. */
   get online(): boolean {
-    return this.#relayState === 'connected' && this.#registrar.state === 'registered'
+    return this.#network.online
   }
 
   /** Resolves when the agent is online. @throws WAIT_TIMEOUT */
@@ -237,7 +218,7 @@ export class Agent {
         await once(this.#core.events, 'connection', { signal })
       } catch (cause) {
         const { last_error } = this.status().registry
-        const why = last_error ?? `relay ${this.#relayState}`
+        const why = last_error ?? `relay ${this.#network.relayState}`
         throw new AgentMeshError('WAIT_TIMEOUT', `Not online after ${timeoutSeconds} s: ${why}`, { cause })
       }
     }
@@ -287,10 +268,8 @@ export class Agent {
     return this.#core.registry.search(query)
   }
 
-  async setPresence(state: PresenceState): Promise<void> {
-    this.#presence = state
-    this.#relay?.setPresence(state)
-    await this.#registrar.setPresence(state)
+  setPresence(state: PresenceState): Promise<void> {
+    return this.#network.setPresence(state)
   }
 
   // --- the owner's side -------------------------------------------------------------------------------------------
@@ -378,7 +357,7 @@ export class Agent {
   async shutdown(state: 'shutdown' | 'emergency_stop' = 'shutdown', by: Actor = 'api'): Promise<void> {
     await this.#breakers.set(state, by)
     await this.#endSessions(() => true, 'shutdown')
-    await this.#goOffline()
+    await this.#network.stop()
   }
 
   /** Runs the owner's command that stops the agent framework, when `config.json` names one. */
@@ -388,12 +367,11 @@ export class Agent {
     await new Promise<void>((resolve) => {
       execFile(program, args, { timeout: FRAMEWORK_STOP_MS }, (error) => {
         if (error) {
-          const detail = error.message
           audit(this.#core, {
             event: 'agent_error',
             code: 'FRAMEWORK_NOT_STOPPED',
             operation: program,
-            detail,
+            detail: error.message,
           })
         }
         resolve()
@@ -440,8 +418,8 @@ export class Agent {
       pid: process.pid,
       started_at: formatTimestamp(this.#startedAt),
       breaker: this.#breakers.state,
-      presence: this.#breakers.offline ? 'offline' : this.#presence,
-      relay: { url: config.relay, state: this.#relayState },
+      presence: this.#breakers.offline ? 'offline' : this.#network.presence,
+      relay: { url: config.relay, state: this.#network.relayState },
       registry: {
         url: config.registry,
         state: this.#registrar.state,
@@ -472,7 +450,8 @@ export class Agent {
     await this.#endSessions(({ session }) => session.expiresAt <= this.#core.now(), 'timeout')
     await this.#outgoing.maintain()
     await this.#outbox.maintain()
-    await this.#handshakes.maintain()
+    await this.#initiator.maintain()
+    await this.#responder.maintain()
     await this.#receiver.maintain()
   }
 }

@@ -47,11 +47,8 @@ export class AgentClient {
   }
 
   search(query: SearchQuery): Promise<SearchAnswer> {
-    const entries = Object.entries(query).map(([name, value]) => [name, String(value)])
-    return this.#call(
-      'GET',
-      `search?${new URLSearchParams(Object.fromEntries(entries) as Record<string, string>)}`,
-    )
+    const entries = Object.entries(query).map(([name, value]): [string, string] => [name, String(value)])
+    return this.#call('GET', `search?${new URLSearchParams(entries).toString()}`)
   }
 
   /** Resolves with the message's id when it is safe on the daemon's disk. */
@@ -109,7 +106,7 @@ export class AgentClient {
   }
 
   async decisions(from?: string): Promise<DecisionRecord[]> {
-    const query = from === undefined ? '' : `?${new URLSearchParams({ from })}`
+    const query = from === undefined ? '' : `?${new URLSearchParams({ from }).toString()}`
     return (await this.#call<{ decisions: DecisionRecord[] }>('GET', `decisions${query}`)).decisions
   }
 

@@ -1,6 +1,6 @@
 /**
  * What the parts of an agent share: its identity, its store, and everything the outside world gives them (clock,
- * randomness, registry). The parts are `outbox` (bytes to relays), `handshakes` (KNOCKs, both sides), `outgoing` and
+ * randomness, registry). The parts are `outbox` (bytes to relays), `initiator` and `responder` (KNOCKs), `outgoing` and
  * `inbox` (messages of the application), `keyring` (exchange keys and prekeys); `agent.ts` joins them.
  */
 import type { EventEmitter } from 'node:events'

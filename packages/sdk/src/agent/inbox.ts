@@ -13,14 +13,10 @@ import {
   isAgentMeshError,
   type ClosePayload,
   type Envelope,
-  type ErrorPayload,
   type Intent,
   type MessageId,
-  type ReceiptPayload,
   type RequestPayload,
-  type ResponsePayload,
   type SessionId,
-  type StatusPayload,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
@@ -105,7 +101,7 @@ export class Inbox {
     const { envelope } = row
     if (envelope.type === 'receipt') {
       this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
-      this.#outgoing.receipted(envelope.from, envelope.payload as ReceiptPayload, afterCommit)
+      this.#outgoing.receipted(envelope.from, envelope.payload, afterCommit)
       return
     }
     afterCommit.push(() => this.#core.events.emit('message', sessionMessage(envelope, 'in')))
@@ -116,7 +112,7 @@ export class Inbox {
     this.#write({ ...row, state: 'done' })
     this.#outgoing.oweReceipt(envelope.session_id, envelope.id, 'read')
     if (envelope.type === 'close') {
-      this.#closed(envelope.session_id, (envelope.payload as ClosePayload).reason, afterCommit)
+      this.#closed(envelope.session_id, envelope.payload.reason, afterCommit)
     } else if (envelope.in_reply_to !== undefined) {
       this.#reply(envelope, envelope.in_reply_to, afterCommit)
     }
@@ -126,17 +122,13 @@ export class Inbox {
     const { id, from } = envelope
     switch (envelope.type) {
       case 'status':
-        this.#outgoing.note(
-          inReplyTo,
-          { stage: 'status', status: envelope.payload as StatusPayload },
-          afterCommit,
-        )
+        this.#outgoing.note(inReplyTo, { stage: 'status', status: envelope.payload }, afterCommit)
         return
       case 'response':
         this.#outgoing.answered(
           inReplyTo,
           from,
-          { type: 'response', id, from, payload: envelope.payload as ResponsePayload },
+          { type: 'response', id, from, payload: envelope.payload },
           afterCommit,
         )
         break
@@ -144,7 +136,7 @@ export class Inbox {
         this.#outgoing.answered(
           inReplyTo,
           from,
-          { type: 'error', id, from, payload: envelope.payload as ErrorPayload },
+          { type: 'error', id, from, payload: envelope.payload },
           afterCommit,
         )
         break

@@ -45,7 +45,6 @@ import {
 import type { Agent } from './agent.ts'
 import type { Actor } from './core.ts'
 import { Listeners } from './listeners.ts'
-import type { RequestInput, SendOptions } from './types.ts'
 
 /** A policy file is the largest thing sent here. */
 const MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -154,7 +153,7 @@ export class LocalApi {
       'GET search': ({ query }) => agent.search(searchQuery(query)),
       'POST send': async (call) => {
         const { to, request, options } = await call.body(SendBody)
-        const sent = await agent.send(to, request as RequestInput, (options ?? {}) as SendOptions)
+        const sent = await agent.send(to, request, options ?? {})
         return { id: sent.id }
       },
       'GET messages/*/progress': ({ parts, response }) =>
@@ -167,7 +166,7 @@ export class LocalApi {
       'POST sessions/*/messages': async (call) => {
         const { type, payload, in_reply_to } = await call.body(MessageBody)
         const conversation = agent.conversation(call.parts[0] ?? '')
-        return { id: await conversation.send(type, payload as Payload<EnvelopeType>, in_reply_to) }
+        return { id: await conversation.send(type, payload as Payload, in_reply_to) }
       },
       'GET sessions/*/messages': ({ parts, response }) =>
         stream(response, () => agent.conversation(parts[0] ?? '')[Symbol.asyncIterator]()),

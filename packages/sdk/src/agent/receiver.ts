@@ -16,9 +16,10 @@ import {
   type ErrorCode,
 } from '../wire/index.ts'
 import { audit, commit, type Core } from './core.ts'
-import type { Handshakes } from './handshakes.ts'
 import type { Inbox } from './inbox.ts'
+import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
+import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
 
 /** Our own disk failed us: the relay keeps the packet. */
@@ -28,13 +29,15 @@ const SEEN_MS = 2 * MAILBOX_TTL_SECONDS * 1000
 
 export class Receiver {
   readonly #core: Core
-  readonly #handshakes: Handshakes
+  readonly #initiator: Initiator
+  readonly #responder: Responder
   readonly #outgoing: Outgoing
   readonly #inbox: Inbox
 
-  constructor(core: Core, handshakes: Handshakes, outgoing: Outgoing, inbox: Inbox) {
+  constructor(core: Core, initiator: Initiator, responder: Responder, outgoing: Outgoing, inbox: Inbox) {
     this.#core = core
-    this.#handshakes = handshakes
+    this.#initiator = initiator
+    this.#responder = responder
     this.#outgoing = outgoing
     this.#inbox = inbox
   }
@@ -84,11 +87,11 @@ export class Receiver {
     const { from, type, payload } = message
     switch (type) {
       case 'knock':
-        this.#handshakes.receiveKnock(from, payload, message.timestamp, afterCommit)
+        this.#responder.receiveKnock(from, payload, message.timestamp, afterCommit)
         return {}
       case 'accept':
       case 'reject':
-        this.#handshakes.receiveAnswer(from, type, payload, afterCommit)
+        this.#initiator.receiveAnswer(from, type, payload, afterCommit)
         return {}
       case 'message':
       case 'close':

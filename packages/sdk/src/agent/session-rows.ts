@@ -1,7 +1,13 @@
 /** Session rows: writing them under their index, and showing them. */
-import { formatTimestamp, type CloseReason, type Envelope } from '../wire/index.ts'
+import {
+  formatIntent,
+  formatTimestamp,
+  type CloseReason,
+  type Envelope,
+  type SessionId,
+} from '../wire/index.ts'
 import { audit, type Core } from './core.ts'
-import type { IncomingRow, OutgoingRow, SessionRow } from './tables.ts'
+import type { IncomingRow, OutgoingRow, Receipts, SessionRow } from './tables.ts'
 import type { ConversationMessage, ReceiptTimes, SessionDetail, SessionSummary } from './types.ts'
 
 /** Puts a session row; call within a commit. */
@@ -12,6 +18,30 @@ export function touchSession(core: Core, row: SessionRow): void {
     b: session.state,
     at: session.lastActivityAt,
   })
+}
+
+/** Stores a new session and tells listeners and the audit log. Call within a commit. */
+export function startSession(core: Core, row: SessionRow, afterCommit: (() => void)[]): void {
+  const { id: session_id, peer, type, role, intent, oneTimePrekeyUsed } = row.session
+  touchSession(core, row)
+  if (role === 'initiator') {
+    audit(core, { event: 'knock_answered', to: peer, result: 'accepted', session_id }, afterCommit)
+  }
+  const one_time_prekey_used = oneTimePrekeyUsed
+  audit(
+    core,
+    {
+      event: 'session_started',
+      session_id,
+      peer,
+      type,
+      role,
+      intent: formatIntent(intent),
+      one_time_prekey_used,
+    },
+    afterCommit,
+  )
+  afterCommit.push(() => core.events.emit('session', { session_id, peer, state: 'open' }))
 }
 
 /** Marks a session closed here and tells listeners and the audit log. Call within a commit. */
@@ -71,7 +101,9 @@ export function summarize({ session }: SessionRow): SessionSummary {
 
 export function detail(core: Core, row: SessionRow): SessionDetail {
   const { tables } = core.store
-  const sent = tables.outgoing.list({ a: row.session.id }).map(({ value }) => outgoingMessage(value))
+  const sent = tables.outgoing
+    .list({ a: row.session.id })
+    .map(({ value }) => outgoingMessage(value, row.session.id))
   const received = tables.incoming.list({ a: row.session.id }).map(({ value }) => incomingMessage(value))
   const messages = [...sent, ...received].toSorted((left, right) => left.at.localeCompare(right.at))
   return { ...summarize(row), messages }
@@ -81,17 +113,27 @@ function incomingMessage(row: IncomingRow): ConversationMessage {
   return sessionMessage(row.envelope, 'in')
 }
 
-function outgoingMessage(row: OutgoingRow): ConversationMessage & { receipts: ReceiptTimes } {
+function outgoingMessage(
+  row: OutgoingRow,
+  session_id: SessionId,
+): ConversationMessage & { receipts: ReceiptTimes } {
   return {
     id: row.id,
     direction: 'out',
-    session_id: row.sessionId!,
+    session_id,
     type: row.type,
     ...(row.inReplyTo === undefined ? {} : { in_reply_to: row.inReplyTo }),
     at: formatTimestamp(row.createdAt),
     payload: row.payload,
-    receipts: Object.fromEntries(
-      Object.entries(row.receipts).map(([state, at]) => [state, formatTimestamp(at)]),
-    ),
+    receipts: receiptTimes(row.receipts),
   }
+}
+
+function receiptTimes(receipts: Receipts): ReceiptTimes {
+  const times: ReceiptTimes = {}
+  for (const state of ['stored', 'received', 'read', 'answered'] as const) {
+    const at = receipts[state]
+    if (at !== undefined) times[state] = formatTimestamp(at)
+  }
+  return times
 }

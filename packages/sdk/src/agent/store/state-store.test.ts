@@ -391,6 +391,10 @@ describe.each(drivers)('with %s', (_name, sqlite) => {
         ['CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END', 'DROP TRIGGER t'],
         ['CREATE VIEW v AS SELECT 1', 'DROP VIEW v'],
         ['CREATE TABLE more (x)', 'DROP TABLE more'],
+        [
+          'DROP INDEX entries_at; CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END',
+          'DROP TRIGGER t; CREATE INDEX entries_at ON entries (tbl, at)',
+        ],
       ] as const) {
         store.close()
         const database = opener(path)

@@ -1,0 +1,238 @@
+/**
+ * Our KNOCKs, one a lane. The cryptography is the session layer's; here it meets registry, store and clock.
+ *
+ *   looking up --(bundle)--> knocking --(ACCEPT)--> session   --> the lane's messages are sealed
+ *       |  ^ registry away       |
+ *       +--+                     +--(REJECT, expiry)--> the lane's messages fail
+ */
+import { verifyBundle } from '../identity/index.ts'
+import { stepInitiator, type InitiatorState } from '../session/index.ts'
+import {
+  AgentMeshError,
+  formatIntent,
+  isAgentMeshError,
+  toHex,
+  type Amid,
+  type Bundle,
+  type ErrorCode,
+} from '../wire/index.ts'
+import { audit, background, commit, type Core } from './core.ts'
+import type { Keyring } from './keyring.ts'
+import type { Outbox } from './outbox.ts'
+import { laneOf, type Outgoing } from './outgoing.ts'
+import { startSession } from './session-rows.ts'
+import type { OutgoingRow } from './tables.ts'
+
+const LOOKUP_RETRY_MS = 2_000
+const MAX_LOOKUP_RETRY_MS = 60_000
+/** Registry answers that end a message at once; anything else is tried again. */
+const FINAL: ReadonlySet<ErrorCode> = new Set([
+  'AGENT_NOT_FOUND',
+  'REGISTRY_ANSWER_INVALID',
+  'AMID_MISMATCH',
+  'INVALID_SIGNATURE',
+  'INVALID_KEY',
+  'KEY_EXPIRED',
+  'MALFORMED',
+  'UNSUPPORTED_VERSION',
+  'WEAK_SHARED_SECRET',
+])
+
+export class Initiator {
+  readonly #core: Core
+  readonly #outbox: Outbox
+  readonly #keyring: Keyring
+  readonly #lookingUp = new Set<string>()
+  readonly #retries = new Map<string, { timer: NodeJS.Timeout; delay: number }>()
+  #outgoing!: Outgoing
+
+  constructor(core: Core, outbox: Outbox, keyring: Keyring) {
+    this.#core = core
+    this.#outbox = outbox
+    this.#keyring = keyring
+  }
+
+  /** Outgoing asks for sessions and is told of them, so the two are joined after both exist. */
+  join(outgoing: Outgoing): void {
+    this.#outgoing = outgoing
+  }
+
+  /** Sees to a session on the row's lane, unless one is on its way. */
+  need(row: OutgoingRow): void {
+    const lane = laneOf(row)
+    const key = `${row.to} ${lane}`
+    if (this.#lookingUp.has(key) || this.#retries.has(key) || this.#pending(row.to, lane)) return
+    this.#lookingUp.add(key)
+    const knocked = this.#knock(row, lane, key).finally(() => this.#lookingUp.delete(key))
+    background(this.#core, 'knock', knocked)
+  }
+
+  #pending(to: Amid, lane: string): boolean {
+    return this.#core.store.tables.handshakes.list({ a: to }).some((entry) => entry.value.lane === lane)
+  }
+
+  async #knock(row: OutgoingRow, lane: string, key: string): Promise<void> {
+    const { registry, store } = this.#core
+    const { state } = stepInitiator({ name: 'idle' }, { type: 'knock', peer: row.to }, this.#environment())
+    try {
+      await registry.lookup(row.to)
+      await commit(this.#core, (afterCommit) =>
+        this.#outgoing.note(row.id, { stage: 'looked_up' }, afterCommit),
+      )
+      const bundle = await registry.fetchBundle(row.to)
+      await commit(this.#core, (afterCommit) => {
+        // Nobody waits any more: failed, expired, or sealed on a session that opened meanwhile.
+        if (store.tables.outgoing.get(row.id)?.state === 'queued')
+          this.#sendKnock(state, row, lane, bundle, afterCommit)
+      })
+      this.#clearRetry(key)
+    } catch (error) {
+      if (!isAgentMeshError(error)) throw error
+      if (FINAL.has(error.code)) await this.#giveUp(row.to, lane, error.code, error.message)
+      else this.#retryLater(row, key, error)
+    }
+  }
+
+  #environment() {
+    return { random: this.#core.random, now: this.#core.now() }
+  }
+
+  #sendKnock(
+    state: InitiatorState,
+    row: OutgoingRow,
+    lane: string,
+    raw: Bundle,
+    afterCommit: (() => void)[],
+  ): void {
+    const bundle = verifyBundle(raw, row.to, this.#core.now())
+    this.#checkExchangeSequence(row.to, raw.exchange_key.sequence)
+    const { display_name } = this.#core.config
+    const step = stepInitiator(
+      state,
+      {
+        type: 'bundle',
+        request: {
+          identity: this.#core.identity,
+          exchangeKey: this.#keyring.currentExchangeKey(),
+          bundle,
+          intent: row.intent,
+          sessionRequest: { type: row.sessionType, ttl_seconds: row.ttlSeconds },
+          ...(display_name === undefined ? {} : { displayName: display_name }),
+        },
+      },
+      this.#environment(),
+    )
+    if (step.state.name === 'failed')
+      throw new AgentMeshError(step.state.code, undefined, { operation: 'knock' })
+    if (step.state.name !== 'knocking') return
+    const { pending } = step.state
+    this.#core.store.tables.handshakes.put(
+      toHex(pending.knockHash),
+      { pending, lane, createdAt: this.#core.now() },
+      { a: row.to, b: lane, at: pending.expiresAt },
+    )
+    for (const effect of step.effects) {
+      if (effect.type !== 'send-knock') continue
+      const { expiresAt } = pending
+      const { to, packet } = effect
+      this.#outbox.put({ to, type: 'knock', packet, awaitsReceipt: false, expiresAt }, afterCommit)
+    }
+    const note = { event: 'knock_sent', to: row.to, intent: formatIntent(row.intent) } as const
+    audit(this.#core, note, afterCommit)
+    for (const queued of this.#outgoing.queuedFor(row.to, lane)) {
+      this.#outgoing.note(queued.id, { stage: 'knocked' }, afterCommit)
+    }
+  }
+
+  /** An exchange key older than one we saw is a registry replaying the past. */
+  #checkExchangeSequence(peer: Amid, sequence: number): void {
+    const { contacts } = this.#core.store.tables
+    const known = contacts.get(peer)
+    if (known && sequence < known.exchangeSequence) {
+      throw new AgentMeshError('REGISTRY_ANSWER_INVALID', 'The registry answered with an older exchange key')
+    }
+    const now = this.#core.now()
+    contacts.put(peer, { exchangeSequence: sequence, lastSeenAt: now }, { at: now })
+  }
+
+  #retryLater(row: OutgoingRow, key: string, error: AgentMeshError): void {
+    const delay = Math.min((this.#retries.get(key)?.delay ?? LOOKUP_RETRY_MS / 2) * 2, MAX_LOOKUP_RETRY_MS)
+    const wait = error.retryAfterSeconds === undefined ? delay : error.retryAfterSeconds * 1000
+    const timer = setTimeout(() => {
+      this.#retries.delete(key)
+      this.need(row)
+    }, wait)
+    this.#retries.set(key, { timer, delay })
+  }
+
+  #clearRetry(key: string): void {
+    clearTimeout(this.#retries.get(key)?.timer)
+    this.#retries.delete(key)
+  }
+
+  async #giveUp(to: Amid, lane: string, code: ErrorCode, message: string): Promise<void> {
+    await commit(this.#core, (afterCommit) => {
+      for (const row of this.#outgoing.queuedFor(to, lane))
+        this.#outgoing.fail(row, { code, message }, afterCommit)
+    })
+  }
+
+  /** An ACCEPT or REJECT came. Call within a commit. @throws what the session layer throws; then nothing changed. */
+  receiveAnswer(
+    from: Amid,
+    type: 'accept' | 'reject',
+    packet: Uint8Array,
+    afterCommit: (() => void)[],
+  ): void {
+    const { handshakes } = this.#core.store.tables
+    const hash = toHex(packet.subarray(0, 32))
+    const handshake = handshakes.get(hash)
+    if (!handshake || handshake.pending.peer !== from) throw new AgentMeshError('ANSWER_MISMATCH')
+    const step = stepInitiator(
+      { name: 'knocking', pending: handshake.pending },
+      { type: 'answer', relayType: type, packet },
+      this.#environment(),
+    )
+    for (const effect of step.effects) if (effect.type === 'report') throw new AgentMeshError(effect.code)
+    handshakes.delete(hash)
+    if (step.state.name === 'open') {
+      const row = { session: step.state.session, lane: handshake.lane, deliverNext: 1 }
+      startSession(this.#core, row, afterCommit)
+      this.#outgoing.sessionOpened(row, afterCommit)
+      return
+    }
+    if (step.state.name !== 'rejected') return
+    const { reason, human_readable, retry_after_seconds } = step.state.reject
+    audit(this.#core, { event: 'knock_answered', to: from, result: 'rejected', reason }, afterCommit)
+    for (const row of this.#outgoing.queuedFor(from, handshake.lane)) {
+      this.#outgoing.fail(
+        row,
+        {
+          code: 'KNOCK_REJECTED',
+          message: `${reason}: ${human_readable}`,
+          reject: { reason, human_readable, retry_after_seconds },
+        },
+        afterCommit,
+      )
+    }
+  }
+
+  /** Ends KNOCKs nobody answered. */
+  async maintain(): Promise<void> {
+    const { handshakes } = this.#core.store.tables
+    await commit(this.#core, (afterCommit) => {
+      for (const { key, value } of handshakes.list({ before: this.#core.now() })) {
+        handshakes.delete(key)
+        for (const row of this.#outgoing.queuedFor(value.pending.peer, value.lane)) {
+          const message = 'The peer did not answer'
+          this.#outgoing.fail(row, { code: 'KNOCK_UNANSWERED', message }, afterCommit)
+        }
+      }
+    })
+  }
+
+  close(): void {
+    for (const { timer } of this.#retries.values()) clearTimeout(timer)
+    this.#retries.clear()
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Where the agent is reachable: its registry record and its relay connection, kept while the owner lets it be online.
+ */
+import { RelayConnection } from '../transport/index.ts'
+import type { PresenceState } from '../wire/index.ts'
+import { background, type Core } from './core.ts'
+import type { Outbox } from './outbox.ts'
+import type { Receiver } from './receiver.ts'
+import type { Registrar } from './registrar.ts'
+
+export class Network {
+  readonly #core: Core
+  readonly #outbox: Outbox
+  readonly #registrar: Registrar
+  #receiver!: Receiver
+  #relay: RelayConnection | undefined
+  #relayState = 'stopped'
+  #connectedSince = Number.POSITIVE_INFINITY
+  #presence: PresenceState = 'online'
+
+  constructor(core: Core, outbox: Outbox, registrar: Registrar) {
+    this.#core = core
+    this.#outbox = outbox
+    this.#registrar = registrar
+  }
+
+  /** The receiver decides with what it knows of the network, so the two are joined after both exist. */
+  join(receiver: Receiver): void {
+    this.#receiver = receiver
+  }
+
+  get presence(): PresenceState {
+    return this.#presence
+  }
+
+  get relayState(): string {
+    return this.#relayState
+  }
+
+  /** Since when the relay reaches us, milliseconds since the epoch; infinite while it does not. */
+  get connectedSince(): number {
+    return this.#connectedSince
+  }
+
+  /** Known to the registry and connected to the relay. */
+  get online(): boolean {
+    return this.#relayState === 'connected' && this.#registrar.state === 'registered'
+  }
+
+  start(): void {
+    const { identity, config, random, now } = this.#core
+    this.#registrar.start()
+    const relay = new RelayConnection({
+      url: config.relay,
+      identity,
+      subprotocol: config.relay_encoding === 'json' ? 'json' : 'bin',
+      presence: this.#presence,
+      onReceive: (message) => background(this.#core, 'receive', this.#receiver.receive(message)),
+      onState: (state) => this.#relayIs(relay, state),
+      random,
+      now,
+    })
+    this.#relay = relay
+    // Whoever waits for the connection waits for the `connection` event; dialling goes on by itself.
+    relay.connect().catch(() => {})
+  }
+
+  #relayIs(relay: RelayConnection, state: string): void {
+    this.#relayState = state
+    if (state === 'connected') {
+      this.#connectedSince = this.#core.now()
+      this.#outbox.connected(relay)
+    } else {
+      this.#connectedSince = Number.POSITIVE_INFINITY
+      this.#outbox.disconnected()
+    }
+    this.#core.events.emit('connection')
+  }
+
+  async stop(): Promise<void> {
+    const relay = this.#relay
+    this.#relay = undefined
+    this.#outbox.disconnected()
+    await Promise.all([relay?.close(), this.#registrar.stop()])
+    this.#relayState = 'stopped'
+  }
+
+  async setPresence(state: PresenceState): Promise<void> {
+    this.#presence = state
+    this.#relay?.setPresence(state)
+    await this.#registrar.setPresence(state)
+  }
+}

@@ -1,0 +1,274 @@
+/**
+ * Our peers' KNOCKs. The rules and the cryptography are the session layer's; here they meet the store and the clock.
+ *
+ * Each is answered once, in the commit that stores nonce, decision, session and answer. A KNOCK that comes again gets
+ * the stored answer, whatever policy says by then.
+ */
+import {
+  ANONYMOUS_STANDING,
+  createAccept,
+  createReject,
+  evaluateKnock,
+  grantConstraints,
+  knockHash,
+  newPrecheckState,
+  openKnock,
+  precheckKnock,
+  refuseUnopened,
+  rejectText,
+  stepResponder,
+  type Decision,
+  type OpenedKnock,
+  type PrecheckOutcome,
+  type ResponderEffect,
+  type ResponderEvent,
+  type ResponderState,
+} from '../session/index.ts'
+import {
+  formatIntent,
+  formatTimestamp,
+  isAgentMeshError,
+  KNOCK_TTL_SECONDS,
+  newSessionId,
+  toHex,
+  type Amid,
+  type Intent,
+  type PresenceState,
+} from '../wire/index.ts'
+import { audit, commit, type Core } from './core.ts'
+import type { Keyring } from './keyring.ts'
+import type { Outbox } from './outbox.ts'
+import { startSession } from './session-rows.ts'
+import type { DecisionRecord } from './types.ts'
+
+/** Decisions kept for `why`. */
+const MAX_DECISIONS = 1000
+
+/** What a decision needs to know of the agent as it is now. */
+export interface Availability {
+  readonly paused: boolean
+  readonly presence: PresenceState
+  /** Since when the relay reaches us, milliseconds since the epoch; what it took before that waited for us. */
+  readonly connectedSince: number
+}
+
+export class Responder {
+  readonly #core: Core
+  readonly #outbox: Outbox
+  readonly #keyring: Keyring
+  readonly #availability: () => Availability
+  readonly #limits = newPrecheckState()
+
+  constructor(core: Core, outbox: Outbox, keyring: Keyring, availability: () => Availability) {
+    this.#core = core
+    this.#outbox = outbox
+    this.#keyring = keyring
+    this.#availability = availability
+  }
+
+  #environment() {
+    return { random: this.#core.random, now: this.#core.now() }
+  }
+
+  /**
+   * A KNOCK came. Call within a commit; what it does not let in changes nothing but the owner's record.
+   *
+   * @param takenAt when the relay took it, milliseconds since the epoch
+   */
+  receiveKnock(from: Amid, packet: Uint8Array, takenAt: number, afterCommit: (() => void)[]): void {
+    const now = this.#core.now()
+    const hash = toHex(knockHash(packet))
+    const answered = this.#core.store.tables.answers.get(hash)
+    if (answered) {
+      // Our answer may have been lost: the same one again, never a second decision.
+      this.#sendAnswer(from, answered.type, answered.packet, now, afterCommit)
+      return
+    }
+    const precheck = precheckKnock(from, this.#core.policy.current(), this.#limits, now)
+    let state: ResponderState = { name: 'received' }
+    const events: ResponderEvent[] = [{ type: 'prechecked', precheck }]
+    for (let event = events.shift(); event; event = events.shift()) {
+      const step = stepResponder(state, event)
+      state = step.state
+      for (const effect of step.effects) {
+        const next = this.#perform(effect, { from, packet, takenAt, hash }, afterCommit)
+        if (next) events.push(next)
+      }
+    }
+    this.#record(state, from, hash, precheck, afterCommit)
+  }
+
+  #perform(
+    effect: ResponderEffect,
+    knock: { from: Amid; packet: Uint8Array; takenAt: number; hash: string },
+    afterCommit: (() => void)[],
+  ): ResponderEvent | undefined {
+    const { nonces, sessions } = this.#core.store.tables
+    const now = this.#core.now()
+    switch (effect.type) {
+      case 'open':
+        try {
+          const own = { identity: this.#core.identity, keys: this.#keyring }
+          return { type: 'opened', opened: openKnock(knock.packet, knock.from, own, { now }) }
+        } catch (error) {
+          if (!isAgentMeshError(error)) throw error
+          return { type: 'not-opened', code: error.code }
+        }
+      case 'commit-nonce': {
+        const key = `${knock.from}:${toHex(effect.opened.nonce)}`
+        if (nonces.get(key)) return { type: 'not-opened', code: 'KNOCK_REPLAYED' }
+        nonces.put(key, true, { at: effect.opened.forgetAfter })
+        this.#keyring.consume(effect.opened)
+        return undefined
+      }
+      case 'evaluate': {
+        const { opened, precheck } = effect
+        const { paused, presence, connectedSince } = this.#availability()
+        const decision = evaluateKnock(
+          {
+            from: knock.from,
+            knock: opened.knock,
+            expiresAt: opened.expiresAt,
+            standing: ANONYMOUS_STANDING,
+          },
+          this.#core.policy.current(),
+          {
+            now,
+            precheck,
+            activeSessions: sessions.count({ b: 'open' }),
+            paused,
+            presence,
+            arrivedOffline: knock.takenAt < connectedSince,
+          },
+        )
+        this.#decide(knock.hash, knock.from, decision, opened.knock.intent, afterCommit)
+        return { type: 'decided', decision }
+      }
+      case 'accept':
+        this.#accept(knock.hash, effect.opened, afterCommit)
+        return undefined
+      case 'reject':
+        this.#reject(knock.hash, effect.opened, effect.decision, afterCommit)
+        return undefined
+    }
+  }
+
+  /** A KNOCK that ended without an answer is a decision too, and the owner can ask why. */
+  #record(
+    state: ResponderState,
+    from: Amid,
+    hash: string,
+    precheck: PrecheckOutcome,
+    afterCommit: (() => void)[],
+  ): void {
+    if (state.name !== 'dropped') return
+    if (state.reason !== 'silent') {
+      this.#decide(hash, from, refuseUnopened(from, state.reason, precheck), undefined, afterCommit)
+    } else if (precheck.verdict !== 'ok') {
+      const { verdict, trace } = precheck
+      this.#decide(hash, from, { accepted: false, reason: verdict, trace }, undefined, afterCommit)
+    }
+  }
+
+  #decide(
+    id: string,
+    from: Amid,
+    decision: Decision,
+    intent: Intent | undefined,
+    afterCommit: (() => void)[],
+  ): void {
+    const now = this.#core.now()
+    const record: DecisionRecord = {
+      id,
+      from,
+      at: formatTimestamp(now),
+      ...(intent === undefined ? {} : { intent }),
+      accepted: decision.accepted,
+      ...(decision.reason === undefined ? {} : { reason: decision.reason }),
+      trace: [...decision.trace],
+    }
+    const { decisions } = this.#core.store.tables
+    decisions.put(id, record, { a: from, at: now })
+    // Strangers can make us write here, so the oldest goes at once.
+    const surplus = decisions.count() - MAX_DECISIONS
+    if (surplus > 0) for (const { key } of decisions.list({ limit: surplus })) decisions.delete(key)
+    audit(
+      this.#core,
+      {
+        event: 'knock_received',
+        from,
+        ...(intent === undefined ? {} : { intent: formatIntent(intent) }),
+        result: decision.accepted ? 'accepted' : 'rejected',
+        ...(decision.reason === undefined ? {} : { reason: decision.reason }),
+        id,
+      },
+      afterCommit,
+    )
+    afterCommit.push(() => this.#core.events.emit('knock', record))
+  }
+
+  #accept(hash: string, opened: OpenedKnock, afterCommit: (() => void)[]): void {
+    const made = createAccept(
+      opened,
+      {
+        identity: this.#core.identity,
+        sessionId: newSessionId(this.#core.random),
+        constraints: grantConstraints(opened.knock.session_request),
+        capabilities: this.#core.config.capabilities.map((capability) =>
+          typeof capability === 'string' ? capability : formatIntent(capability),
+        ),
+      },
+      this.#environment(),
+    )
+    this.#answer(hash, opened, 'accept', made.packet, afterCommit)
+    startSession(this.#core, { session: made.session, lane: '', deliverNext: 1 }, afterCommit)
+  }
+
+  #reject(hash: string, opened: OpenedKnock, decision: Decision, afterCommit: (() => void)[]): void {
+    const reason = decision.reason ?? 'invalid_signature'
+    const packet = createReject(
+      opened,
+      {
+        identity: this.#core.identity,
+        reason,
+        humanReadable: rejectText(reason),
+        retryAfterSeconds: decision.retryAfterSeconds ?? null,
+      },
+      this.#environment(),
+    )
+    this.#answer(hash, opened, 'reject', packet, afterCommit)
+  }
+
+  #answer(
+    hash: string,
+    opened: OpenedKnock,
+    type: 'accept' | 'reject',
+    packet: Uint8Array,
+    afterCommit: (() => void)[],
+  ): void {
+    const { from } = opened
+    this.#core.store.tables.answers.put(hash, { type, packet }, { a: from, at: opened.forgetAfter })
+    this.#sendAnswer(from, type, packet, this.#core.now(), afterCommit)
+  }
+
+  #sendAnswer(
+    to: Amid,
+    type: 'accept' | 'reject',
+    packet: Uint8Array,
+    now: number,
+    afterCommit: (() => void)[],
+  ): void {
+    const expiresAt = now + KNOCK_TTL_SECONDS * 1000
+    this.#outbox.put({ to, type, packet, awaitsReceipt: false, expiresAt }, afterCommit)
+  }
+
+  /** Forgets what cannot be replayed any more. */
+  async maintain(): Promise<void> {
+    const now = this.#core.now()
+    const { answers, nonces } = this.#core.store.tables
+    await commit(this.#core, () => {
+      answers.deleteBefore(now)
+      nonces.deleteBefore(now)
+    })
+  }
+}
