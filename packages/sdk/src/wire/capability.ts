@@ -20,10 +20,15 @@ export const CategoryText = Type.String({
   pattern: `^(${Object.keys(TAXONOMY).join('|')}|x-${NAME}/${NAME})$`,
   description: 'A standard category, or x-<namespace>/<category>',
 })
-export const NameText = Type.String({ pattern: `^${NAME}$` })
+export const NameText = Type.String({
+  pattern: `^${NAME}$`,
+  description: 'Lower-case letters, digits, _ and -; at most 64',
+})
 
 /** Trust tiers in the specification's numbers. Never compare them: see `tierRank`. */
-export const TierNumber = Type.Union([Type.Literal(1), Type.Literal(1.5), Type.Literal(2)])
+export const TierNumber = Type.Union([Type.Literal(1), Type.Literal(1.5), Type.Literal(2)], {
+  description: 'Trust tier: 2 anonymous, 1 verified, 1.5 organization; names, not an order',
+})
 export type TierNumber = Static<typeof TierNumber>
 export type TierName = 'anonymous' | 'verified' | 'organization'
 
@@ -61,7 +66,7 @@ export const Capability = Type.Object(
 )
 export type Capability = Static<typeof Capability>
 
-export const Urgency = Type.Enum(['low', 'normal', 'high', 'critical'])
+export const Urgency = Type.Enum(['low', 'normal', 'high', 'critical'], { description: 'normal when absent' })
 
 export const Intent = Type.Object(
   {

@@ -6,6 +6,7 @@
 import { Type, type Static, type TSchema } from 'typebox'
 import { Intent } from './capability.ts'
 import { AgentMeshError } from './errors.ts'
+import { UUID_PATTERN, type MessageId } from './ids.ts'
 import { canonicalBytes, type JsonObject } from './json.ts'
 import {
   AmidText,
@@ -22,12 +23,13 @@ export const SchemaName = Type.String({
   pattern: '^(agentmesh|x-[a-z0-9][a-z0-9_-]{0,63})(/[a-z0-9][a-z0-9_-]{0,63}){1,4}/v[0-9]{1,4}$',
   description: 'Such as agentmesh/travel/flight-search/v1',
 })
-const FreeObject = Type.Record(Type.String(), Type.Unknown())
 
 export const RequestPayload = Type.Object(
   {
     intent: Intent,
-    parameters: FreeObject,
+    parameters: Type.Record(Type.String(), Type.Unknown(), {
+      description: 'What the intent needs; the peer’s own schema',
+    }),
     budget: Type.Optional(
       Type.Object({
         max: Type.Number({ minimum: 0 }),
@@ -45,7 +47,7 @@ export type RequestPayload = Static<typeof RequestPayload>
 export const ResponsePayload = Type.Object(
   {
     status: Type.Enum(['success', 'partial', 'failure']),
-    results: Type.Unknown(),
+    results: Type.Unknown({ description: 'Any JSON value' }),
     result_count: Type.Optional(Type.Integer({ minimum: 0 })),
     schema: Type.Optional(SchemaName),
   },
@@ -132,7 +134,11 @@ export const Envelope = Type.Object(
   {
     session_id: SessionIdText,
     id: MessageIdText,
-    in_reply_to: Type.Optional(MessageIdText),
+    in_reply_to: Type.Optional(
+      Type.Unsafe<MessageId>(
+        Type.String({ pattern: UUID_PATTERN, description: 'Id of the message this answers' }),
+      ),
+    ),
     sequence: Type.Integer({
       minimum: 1,
       maximum: Number.MAX_SAFE_INTEGER,
@@ -142,7 +148,9 @@ export const Envelope = Type.Object(
     to: AmidText,
     type: Type.Enum(Object.keys(PAYLOADS) as EnvelopeType[]),
     timestamp: Timestamp,
-    payload: FreeObject,
+    payload: Type.Record(Type.String(), Type.Unknown(), {
+      description: 'By `type`: payload/request and so on',
+    }),
     signature: SignatureText,
   },
   {

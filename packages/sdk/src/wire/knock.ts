@@ -9,7 +9,6 @@ import {
   AmidText,
   Base64Of,
   Embedded,
-  HashText,
   KemKeyText,
   Nullable,
   PeerText,
@@ -20,7 +19,9 @@ import {
   VersionList,
 } from './schema.ts'
 
-export const SessionType = Type.Enum(['request_response', 'conversation', 'stream'])
+export const SessionType = Type.Enum(['request_response', 'conversation', 'stream'], {
+  description: 'One question and its answer, several turns, or ongoing',
+})
 export type SessionType = Static<typeof SessionType>
 
 export const Knock = Type.Object(
@@ -41,7 +42,7 @@ export const Knock = Type.Object(
       expected_messages: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
       ttl_seconds: Type.Integer({ minimum: 1, maximum: 30 * 86_400 }),
     }),
-    nonce: HashText,
+    nonce: Base64Of(32, '', 'Fresh for each KNOCK: base64 of 32 bytes'),
     timestamp: Timestamp,
     expires_at: Timestamp,
     signing_public_key: SigningKeyText,
@@ -70,8 +71,8 @@ export const Accept = Type.Object(
     type: Type.Literal('accept'),
     session_id: SessionIdText,
     protocol_version: VersionList.items,
-    nonce: HashText,
-    knock_hash: HashText,
+    nonce: Base64Of(32, '', 'That of the KNOCK'),
+    knock_hash: Base64Of(32, '', 'SHA-256 of the KNOCK packet without its optimistic message'),
     session_key: Base64Of(32, '', 'Key confirmation, not a key: HMAC under the session secret (DESIGN §7)'),
     capabilities: Type.Optional(Type.Array(PeerText(64), { maxItems: 64 })),
     constraints: Constraints,
@@ -107,8 +108,8 @@ export const Reject = Type.Object(
     human_readable: PeerText(256),
     retry_after_seconds: Nullable(Type.Integer({ minimum: 0 })),
     protocol_version: VersionList.items,
-    nonce: HashText,
-    knock_hash: HashText,
+    nonce: Base64Of(32, '', 'That of the KNOCK'),
+    knock_hash: Base64Of(32, '', 'SHA-256 of the KNOCK packet without its optimistic message'),
     timestamp: Timestamp,
     signature: SignatureText,
   },

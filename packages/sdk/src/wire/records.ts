@@ -18,7 +18,10 @@ import {
 } from './schema.ts'
 
 /** The kinds of signed key, each signed under the label of the same name. */
-export const KeyKind = Type.Enum(['ik', 'spk', 'opk', 'pq-last', 'pq-one'])
+export const KeyKind = Type.Enum(['ik', 'spk', 'opk', 'pq-last', 'pq-one'], {
+  description:
+    'Exchange key, signed prekey, one-time prekey, last-resort and one-time KEM prekey; the signing label',
+})
 export type KeyKind = Static<typeof KeyKind>
 
 export const SignedKey = Type.Object(
@@ -79,7 +82,9 @@ export const Bundle = Type.Object(
 )
 export type Bundle = Static<typeof Bundle>
 
-export const PresenceState = Type.Enum(['online', 'away', 'dnd', 'offline'])
+export const PresenceState = Type.Enum(['online', 'away', 'dnd', 'offline'], {
+  description: 'dnd: existing sessions only',
+})
 export type PresenceState = Static<typeof PresenceState>
 
 const recordFields = {
@@ -107,7 +112,7 @@ const recordFields = {
       }),
     ),
   ),
-  p2p_capable: Type.Optional(Type.Boolean()),
+  p2p_capable: Type.Optional(Type.Boolean({ description: 'Can talk without a relay' })),
   sequence: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Never goes back' }),
   created_at: Timestamp,
   signature: SignatureText,
@@ -148,7 +153,7 @@ export const AgentRecord = Type.Object(
     ...recordFields,
     tier: TierNumber,
     presence: PresenceState,
-    online: Type.Boolean(),
+    online: Type.Boolean({ description: 'false exactly when presence is offline' }),
     last_seen: Nullable(Timestamp),
     registered_at: Timestamp,
     reputation_score: Type.Number({ minimum: 0, maximum: 1 }),
