@@ -369,7 +369,7 @@ export class Router {
   /** Refuses what still comes, and resolves when everything in flight is stored and its senders were told. */
   async stop(): Promise<void> {
     this.#stopping = true
-    for (const { outlet } of [...this.#attachments.values()]) this.detach(outlet)
+    for (const { outlet } of this.#attachments.values()) this.detach(outlet)
     while (this.#stores.size > 0) await Promise.all(this.#stores)
   }
 }

@@ -59,15 +59,14 @@ export class RelayConnection implements Transport {
 
   /** @throws MALFORMED for a bad URL, CONNECTION_REPLACED, RELAY_DISCONNECTED when closed before it connected */
   // Not async: this very promise has its rejection handled, so that a caller who does not wait is not ended by it.
-  // oxlint-disable-next-line typescript/promise-function-async
   connect(): Promise<void> {
-    if (this.#first === undefined) {
-      this.#first = deferred<void>()
-      this.#first.promise.catch(() => {})
-      this.#failures = 0
-      this.#dial()
-    }
-    return this.#first.promise
+    if (this.#first !== undefined) return this.#first.promise
+    const first = deferred<void>()
+    first.promise.catch(() => {})
+    this.#first = first
+    this.#failures = 0
+    this.#dial()
+    return first.promise
   }
 
   async send(message: OutgoingMessage): Promise<SentResult> {
