@@ -65,6 +65,7 @@ describe('a bundle', () => {
   it("refuses another agent's whole bundle, also under the expected name", () => {
     expect(check(forged)).toBe('AMID_MISMATCH')
     expect(check({ ...forged, amid: alice.amid })).toBe('AMID_MISMATCH')
+    expect(check({ ...bundle, amid: mallory.amid })).toBe('AMID_MISMATCH')
   })
 
   it('refuses a signing key of small order', () => {

@@ -91,6 +91,15 @@ describe('a succession statement', () => {
     expect(check(forged)).toBe('INVALID_SIGNATURE')
   })
 
+  it('is refused when it names another recovery key than the one that signed it', () => {
+    const named = {
+      ...statement,
+      recovery_public_key: formatKey('ed25519', mallory!.signing.publicKey),
+    }
+    const signature = toBase64(sign('succession', recovery.secretKey, unsignedBytes(named)))
+    expect(check({ ...named, signature })).toBe('INVALID_SIGNATURE')
+  })
+
   it('is refused under another label', () => {
     const signature = toBase64(sign('record', recovery.secretKey, unsignedBytes(statement)))
     expect(check({ ...statement, signature })).toBe('INVALID_SIGNATURE')
