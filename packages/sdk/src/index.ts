@@ -7,5 +7,15 @@
  */
 export * from './agent/index.ts'
 export { escapeText, readAuditLog, verifyAuditLog } from './observability/index.ts'
-export { defaultPolicy, evaluateKnock, parsePolicy, type Policy } from './session/index.ts'
+export {
+  ANONYMOUS_STANDING,
+  defaultPolicy,
+  evaluateKnock,
+  newPrecheckState,
+  parsePolicy,
+  precheckKnock,
+  type Decision,
+  type Policy,
+  type RuleResult,
+} from './session/index.ts'
 export * from './wire/index.ts'

@@ -23,7 +23,9 @@ import {
   AgentMeshError,
   AmidText,
   ClosePayload,
+  Embedded,
   ErrorPayload,
+  formatTimestamp,
   isAgentMeshError,
   MessageIdText,
   parseAmid,
@@ -51,7 +53,7 @@ const MAX_BODY_BYTES = 2 * 1024 * 1024
 
 const SendBody = Type.Object({
   to: AmidText,
-  request: RequestPayload,
+  request: Embedded(RequestPayload),
   options: Type.Optional(
     Type.Object({
       id: Type.Optional(MessageIdText),
@@ -73,7 +75,7 @@ const AnswerBody = Type.Union([
     result_count: Type.Optional(Type.Integer({ minimum: 0 })),
     schema: Type.Optional(SchemaName),
   }),
-  Type.Object({ error: ErrorPayload }),
+  Type.Object({ error: Embedded(ErrorPayload) }),
 ])
 const PeerBody = Type.Object({ amid: AmidText })
 const PresenceBody = Type.Object({ state: PresenceState })
@@ -215,12 +217,21 @@ export class LocalApi {
       })
       if (!response.headersSent) answer(response, 200, result ?? {})
     } catch (error) {
-      const known = isAgentMeshError(error)
-        ? error
-        : new AgentMeshError('INTERNAL', undefined, { cause: error })
+      const ours = isAgentMeshError(error)
+      const known = ours ? error : new AgentMeshError('INTERNAL', undefined, { cause: error })
+      // A mistake of ours: its text is for the daemon's log, not for the client.
+      if (!ours) process.emitWarning(error instanceof Error ? error : String(error))
+      if (known.code === 'INTERNAL') this.#report(request, known)
       if (response.headersSent) response.destroy()
       else answer(response, httpStatus(known.code), errorBody(known))
     }
+  }
+
+  /** A mistake of ours: the client is told no more than that, the owner gets the rest. */
+  #report({ method, url }: IncomingMessage, { cause }: AgentMeshError): void {
+    const text = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause)
+    const notice = { at: formatTimestamp(Date.now()), about: `local API, ${method} ${url}`, text }
+    this.#agent.events.emit('notice', notice)
   }
 
   #route(method: string, path: readonly string[]): Handler | undefined {
