@@ -1,0 +1,232 @@
+/**
+ * `up`, `down`, `status`: the daemon of a home.
+ *
+ *   up               starts `up --foreground` detached, waits for its word over IPC, prints the status
+ *   up --foreground  is the daemon; says `ready` when its API answers and `online` when peers can reach it
+ *
+ * In the background its stderr goes to `daemon.log` in the home (0600).
+ */
+import { spawn } from 'node:child_process'
+import { constants, fchmodSync, ftruncateSync, fstatSync, openSync, closeSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import {
+  AgentMeshError,
+  escapeText,
+  isAgentMeshError,
+  isErrorCode,
+  runDaemon,
+  type Agent,
+  type AgentStatus,
+} from '@agentmesh/sdk'
+import { Home } from '@agentmesh/sdk/identity'
+import { color, fields, jsonLine, note, print, show, type Context } from '../output.ts'
+import { describeNewAgent, makeAgent, type NewAgent } from './init.ts'
+import { clientOf, homePath, readPassphrase, unlessDown } from './shared.ts'
+
+export interface UpOptions {
+  foreground?: boolean
+  passphrasePrompt?: boolean
+}
+
+/** What the daemon tells whoever started it. */
+type DaemonWord =
+  | { event: 'ready' | 'online'; status: AgentStatus }
+  | { event: 'failed'; code: string; message: string }
+
+const LOG_FILE = 'daemon.log'
+const MAX_LOG_BYTES = 1024 * 1024
+/** Opening keys under Argon2id takes seconds on a small machine. */
+const READY_SECONDS = 60
+/** A daemon that is not online by then is running all the same, and goes on trying. */
+const ONLINE_SECONDS = 5
+const END_SECONDS = 20
+const LOOK_MS = 50
+
+export async function up(context: Context, options: UpOptions): Promise<void> {
+  if (options.foreground === true) return foreground(context, options)
+  const client = clientOf(context)
+  const running = await unlessDown(client.status())
+  if (running !== undefined) {
+    show(context, { ...running, already_running: true }, (status) => `Already running.\n${describe(status)}`)
+    return
+  }
+  const passphrase = await readPassphrase(options)
+  const made = makeWhenEmpty(homePath(context), passphrase)
+  await startDetached(homePath(context), passphrase)
+  const status = await client.status()
+  const words = made === undefined ? {} : { recovery_words: made.recovery_words }
+  show(context, { ...status, ...words }, () =>
+    [...(made === undefined ? [] : [describeNewAgent(made), '']), describe(status)].join('\n'),
+  )
+}
+
+function makeWhenEmpty(path: string, passphrase: string | undefined): NewAgent | undefined {
+  const home = Home.create(path)
+  if (home.has('keys') || home.has('config.json')) return undefined
+  return makeAgent(path, {}, passphrase)
+}
+
+async function foreground(context: Context, options: UpOptions): Promise<void> {
+  const passphrase = await readPassphrase(options)
+  try {
+    const made = makeWhenEmpty(homePath(context), passphrase)
+    if (made !== undefined) show(context, made, describeNewAgent)
+    await runDaemon({
+      home: homePath(context),
+      ...(passphrase === undefined ? {} : { passphrase }),
+      onReady: (agent) => announce(context, agent),
+    })
+  } catch (error) {
+    if (isAgentMeshError(error)) tell({ event: 'failed', code: error.code, message: error.message })
+    throw error
+  }
+}
+
+function announce(context: Context, agent: Agent): void {
+  const say = (event: 'ready' | 'online'): void => {
+    const status = agent.status()
+    if (process.send !== undefined) tell({ event, status })
+    else if (context.json) print(jsonLine({ event, ...status }))
+    else if (event === 'ready') print(describe(status))
+    else print(`online as ${status.amid}`)
+  }
+  agent.events.on('notice', ({ at, about, text }) => note(`${at} ${escapeText(`${about}: ${text}`)}`))
+  say('ready')
+  const whenOnline = (): void => {
+    if (!agent.online) return
+    agent.events.off('connection', whenOnline)
+    say('online')
+  }
+  agent.events.on('connection', whenOnline)
+  whenOnline()
+}
+
+function tell(word: DaemonWord): void {
+  if (process.connected) process.send?.(word)
+}
+
+/** Resolves when the daemon's API answers, and a little later when it is online soon. @throws what the daemon failed with */
+async function startDetached(home: string, passphrase: string | undefined): Promise<void> {
+  const log = openLog(home)
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, process.argv[1] ?? '', 'up', '--foreground', '--home', home],
+    {
+      detached: true,
+      stdio: ['ignore', log, log, 'ipc'],
+      env: { ...process.env, ...(passphrase === undefined ? {} : { AGENTMESH_PASSPHRASE: passphrase }) },
+    },
+  )
+  closeSync(log)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(
+        () => reject(new AgentMeshError('WAIT_TIMEOUT', `The daemon is not ready; see ${LOG_FILE}`)),
+        READY_SECONDS * 1000,
+      )
+      const finish = (end: () => void) => () => {
+        clearTimeout(timer)
+        end()
+      }
+      child.on('error', (cause) =>
+        finish(() =>
+          reject(new AgentMeshError('DAEMON_NOT_RUNNING', 'It could not be started', { cause })),
+        )(),
+      )
+      child.on(
+        'exit',
+        finish(() => reject(new AgentMeshError('DAEMON_NOT_RUNNING', `It ended; see ${LOG_FILE}`))),
+      )
+      child.on('message', (word: DaemonWord) => {
+        if (word.event === 'failed') {
+          const code = isErrorCode(word.code) ? word.code : 'INTERNAL'
+          finish(() => reject(new AgentMeshError(code, word.message)))()
+        } else if (word.event === 'online') finish(resolve)()
+        else setTimeout(finish(resolve), ONLINE_SECONDS * 1000).unref()
+      })
+    })
+  } finally {
+    child.removeAllListeners()
+    if (child.connected) child.disconnect()
+    child.unref()
+  }
+}
+
+function openLog(home: string): number {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | (constants.O_NOFOLLOW ?? 0)
+  const handle = openSync(Home.open(home).file(LOG_FILE), flags, 0o600)
+  fchmodSync(handle, 0o600)
+  if (fstatSync(handle).size > MAX_LOG_BYTES) ftruncateSync(handle)
+  return handle
+}
+
+export async function down(context: Context): Promise<void> {
+  const client = clientOf(context)
+  const running = await unlessDown(client.status())
+  if (running === undefined) {
+    show(context, { stopped: false }, () => 'No daemon was running.')
+    return
+  }
+  await client.down()
+  await ended(running.pid)
+  show(context, { stopped: true, pid: running.pid }, () => 'The daemon has ended.')
+}
+
+/** Resolves when the process is gone, and with it its lock. @throws WAIT_TIMEOUT */
+export async function ended(pid: number): Promise<void> {
+  const attempts = (END_SECONDS * 1000) / LOOK_MS
+  for (let attempt = 0; attempt < attempts; attempt++) {
+    if (!isAlive(pid)) return
+    await delay(LOOK_MS)
+  }
+  throw new AgentMeshError('WAIT_TIMEOUT', `Process ${pid} does not end`)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+export async function status(context: Context): Promise<void> {
+  show(context, await clientOf(context).status(), describe)
+}
+
+function describe(state: AgentStatus): string {
+  const { sessions, outbox, inbox, prekeys, policy, registry, relay } = state
+  const good = (fine: boolean, text: string) => (fine ? text : `${text}  (!)`)
+  const capabilities = state.capabilities.map((capability) =>
+    typeof capability === 'string'
+      ? capability
+      : [capability.category, capability.subcategory].filter((part) => part !== undefined).join('/'),
+  )
+  const text = fields([
+    ['AMID', state.amid],
+    ['name', state.display_name ?? '-'],
+    ['home', state.home],
+    ['daemon', `process ${state.pid} since ${state.started_at}, ${state.version}`],
+    ['breaker', good(state.breaker === 'running', state.breaker)],
+    ['presence', state.presence],
+    ['relay', `${good(relay.state === 'connected', relay.state)}  ${relay.url}`],
+    [
+      'registry',
+      `${good(registry.state === 'registered', registry.state)}  ${registry.url}` +
+        (registry.last_error === undefined ? '' : `  ${registry.last_error}`),
+    ],
+    ['sessions', `${sessions.open} open, ${sessions.total} in all`],
+    ['outbox', `${outbox.queued} queued, ${outbox.unacknowledged} not acknowledged`],
+    ['inbox', `${inbox.waiting} waiting for an answering program`],
+    [
+      'prekeys',
+      `${prekeys.one_time_left} one-time, ${prekeys.one_time_kem_left} one-time KEM; next rotation ` +
+        prekeys.signed_prekey_rotates_at,
+    ],
+    ['exchange', `key rotates ${prekeys.exchange_key_rotates_at}`],
+    ['policy', policy.valid ? 'valid' : `the last good one is in force: ${policy.error ?? ''}  (!)`],
+    ['can do', capabilities.join(', ') || '-'],
+  ])
+  return text.replaceAll('(!)', color.yellow('(!)'))
+}

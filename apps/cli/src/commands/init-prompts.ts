@@ -1,0 +1,30 @@
+/** The questions of `agentmesh init` in a terminal, when no option answers them. */
+import { DEFAULT_REGISTRY_URL, DEFAULT_RELAY_URL } from '@agentmesh/sdk'
+import { confirm, isCancel, text } from '@clack/prompts'
+import { UsageError } from '../exit-codes.ts'
+import type { InitOptions } from './init.ts'
+
+export async function askForOptions(): Promise<InitOptions> {
+  const name = answered(await text({ message: 'What does the agent call itself?', placeholder: 'optional' }))
+  const capabilities = answered(
+    await text({
+      message: 'What can it do? category/subcategory, with commas',
+      placeholder: 'travel/flights, or nothing',
+    }),
+  )
+  const registry = answered(await text({ message: 'Registry', initialValue: DEFAULT_REGISTRY_URL }))
+  const relay = answered(await text({ message: 'Relay', initialValue: DEFAULT_RELAY_URL }))
+  const passphrasePrompt = answered(
+    await confirm({ message: 'Seal the keys under a passphrase?', initialValue: false }),
+  )
+  const capability = (capabilities ?? '')
+    .split(',')
+    .map((part) => part.trim())
+    .filter(Boolean)
+  return { registry, relay, capability, passphrasePrompt, ...(name ? { name } : {}) }
+}
+
+function answered<T>(answer: T): Exclude<T, symbol> {
+  if (isCancel(answer)) throw new UsageError('Cancelled; nothing was made')
+  return answer as Exclude<T, symbol>
+}

@@ -1,0 +1,169 @@
+/**
+ * `agentmesh listen`: how any program joins. What a peer sent reaches it as JSON on stdin, as data with its provenance,
+ * never in an argument or a variable (DESIGN §9).
+ */
+import { createInterface } from 'node:readline'
+import {
+  escapeText,
+  isAgentMeshError,
+  parseJsonObject,
+  type AgentClient,
+  type AnswerInput,
+  type IncomingRequest,
+  type MessageId,
+  type StatusPayload,
+} from '@agentmesh/sdk'
+import { HANDLER_FAILED, type AnswerProgram } from '../listen/answer-program.ts'
+import { color, jsonLine, note, print, type Context } from '../output.ts'
+import { EXIT } from '../exit-codes.ts'
+import { clientOf } from './shared.ts'
+
+export interface ListenOptions {
+  exec?: string
+  timeout?: number
+}
+
+const DEFAULT_TIMEOUT_SECONDS = 60
+/** Programs that run at once; further requests wait for one to end. */
+const MAX_PROGRAMS = 8
+/** The largest answer line read from stdin. */
+const MAX_LINE_BYTES = 1024 * 1024
+
+export async function listen(context: Context, options: ListenOptions): Promise<void> {
+  const client = clientOf(context)
+  const stop = new AbortController()
+  let interrupted = false
+  const interrupt = (): void => {
+    interrupted = true
+    stop.abort()
+  }
+  process.once('SIGINT', interrupt)
+  process.once('SIGTERM', interrupt)
+  try {
+    if (options.exec === undefined) await listenOnStdin(client, stop)
+    else await listenWithProgram(context, client, options.exec, options, stop)
+  } catch (error) {
+    if (!stop.signal.aborted) throw error
+    if (interrupted) process.exitCode = EXIT.ok
+  } finally {
+    process.off('SIGINT', interrupt)
+    process.off('SIGTERM', interrupt)
+    process.stdin.destroy()
+  }
+}
+
+// --- requests out, answers in, as lines ---------------------------------------------------------------------------
+
+async function listenOnStdin(client: AgentClient, stop: AbortController): Promise<void> {
+  const lines = createInterface({ input: process.stdin })
+  lines.on('line', (line) => {
+    if (line.trim() !== '') void answerLine(client, line)
+  })
+  // Nobody can answer any more: the requests that are open go back to the daemon.
+  lines.on('close', () => stop.abort())
+  for await (const event of client.requests(stop.signal)) {
+    if (event.type === 'ready') note('Waiting for requests.')
+    else if (event.type === 'request') print(jsonLine(event.request))
+    else if (event.type === 'cancelled') print(jsonLine({ cancelled: event.id }))
+    else return
+  }
+}
+
+async function answerLine(client: AgentClient, line: string): Promise<void> {
+  try {
+    const { id, ...answer } = parseJsonObject(line, MAX_LINE_BYTES)
+    const request = String(id)
+    if ('results' in answer || 'error' in answer)
+      await client.answer(request, answer as unknown as AnswerInput)
+    else await client.requestStatus(request, answer as unknown as StatusPayload)
+  } catch (error) {
+    if (!isAgentMeshError(error)) throw error
+    note(jsonLine({ error: { code: error.code, message: error.message } }))
+  }
+}
+
+// --- a program for each request ------------------------------------------------------------------------------------
+
+async function listenWithProgram(
+  context: Context,
+  client: AgentClient,
+  command: string,
+  { timeout }: ListenOptions,
+  stop: AbortController,
+): Promise<void> {
+  const { startProgram } = await import('../listen/answer-program.ts')
+  const waiting: IncomingRequest[] = []
+  const running = new Map<MessageId, AnswerProgram>()
+  const log = (event: string, request: IncomingRequest, detail = ''): void =>
+    context.json
+      ? print(jsonLine({ event, id: request.id, from: request.from, ...(detail === '' ? {} : { detail }) }))
+      : note(`${color.dim(request.id)} ${event} ${escapeText(detail)}`.trimEnd())
+
+  const run = async (request: IncomingRequest): Promise<void> => {
+    const program = startProgram(command, request, {
+      timeoutSeconds: timeout ?? DEFAULT_TIMEOUT_SECONDS,
+      onStatus: (status) => {
+        client.requestStatus(request.id, status).catch((error: unknown) => note(reason(error)))
+      },
+    })
+    running.set(request.id, program)
+    log('request', request, `from ${request.from}`)
+    const outcome = await program.outcome
+    running.delete(request.id)
+    if (outcome.kind === 'ended') return log('ended', request, outcome.why)
+    await deliver(client, request.id, outcome.answer)
+    log(outcome.kind, request, outcome.kind === 'failed' ? outcome.why : '')
+  }
+  const next = (): void => {
+    while (running.size < MAX_PROGRAMS) {
+      const request = waiting.shift()
+      if (request === undefined) return
+      run(request)
+        .catch((error: unknown) => note(reason(error)))
+        .finally(next)
+    }
+  }
+  const endAll = async (): Promise<void> => {
+    waiting.length = 0
+    const programs = [...running.values()]
+    for (const program of programs) program.end('listen is ending')
+    await Promise.all(programs.map(({ outcome }) => outcome))
+  }
+
+  try {
+    for await (const event of client.requests(stop.signal)) {
+      if (event.type === 'ready') {
+        if (context.json) print(jsonLine({ event: 'ready' }))
+        else note('Waiting for requests.')
+      } else if (event.type === 'request') {
+        waiting.push(event.request)
+        next()
+      } else if (event.type === 'cancelled') {
+        const place = waiting.findIndex(({ id }) => id === event.id)
+        if (place >= 0) waiting.splice(place, 1)
+        running.get(event.id)?.end('its session ended')
+      } else {
+        note('Emergency stop.')
+        return
+      }
+    }
+  } finally {
+    await endAll()
+  }
+}
+
+/** An answer the daemon does not take (too large, not JSON that can be carried) is told to the peer as a failure. */
+async function deliver(client: AgentClient, id: MessageId, answer: AnswerInput): Promise<void> {
+  try {
+    await client.answer(id, answer)
+  } catch (error) {
+    if (!isAgentMeshError(error) || error.code === 'MESSAGE_UNKNOWN') throw error
+    note(reason(error))
+    await client.answer(id, HANDLER_FAILED)
+  }
+}
+
+function reason(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error)
+  return escapeText(isAgentMeshError(error) ? `${error.code}: ${text}` : text)
+}

@@ -1,0 +1,78 @@
+/** `agentmesh relay` and `agentmesh registry`: a server in the foreground, until SIGINT or SIGTERM. */
+import { startRegistry } from '@agentmesh/registry'
+import { startRelay } from '@agentmesh/relay'
+import { AgentMeshError, isAgentMeshError, RELAY_PATH } from '@agentmesh/sdk'
+import { jsonLine, note, print, type Context } from '../output.ts'
+
+export interface RelayCommandOptions {
+  host: string
+  port: number
+  data: string
+  name?: readonly string[]
+}
+
+export interface RegistryCommandOptions {
+  host: string
+  port: number
+  data: string
+  databaseUrl?: string
+  publicUrl?: string
+}
+
+export async function relay(context: Context, options: RelayCommandOptions): Promise<void> {
+  const { host, port, data, name } = options
+  const say = (level: string) => (facts: object, message: string) =>
+    note(jsonLine({ at: new Date().toISOString(), level, message, ...readable(facts) }))
+  const logger = { info: () => {}, warn: say('warn'), error: say('error') }
+  const running = await started(
+    startRelay({ host, port, dataPath: data, logger, ...(name === undefined ? {} : { names: name }) }),
+    `${host}:${port}`,
+  )
+  const url = `${running.url}${RELAY_PATH}`
+  await serve(context, { url, port: running.port, names: running.relayIds }, `Relay at ${url}`, running)
+}
+
+export async function registry(context: Context, options: RegistryCommandOptions): Promise<void> {
+  const { host, port, data, databaseUrl, publicUrl } = options
+  const common = { host, port, ...(publicUrl === undefined ? {} : { publicUrl }) }
+  const running = await started(
+    startRegistry(databaseUrl === undefined ? { ...common, dataPath: data } : { ...common, databaseUrl }),
+    `${host}:${port}`,
+  )
+  await serve(context, { url: running.url, port: running.port }, `Registry at ${running.url}`, running)
+}
+
+/** @throws AgentMeshError also for what the system said, such as a port that is taken */
+async function started<T>(starting: Promise<T>, where: string): Promise<T> {
+  try {
+    return await starting
+  } catch (cause) {
+    if (isAgentMeshError(cause)) throw cause
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw new AgentMeshError('STORE_FAILED', `Cannot serve at ${where}: ${why}`, {
+      operation: 'start server',
+      cause,
+    })
+  }
+}
+
+async function serve(
+  context: Context,
+  facts: object,
+  text: string,
+  server: { close(): Promise<void> },
+): Promise<void> {
+  const end = new Promise<void>((resolve) => {
+    process.once('SIGINT', () => resolve())
+    process.once('SIGTERM', () => resolve())
+  })
+  print(context.json ? jsonLine(facts) : text)
+  await end
+  await server.close()
+}
+
+function readable(facts: object): object {
+  return Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [name, value instanceof Error ? value.message : value]),
+  )
+}

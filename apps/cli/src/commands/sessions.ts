@@ -1,0 +1,116 @@
+/** `sessions` and `session show|kill|export`. */
+import { constants, openSync, closeSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import {
+  AgentMeshError,
+  escapeText,
+  formatIntent,
+  parseSessionId,
+  utf8Bytes,
+  type SessionDetail,
+  type SessionSummary,
+} from '@agentmesh/sdk'
+import { Home } from '@agentmesh/sdk/identity'
+import { color, fields, prettyJson, show, table, type Context } from '../output.ts'
+import { clientOf, homePath } from './shared.ts'
+
+export async function sessions(context: Context): Promise<void> {
+  show(context, await clientOf(context).sessions(), (list) =>
+    list.length === 0
+      ? 'No sessions.'
+      : table(
+          ['session', 'peer', 'intent', 'type', 'state', 'sent', 'received', 'last activity'],
+          list.map(row),
+        ),
+  )
+}
+
+function row(session: SessionSummary): string[] {
+  return [
+    session.session_id,
+    `${session.role === 'initiator' ? '->' : '<-'} ${session.peer}`,
+    formatIntent(session.intent),
+    session.type,
+    session.close_reason === undefined ? session.state : `closed: ${session.close_reason}`,
+    String(session.messages_sent),
+    String(session.messages_received),
+    session.last_activity_at,
+  ]
+}
+
+export async function sessionShow(context: Context, id: string): Promise<void> {
+  show(context, await clientOf(context).session(parseSessionId(id)), describe)
+}
+
+function describe(session: SessionDetail): string {
+  const messages = session.messages.map((message) => {
+    const receipts = Object.entries(message.receipts ?? {})
+    const times = receipts.map(([state, at]) => `${state} ${at}`).join(', ')
+    const arrow = message.direction === 'out' ? color.cyan('->') : color.green('<-')
+    const head = `${arrow} ${message.at} ${message.type} ${color.dim(message.id)}`
+    return [
+      head,
+      prettyJson(message.payload, '   '),
+      ...(times === '' ? [] : [color.dim(`   ${times}`)]),
+    ].join('\n')
+  })
+  return [
+    fields([
+      ['session', session.session_id],
+      ['peer', `${session.peer}, ${session.role === 'initiator' ? 'we knocked' : 'they knocked'}`],
+      ['intent', formatIntent(session.intent)],
+      ['type', session.type],
+      ['state', session.close_reason === undefined ? session.state : `closed: ${session.close_reason}`],
+      ['created', session.created_at],
+      ['expires', session.expires_at],
+      [
+        'one-time prekey',
+        session.one_time_prekey_used ? 'used' : 'none was left: secrecy rests on weekly keys',
+      ],
+    ]),
+    ...messages,
+  ].join('\n')
+}
+
+export async function sessionKill(context: Context, id: string): Promise<void> {
+  const session = parseSessionId(id)
+  await clientOf(context).killSession(session)
+  show(context, { session_id: session, killed: true }, () => `Session ${session} has ended.`)
+}
+
+/** A file named by the owner is never written over; the one in the home is the latest export. */
+export async function sessionExport(
+  context: Context,
+  id: string,
+  options: { output?: string },
+): Promise<void> {
+  const detail = await clientOf(context).session(parseSessionId(id))
+  const content = utf8Bytes(`${JSON.stringify(detail, null, 2)}\n`)
+  let file: string
+  if (options.output === undefined) {
+    const home = Home.open(homePath(context))
+    const name = `sessions/${detail.peer}/${detail.session_id}.json`
+    home.writeFile(name, content)
+    file = home.file(name)
+  } else {
+    file = resolve(options.output)
+    writeNew(file, content)
+  }
+  const result = { session_id: detail.session_id, file, messages: detail.messages.length }
+  show(context, result, () => `${result.messages} messages are in ${escapeText(file)}.`)
+}
+
+function writeNew(file: string, content: Uint8Array): void {
+  let handle: number
+  try {
+    handle = openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code === 'EEXIST' ? 'exists already' : 'cannot be written'
+    throw new AgentMeshError('HOME_FAILED', `${file} ${why}`, { operation: 'export a session', cause })
+  }
+  try {
+    writeFileSync(handle, content)
+  } finally {
+    closeSync(handle)
+  }
+}

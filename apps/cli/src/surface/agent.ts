@@ -1,0 +1,78 @@
+/** Commands about this agent itself: make it, start and end it, see how it is. */
+import { Command } from 'commander'
+import type { InitOptions } from '../commands/init.ts'
+import type { UpOptions } from '../commands/daemon.ts'
+import { collect, contextOf, count, withExamples } from './kit.ts'
+
+const PASSPHRASE_HELP = 'ask for the passphrase of the keys (else AGENTMESH_PASSPHRASE)'
+
+export function agentCommands(): Command[] {
+  const init = new Command('init')
+    .description('make an agent: identity, configuration and policy in the home folder')
+    .option('--name <text>', 'how the agent calls itself to others')
+    .option('--registry <url>', 'registry to be found in')
+    .option('--relay <url>', 'relay to be reached through')
+    .option('--relay-encoding <encoding>', 'how to talk to the relay: binary or json')
+    .option('--capability <intent>', 'what it can do, category[/subcategory]; may be given again', collect)
+    .option('--framework <name>', 'the agent framework behind it')
+    .option('--passphrase-prompt', PASSPHRASE_HELP)
+    .action(async (options: InitOptions, command: Command) =>
+      (await import('../commands/init.ts')).init(contextOf(command), options),
+    )
+  withExamples(init, [
+    'agentmesh init',
+    'agentmesh init --name "Harbour Travel" --capability travel/flights',
+    'AGENTMESH_PASSPHRASE=... agentmesh init --home ~/agents/alice',
+  ])
+
+  const up = new Command('up')
+    .description('start the daemon (and make the agent when the home is empty)')
+    .option('--foreground', 'stay in this terminal')
+    .option('--passphrase-prompt', PASSPHRASE_HELP)
+    .action(async (options: UpOptions, command: Command) =>
+      (await import('../commands/daemon.ts')).up(contextOf(command), options),
+    )
+  withExamples(up, ['agentmesh up', 'agentmesh up --foreground --json'])
+
+  const down = new Command('down')
+    .description('end the daemon; the agent keeps its state')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/daemon.ts')).down(contextOf(command)),
+    )
+  withExamples(down, ['agentmesh down'])
+
+  const status = new Command('status')
+    .description('relay, registry, presence, sessions, prekeys, policy, breaker')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/daemon.ts')).status(contextOf(command)),
+    )
+  withExamples(status, ['agentmesh status', 'agentmesh status --json'])
+
+  const doctor = new Command('doctor')
+    .description('check this machine, the home folder and the servers, and say what to do')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/doctor.ts')).doctor(contextOf(command)),
+    )
+  withExamples(doctor, ['agentmesh doctor'])
+
+  const audit = new Command('audit')
+    .description('the log of what this agent did')
+    .option('--event <name>', 'only events of this name')
+    .option('--limit <n>', 'only the last n lines', count)
+    .action(async (options: { event?: string; limit?: number }, command: Command) =>
+      (await import('../commands/audit.ts')).audit(contextOf(command), options),
+    )
+  withExamples(audit, [
+    'agentmesh audit --limit 20',
+    'agentmesh audit --event knock_received',
+    'agentmesh audit verify',
+  ])
+  audit
+    .command('verify')
+    .description('check the hash chain and its signed head')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/audit.ts')).auditVerify(contextOf(command)),
+    )
+
+  return [init, up, down, status, doctor, audit]
+}

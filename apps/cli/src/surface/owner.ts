@@ -1,0 +1,73 @@
+/** Commands by which the owner stays in charge: policy and circuit breakers. */
+import { Command } from 'commander'
+import { contextOf, withExamples } from './kit.ts'
+
+export function ownerCommands(): Command[] {
+  const policy = new Command('policy').description('who may knock, about what, how much')
+  withExamples(policy, [
+    'agentmesh policy show',
+    'agentmesh policy set accepted_intents travel,research/web_search',
+    'agentmesh policy set rate_limit.knocks_per_minute 10',
+    'agentmesh policy test finance/payments --from <amid>',
+  ])
+  policy
+    .command('show')
+    .description('the policy in force')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/policy.ts')).policyShow(contextOf(command)),
+    )
+  policy
+    .command('set')
+    .description('change one field')
+    .argument('<field>', 'such as strict_mode or rate_limit.knocks_per_minute')
+    .argument('<value>', 'JSON, or for a list its items with commas')
+    .action(async (field: string, value: string, _options: object, command: Command) =>
+      (await import('../commands/policy.ts')).policySet(contextOf(command), field, value),
+    )
+  policy
+    .command('edit')
+    .description('open it in $EDITOR; a mistake keeps the old one in force')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/policy.ts')).policyEdit(contextOf(command)),
+    )
+  policy
+    .command('test')
+    .description('what would happen to a KNOCK')
+    .argument('<intent>', 'category[/subcategory]')
+    .requiredOption('--from <amid>', 'who would knock')
+    .action(async (intent: string, options: { from: string }, command: Command) =>
+      (await import('../commands/policy.ts')).policyTest(contextOf(command), intent, options),
+    )
+
+  const block = new Command('block')
+    .description('refuse an agent from this moment and end every session with it')
+    .argument('<amid>')
+    .action(async (amid: string, _options: object, command: Command) =>
+      (await import('../commands/breakers.ts')).block(contextOf(command), amid),
+    )
+  const allow = new Command('allow')
+    .description('put an agent on the allowlist, and off the blocklist')
+    .argument('<amid>')
+    .action(async (amid: string, _options: object, command: Command) =>
+      (await import('../commands/breakers.ts')).allow(contextOf(command), amid),
+    )
+  const breaker = (name: 'pause' | 'resume' | 'shutdown' | 'emergency-stop', description: string) =>
+    withExamples(
+      new Command(name)
+        .description(description)
+        .action(async (_options: object, command: Command) =>
+          (await import('../commands/breakers.ts')).setBreaker(contextOf(command), name),
+        ),
+      [`agentmesh ${name}`],
+    )
+
+  return [
+    policy,
+    withExamples(block, ['agentmesh block <amid>']),
+    withExamples(allow, ['agentmesh allow <amid>']),
+    breaker('pause', 'refuse new KNOCKs; sessions go on'),
+    breaker('resume', 'undo pause, shutdown and emergency-stop'),
+    breaker('shutdown', 'end all sessions and stay off the network until resume'),
+    breaker('emergency-stop', 'shutdown, stop the agent framework and answering programs, end the daemon'),
+  ]
+}

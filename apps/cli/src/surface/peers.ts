@@ -1,0 +1,110 @@
+/** Commands that have to do with other agents: find, ask, answer, look at what was said. */
+import { Command } from 'commander'
+import type { ListenOptions } from '../commands/listen.ts'
+import type { SearchOptions } from '../commands/search.ts'
+import type { SendCommandOptions } from '../commands/send.ts'
+import { contextOf, count, seconds, withExamples } from './kit.ts'
+
+export function peerCommands(): Command[] {
+  const search = new Command('search')
+    .description('find agents by what they can do')
+    .argument('<capability>', 'category or category/subcategory')
+    .option('--action <name>', 'only agents that list this action')
+    .option('--tier-min <tier>', 'anonymous, verified or organization')
+    .option('--online', 'only agents that are connected')
+    .option('--limit <n>', 'at most n agents', count)
+    .option('--cursor <text>', 'the next page, from the answer before')
+    .action(async (capability: string, options: SearchOptions, command: Command) =>
+      (await import('../commands/search.ts')).search(contextOf(command), capability, options),
+    )
+  withExamples(search, ['agentmesh search travel/flights', 'agentmesh search travel --online --json'])
+
+  const send = new Command('send')
+    .description('send a request to an agent')
+    .argument('<amid>', 'who is asked')
+    .requiredOption('--intent <intent>', 'what about, category[/subcategory]')
+    .option('--action <name>', 'what is to be done')
+    .option('--params <json>', 'parameters as a JSON object, or - to read them from stdin')
+    .option('--type <type>', 'session type: request_response, conversation or stream')
+    .option('--budget <max:currency>', 'what it may cost, such as 500:EUR')
+    .option('--schema <name>', 'schema the results should follow')
+    .option('--id <uuid>', 'name of the request; the same id again is the same request')
+    .option('--expires <seconds>', 'give up when not taken in this time (default 72 hours)', seconds)
+    .option('--wait <seconds>', 'show progress and wait for the answer', seconds)
+    .action(async (amid: string, options: SendCommandOptions, command: Command) =>
+      (await import('../commands/send.ts')).send(contextOf(command), amid, options),
+    )
+  withExamples(send, [
+    `agentmesh send <amid> --intent travel/flights --params '{"origin":"TLV","destination":"BER"}' --wait 60`,
+    'echo \'{"text":"..."}\' | agentmesh send <amid> --intent communication/translation --params - --wait 60 --json',
+  ])
+
+  const listen = new Command('listen')
+    .description('answer requests: as JSON lines, or with a program')
+    .option('--exec <command>', 'run for each request: request JSON on stdin, answer JSON on stdout')
+    .option('--timeout <seconds>', 'how long the program may take (default 60)', seconds)
+    .action(async (options: ListenOptions, command: Command) =>
+      (await import('../commands/listen.ts')).listen(contextOf(command), options),
+    )
+  withExamples(listen, ["agentmesh listen --exec 'python3 answer.py'", 'agentmesh listen'])
+  listen.addHelpText('after', LISTEN_HELP)
+
+  const sessions = new Command('sessions')
+    .description('sessions, newest first')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/sessions.ts')).sessions(contextOf(command)),
+    )
+  withExamples(sessions, ['agentmesh sessions', 'agentmesh sessions --json'])
+
+  const session = new Command('session').description('one session')
+  withExamples(session, [
+    'agentmesh session show <id>',
+    'agentmesh session kill <id>',
+    'agentmesh session export <id>',
+  ])
+  session
+    .command('show')
+    .description('its messages and their receipts')
+    .argument('<id>')
+    .action(async (id: string, _options: object, command: Command) =>
+      (await import('../commands/sessions.ts')).sessionShow(contextOf(command), id),
+    )
+  session
+    .command('kill')
+    .description('end it at once')
+    .argument('<id>')
+    .action(async (id: string, _options: object, command: Command) =>
+      (await import('../commands/sessions.ts')).sessionKill(contextOf(command), id),
+    )
+  session
+    .command('export')
+    .description('write its messages and receipts to a file that only the owner can read')
+    .argument('<id>')
+    .option('--output <file>', 'where to; default sessions/<peer>/<id>.json in the home')
+    .action(async (id: string, options: { output?: string }, command: Command) =>
+      (await import('../commands/sessions.ts')).sessionExport(contextOf(command), id, options),
+    )
+
+  const why = new Command('why')
+    .description('why a KNOCK was let in or refused, or what became of a message')
+    .argument('<id>', 'an AMID, a decision, or a message of ours')
+    .action(async (id: string, _options: object, command: Command) =>
+      (await import('../commands/why.ts')).why(contextOf(command), id),
+    )
+  withExamples(why, ['agentmesh why <amid>', 'agentmesh why <message id>'])
+
+  return [search, send, listen, sessions, session, why]
+}
+
+const LISTEN_HELP = `
+Each request is one JSON object: id, from, session_id, intent, payload, provenance.
+
+With --exec the command gets it on stdin and prints one of
+  {"results": ...}   {"error": {"code": "...", "message": "..."}}   any other JSON value, taken as the results
+and before it, each on a line of its own, as many as it likes of
+  {"status": "processing", "progress": 0.5, "message": "..."}
+Another exit code than 0, no JSON, too much output or too long a time is answered with HANDLER_FAILED.
+
+Without --exec requests are printed one a line, and answers read from stdin one a line:
+  {"id": "...", "results": ...}   {"id": "...", "error": {...}}   {"id": "...", "status": "processing", ...}
+`

@@ -1,0 +1,65 @@
+/** Commands that run a server, the demonstration, and the shell's completion. */
+import { Argument, Command, Option } from 'commander'
+import type { RegistryCommandOptions, RelayCommandOptions } from '../commands/servers.ts'
+import { collect, contextOf, port, withExamples } from './kit.ts'
+
+export function serverCommands(program: Command): Command[] {
+  const relay = new Command('relay')
+    .description('run a relay in the foreground')
+    .addOption(new Option('--host <address>').env('AGENTMESH_RELAY_HOST').default('127.0.0.1'))
+    .addOption(new Option('--port <n>').env('AGENTMESH_RELAY_PORT').argParser(port).default(7800))
+    .addOption(
+      new Option('--data <file>', 'SQLite file').env('AGENTMESH_RELAY_DATA').default('agentmesh-relay.db'),
+    )
+    .option(
+      '--name <authority>',
+      'host[:port] agents dial, when not the address; may be given again',
+      collect,
+    )
+    .action(async (options: RelayCommandOptions, command: Command) =>
+      (await import('../commands/servers.ts')).relay(contextOf(command), options),
+    )
+  withExamples(relay, [
+    'agentmesh relay',
+    'agentmesh relay --host 0.0.0.0 --name relay.example.org --data /var/lib/relay.db',
+  ])
+
+  const registry = new Command('registry')
+    .description('run a registry in the foreground')
+    .addOption(new Option('--host <address>').env('AGENTMESH_REGISTRY_HOST').default('127.0.0.1'))
+    .addOption(new Option('--port <n>').env('AGENTMESH_REGISTRY_PORT').argParser(port).default(7700))
+    .addOption(
+      new Option('--data <file>', 'SQLite file')
+        .env('AGENTMESH_REGISTRY_DATA')
+        .default('agentmesh-registry.db'),
+    )
+    .addOption(new Option('--database-url <url>', 'PostgreSQL in place of the file').env('DATABASE_URL'))
+    .option('--public-url <url>', 'URL agents use, when not the address')
+    .action(async (options: RegistryCommandOptions, command: Command) =>
+      (await import('../commands/servers.ts')).registry(contextOf(command), options),
+    )
+  withExamples(registry, [
+    'agentmesh registry',
+    'DATABASE_URL=postgres://... agentmesh registry --host 0.0.0.0',
+  ])
+
+  const demo = new Command('demo')
+    .description('two agents meet, talk and are refused, in separate processes; ends by itself')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/demo.ts')).demo(contextOf(command)),
+    )
+  withExamples(demo, ['agentmesh demo'])
+
+  const completion = new Command('completion')
+    .description('print the completion script of a shell')
+    .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
+    .action(async (shell: 'bash' | 'zsh' | 'fish') =>
+      (await import('../commands/completion.ts')).completion(program, shell),
+    )
+  withExamples(completion, [
+    'source <(agentmesh completion bash)',
+    'agentmesh completion fish > ~/.config/fish/completions/agentmesh.fish',
+  ])
+
+  return [relay, registry, demo, completion]
+}
