@@ -25,6 +25,7 @@ const dangerous: [string, number][] = [
   ['left-to-right isolate', 0x2066],
   ['pop directional isolate', 0x2069],
   ['byte order mark', 0xfeff],
+  ['interlinear annotation anchor', 0xfff9],
   ['lone high surrogate', 0xd800],
   ['lone low surrogate', 0xdfff],
   ['tag letter', 0xe0041],
