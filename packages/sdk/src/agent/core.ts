@@ -5,7 +5,7 @@
  */
 import type { EventEmitter } from 'node:events'
 import type { RegistryClient } from '../discovery/index.ts'
-import type { Home, Identity } from '../identity/index.ts'
+import type { Home, HomeIdentity } from '../identity/index.ts'
 import type { AuditEventName, AuditFields, AuditLog } from '../observability/index.ts'
 import {
   formatTimestamp,
@@ -40,7 +40,7 @@ export type AgentStore = StateStore<typeof TABLES>
 
 export interface Core {
   readonly home: Home
-  readonly identity: Identity
+  readonly identity: HomeIdentity
   readonly config: Config
   readonly store: AgentStore
   readonly audit: AuditLog

@@ -12,6 +12,7 @@ import {
   formatIntent,
   isAgentMeshError,
   toHex,
+  type AgentRecord,
   type Amid,
   type Bundle,
   type ErrorCode,
@@ -43,7 +44,9 @@ export class Initiator {
   readonly #outbox: Outbox
   readonly #keyring: Keyring
   readonly #lookingUp = new Set<string>()
-  readonly #retries = new Map<string, { timer: NodeJS.Timeout; delay: number }>()
+  /** By peer and lane. Without a timer: the attempt it waited for is under way. */
+  readonly #retries = new Map<string, { timer: NodeJS.Timeout | undefined; delay: number }>()
+  #closed = false
   #outgoing!: Outgoing
 
   constructor(core: Core, outbox: Outbox, keyring: Keyring) {
@@ -61,7 +64,13 @@ export class Initiator {
   need(row: OutgoingRow): void {
     const lane = laneOf(row)
     const key = `${row.to} ${lane}`
-    if (this.#lookingUp.has(key) || this.#retries.has(key) || this.#pending(row.to, lane)) return
+    if (
+      this.#closed ||
+      this.#lookingUp.has(key) ||
+      this.#retries.get(key)?.timer ||
+      this.#pending(row.to, lane)
+    )
+      return
     this.#lookingUp.add(key)
     const knocked = this.#knock(row, lane, key).finally(() => this.#lookingUp.delete(key))
     background(this.#core, 'knock', knocked)
@@ -75,7 +84,7 @@ export class Initiator {
     const { registry, store } = this.#core
     const { state } = stepInitiator({ name: 'idle' }, { type: 'knock', peer: row.to }, this.#environment())
     try {
-      await registry.lookup(row.to)
+      const record = await registry.lookup(row.to)
       await commit(this.#core, (afterCommit) =>
         this.#outgoing.note(row.id, { stage: 'looked_up' }, afterCommit),
       )
@@ -83,13 +92,15 @@ export class Initiator {
       await commit(this.#core, (afterCommit) => {
         // Nobody waits any more: failed, expired, or sealed on a session that opened meanwhile.
         if (store.tables.outgoing.get(row.id)?.state === 'queued')
-          this.#sendKnock(state, row, lane, bundle, afterCommit)
+          this.#sendKnock(state, row, lane, record, bundle, afterCommit)
       })
       this.#clearRetry(key)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
-      if (FINAL.has(error.code)) await this.#giveUp(row.to, lane, error.code, error.message)
-      else this.#retryLater(row, key, error)
+      if (this.#closed) return
+      if (!FINAL.has(error.code)) return this.#retryLater(row, key, error)
+      this.#clearRetry(key)
+      await this.#giveUp(row.to, lane, error.code, error.message)
     }
   }
 
@@ -101,11 +112,12 @@ export class Initiator {
     state: InitiatorState,
     row: OutgoingRow,
     lane: string,
+    record: AgentRecord,
     raw: Bundle,
     afterCommit: (() => void)[],
   ): void {
     const bundle = verifyBundle(raw, row.to, this.#core.now())
-    this.#checkExchangeSequence(row.to, raw.exchange_key.sequence)
+    this.#checkSequences(row.to, record, raw)
     const { display_name } = this.#core.config
     const step = stepInitiator(
       state,
@@ -144,22 +156,24 @@ export class Initiator {
     }
   }
 
-  /** An exchange key older than one we saw is a registry replaying the past. */
-  #checkExchangeSequence(peer: Amid, sequence: number): void {
+  /** A registry that answers with something older than we saw is replaying the past. */
+  #checkSequences(peer: Amid, record: AgentRecord, bundle: Bundle): void {
     const { contacts } = this.#core.store.tables
     const known = contacts.get(peer)
-    if (known && sequence < known.exchangeSequence) {
-      throw new AgentMeshError('REGISTRY_ANSWER_INVALID', 'The registry answered with an older exchange key')
+    const recordSequence = record.sequence
+    const exchangeSequence = bundle.exchange_key.sequence
+    if (known && (recordSequence < known.recordSequence || exchangeSequence < known.exchangeSequence)) {
+      throw new AgentMeshError('REGISTRY_ANSWER_INVALID', 'The registry answered with an older record or key')
     }
     const now = this.#core.now()
-    contacts.put(peer, { exchangeSequence: sequence, lastSeenAt: now }, { at: now })
+    contacts.put(peer, { recordSequence, exchangeSequence, lastSeenAt: now }, { at: now })
   }
 
   #retryLater(row: OutgoingRow, key: string, error: AgentMeshError): void {
     const delay = Math.min((this.#retries.get(key)?.delay ?? LOOKUP_RETRY_MS / 2) * 2, MAX_LOOKUP_RETRY_MS)
     const wait = error.retryAfterSeconds === undefined ? delay : error.retryAfterSeconds * 1000
     const timer = setTimeout(() => {
-      this.#retries.delete(key)
+      this.#retries.set(key, { timer: undefined, delay })
       this.need(row)
     }, wait)
     this.#retries.set(key, { timer, delay })
@@ -232,6 +246,7 @@ export class Initiator {
   }
 
   close(): void {
+    this.#closed = true
     for (const { timer } of this.#retries.values()) clearTimeout(timer)
     this.#retries.clear()
   }

@@ -17,11 +17,13 @@ import {
   makeSignedPrekey,
   nextSequence,
   SIGNED_PREKEY_SECONDS,
+  writeExchangePublicKey,
   type OwnKey,
 } from '../identity/index.ts'
 import type { KeyLookup, OpenedKnock, OwnSignedPrekey } from '../session/index.ts'
 import {
   AgentMeshError,
+  parseKey,
   parseTimestamp,
   PROTOCOL_VERSIONS,
   toHex,
@@ -94,6 +96,9 @@ export class Keyring implements KeyLookup {
       }
       if (outdated) this.#core.store.tables.keys.deleteBefore(now)
     })
+    if (due.includes('ik')) {
+      writeExchangePublicKey(this.#core.home, parseKey('x25519', this.#current('ik').record.key))
+    }
     return due.length > 0
   }
 

@@ -217,10 +217,9 @@ export class LocalApi {
       })
       if (!response.headersSent) answer(response, 200, result ?? {})
     } catch (error) {
-      const ours = isAgentMeshError(error)
-      const known = ours ? error : new AgentMeshError('INTERNAL', undefined, { cause: error })
-      // A mistake of ours: its text is for the daemon's log, not for the client.
-      if (!ours) process.emitWarning(error instanceof Error ? error : String(error))
+      const known = isAgentMeshError(error)
+        ? error
+        : new AgentMeshError('INTERNAL', undefined, { cause: error })
       if (known.code === 'INTERNAL') this.#report(request, known)
       if (response.headersSent) response.destroy()
       else answer(response, httpStatus(known.code), errorBody(known))

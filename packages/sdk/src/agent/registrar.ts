@@ -8,6 +8,7 @@
 import { nextSequence, signRegistration } from '../identity/index.ts'
 import {
   canonicalText,
+  formatKey,
   formatTimestamp,
   isAgentMeshError,
   type PresenceState,
@@ -137,6 +138,7 @@ export class Registrar {
       relay_endpoint: config.relay,
       direct_endpoint: null,
       p2p_capable: false,
+      recovery_public_key: formatKey('ed25519', identity.recoveryPublicKey),
     }
     const content = canonicalText(fields)
     const known = store.tables.meta.get('registration') as Published | undefined

@@ -131,7 +131,9 @@ export interface KeyRow {
   uploaded: boolean
 }
 
+/** The highest sequences seen of what a peer signs: a registry that answers with lower ones replays the past. */
 export interface ContactRow {
+  recordSequence: number
   exchangeSequence: number
   lastSeenAt: number
 }
