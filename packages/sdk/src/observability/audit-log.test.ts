@@ -414,7 +414,7 @@ it.skipIf(tmpfs === undefined)(
     const where = tmpfs!
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'none', where])
     onTestFinished(() => {
-      execFileSync('umount', [where])
+      execFileSync('umount', ['-l', where])
       rmSync(where, { recursive: true })
     })
     const logs = join(where, 'logs')
