@@ -3,11 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { startRelay, type RelayOptions, type RunningRelay } from '@agentmesh/relay'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { MAX_PAYLOAD_BYTES, newMessageId, utf8Bytes, utf8Text } from '@agentmesh/sdk/wire'
-import {
-  RelayConnection,
-  type ReceivedMessage,
-  type TransportState,
-} from '../../packages/sdk/src/transport/index.ts'
+import { RelayConnection, type ReceivedMessage, type TransportState } from '@agentmesh/sdk/transport'
 import { connected, newIdentity, temporaryFolder } from './relay-harness.ts'
 
 let relay: RunningRelay

@@ -21,7 +21,6 @@ import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
 import { silentLogger, type RelayLogger } from './logger.ts'
 import type { Mailbox } from './mailbox.ts'
-import { metricsRegistry } from './metrics.ts'
 import { RateLimiter } from './rate-limit.ts'
 import { Router } from './router.ts'
 import { SocketGuard } from './socket-guard.ts'
@@ -99,7 +98,6 @@ class RelayServer implements RunningRelay {
   readonly #counters = new Counters()
   readonly #guard: SocketGuard
   readonly #context: ConnectionContext
-  readonly #metrics: Registry
   readonly #connections = new Set<Connection>()
   readonly #http: Server
   readonly #webSockets = new WebSocketServer({
@@ -110,6 +108,7 @@ class RelayServer implements RunningRelay {
     maxFragments: MAX_FRAGMENTS,
     maxBufferedChunks: MAX_BUFFERED_CHUNKS,
   })
+  #metrics: Promise<Registry> | undefined
   #timers: NodeJS.Timeout[] = []
   #ticks = 0
   #closing: Promise<void> | undefined
@@ -131,7 +130,6 @@ class RelayServer implements RunningRelay {
       signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
       connects: new RateLimiter(limits.connects),
     }
-    this.#metrics = metricsRegistry({ counters: this.#counters, router, mailbox, guard: this.#guard })
     this.#http = createServer((request, response) => {
       this.#answer(request, response).catch((error: unknown) => {
         this.#logger.error({ err: error }, 'request not answered')
@@ -216,11 +214,26 @@ class RelayServer implements RunningRelay {
         const ready = this.#closing === undefined && (await this.#mailbox.check())
         return ready ? reply(response, 200, 'ready\n') : reply(response, 503, 'not ready\n')
       }
-      case '/metrics':
-        return reply(response, 200, await this.#metrics.metrics(), this.#metrics.contentType)
+      case '/metrics': {
+        const metrics = await this.#metricsRegistry()
+        return reply(response, 200, await metrics.metrics(), metrics.contentType)
+      }
       default:
         return reply(response, 404, 'Not found\n')
     }
+  }
+
+  /** Loaded by the first scrape: the library costs an idle relay 10 MB. */
+  async #metricsRegistry(): Promise<Registry> {
+    this.#metrics ??= import('./metrics.ts').then(({ metricsRegistry }) =>
+      metricsRegistry({
+        counters: this.#counters,
+        router: this.#context.router,
+        mailbox: this.#mailbox,
+        guard: this.#guard,
+      }),
+    )
+    return this.#metrics
   }
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
