@@ -38,7 +38,7 @@ export function checkReceiving(session: Session, envelope: Envelope): void {
   const { highest, missing } = session.received
   if (sequence <= highest && !missing.includes(sequence)) refuse('SEQUENCE_REPEATED')
   // What the peer sent before its CLOSE may arrive after it; what it sent later may not.
-  if (CLOSED_THERE.has(session.closes) && (type === 'close' || sequence > highest)) refuse('SESSION_CLOSED')
+  if (CLOSED_THERE.has(session.closes) && sequence > highest) refuse('SESSION_CLOSED')
   if (UNLIMITED.has(type)) return
   if (session.state === 'closed' && session.closes !== 'theirs') refuse('SESSION_CLOSED')
   if (exceeds(session, session.receivedCount)) refuse('LIMIT_MESSAGES')

@@ -199,6 +199,11 @@ describe('a KNOCK', () => {
     expectRefused('AMID_MISMATCH', forgedKnock(claim))
   })
 
+  it('in the name of another AMID, with keys that agree with each other, does not match', () => {
+    const claim = (knock: JsonObject) => (knock['from'] = { amid: alice.identity.amid, tier: 2 })
+    expectRefused('AMID_MISMATCH', forgedKnock(claim, { as: alice, signer: mallory }), alice)
+  })
+
   it('with somebody else’s public key is not signed by it', () => {
     const victim = jsonOf(alice)
     const claim = (knock: JsonObject) => {

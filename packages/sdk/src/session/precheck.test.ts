@@ -85,9 +85,11 @@ describe('a token bucket', () => {
     expect(takeToken(bucket, 60, NOW + 10 * MINUTE).bucket.tokens).toBe(59)
   })
 
-  it('gives nothing for a clock that went back', () => {
+  it('neither gains nor loses by a clock that went back', () => {
     const empty = takeToken(undefined, 1, NOW).bucket
     expect(takeToken(empty, 1, NOW - MINUTE).allowed).toBe(false)
+    const partial = takeToken(undefined, 5, NOW).bucket
+    expect(takeToken(partial, 5, NOW - MINUTE).bucket.tokens).toBe(3)
   })
 
   it('is no fuller after the owner lowered the limit', () => {

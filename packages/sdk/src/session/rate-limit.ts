@@ -22,7 +22,7 @@ const MINUTE = 60_000
 
 /** Takes one token. A bucket holds a minute's worth, begins full, and refills evenly. */
 export function takeToken(bucket: TokenBucket | undefined, perMinute: number, now: number): TokenTaken {
-  // A clock that went back gives nothing.
+  // A clock that went back neither gives nor takes.
   const elapsed = bucket === undefined ? 0 : Math.max(0, now - bucket.at)
   const tokens = Math.min(perMinute, (bucket?.tokens ?? perMinute) + (elapsed * perMinute) / MINUTE)
   const allowed = tokens >= 1
