@@ -132,7 +132,7 @@ function close(from: ConnectionState, code: ErrorCode, retryAfterSeconds?: numbe
   }
 }
 
-export function errorFrame(code: ErrorCode, fatal: boolean, retryAfterSeconds?: number): RelayFrame {
+function errorFrame(code: ErrorCode, fatal: boolean, retryAfterSeconds?: number): RelayFrame {
   return {
     frame: 'ERROR',
     code,
