@@ -21,7 +21,7 @@ import {
 import { Home } from '@agentmesh/sdk/identity'
 import { color, fields, jsonLine, note, print, show, type Context } from '../output.ts'
 import { describeNewAgent, makeAgent, type NewAgent } from './init.ts'
-import { clientOf, homePath, readPassphrase, unlessDown } from './shared.ts'
+import { clientOf, COMMAND, homePath, readPassphrase, unlessDown } from './shared.ts'
 
 export interface UpOptions {
   foreground?: boolean
@@ -110,7 +110,7 @@ async function startDetached(home: string, passphrase: string | undefined): Prom
   const log = openLog(home)
   const child = spawn(
     process.execPath,
-    [...process.execArgv, process.argv[1] ?? '', 'up', '--foreground', '--home', home],
+    [...process.execArgv, COMMAND, 'up', '--foreground', '--home', home],
     {
       detached: true,
       stdio: ['ignore', log, log, 'ipc'],

@@ -1,9 +1,13 @@
 /** What commands share: the home they are about, the client of its daemon, input that is bounded. */
 import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { AgentClient, isAgentMeshError } from '@agentmesh/sdk'
 import { defaultHomePath } from '@agentmesh/sdk/identity'
 import { UsageError } from '../exit-codes.ts'
 import type { Context } from '../output.ts'
+
+/** The command itself, to start more of it. */
+export const COMMAND = fileURLToPath(new URL('../../bin/agentmesh.js', import.meta.url))
 
 export function homePath(context: Context): string {
   return context.home === undefined ? defaultHomePath(process.env) : resolve(context.home)
