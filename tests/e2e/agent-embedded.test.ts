@@ -1,6 +1,8 @@
 /** Embedded agents at a relay and a registry: the main job, policy, breakers and conversations. */
 import { once } from 'node:events'
-import { amidFromBytes } from '@agentmesh/sdk'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { amidFromBytes, readAuditLog } from '@agentmesh/sdk'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { FLIGHTS, stagesOf, TestNetwork } from '../support/network.ts'
 
@@ -205,4 +207,18 @@ test('shutdown survives a restart, and only resume goes online again', async () 
   await bob.resume()
   await bob.ready()
   expect(bob.status().breaker).toBe('running')
+})
+
+test('a damaged audit log is set aside, the agent goes on, and the new log says so', async () => {
+  const bob = await network.agent('bob')
+  const logs = join(bob.home, 'logs')
+  await bob.close()
+  const [file] = readdirSync(logs).filter((name) => name.endsWith('.jsonl'))
+  const path = join(logs, file!)
+  writeFileSync(path, readFileSync(path, 'utf8').replace('"event":"key_rotated"', '"event":"key_forgotten"'))
+  const again = await network.agent('bob')
+  const events = [...readAuditLog(logs)].map((line) => line.event)
+  expect(events).toContain('log_restarted')
+  expect(readdirSync(logs).some((name) => name.startsWith('damaged-'))).toBe(true)
+  expect(again.online).toBe(true)
 })

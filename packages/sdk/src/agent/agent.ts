@@ -10,11 +10,8 @@
  * The daemon (`agentmesh up`) is this class behind a local API. DESIGN §2.
  */
 import { execFile } from 'node:child_process'
-import { EventEmitter, once } from 'node:events'
-import { systemRandom } from '../crypto/index.ts'
-import { HttpRegistryClient, type SearchQuery } from '../discovery/index.ts'
-import { createIdentity, Home, openIdentity } from '../identity/index.ts'
-import { AuditLog } from '../observability/index.ts'
+import { once, type EventEmitter } from 'node:events'
+import type { SearchQuery } from '../discovery/index.ts'
 import type { Policy } from '../session/index.ts'
 import { matchingIntent } from '../session/index.ts'
 import {
@@ -32,30 +29,21 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { Breakers } from './breakers.ts'
-import {
-  DEFAULT_REGISTRY_URL,
-  DEFAULT_RELAY_URL,
-  hasConfig,
-  readConfig,
-  writeConfig,
-  type Config,
-} from './config.ts'
 import { Conversation } from './conversation.ts'
 import { audit, background, commit, type Actor, type AgentEvents, type Core } from './core.ts'
 import { Inbox } from './inbox.ts'
 import { Initiator } from './initiator.ts'
 import { Keyring } from './keyring.ts'
 import { Network } from './network.ts'
+import { openCore, type AgentOptions, type OpenedCore } from './open-core.ts'
 import { Outbox } from './outbox.ts'
 import { Outgoing } from './outgoing.ts'
-import { PolicyFile } from './policy-file.ts'
 import { Receiver } from './receiver.ts'
 import { Registrar } from './registrar.ts'
 import { Responder } from './responder.ts'
 import { SentMessage } from './sent-message.ts'
 import { detail, markClosed, summarize } from './session-rows.ts'
-import { acquireLock, StateStore } from './store/index.ts'
-import { TABLES, type SessionRow } from './tables.ts'
+import type { SessionRow } from './tables.ts'
 import type {
   AgentStatus,
   DecisionRecord,
@@ -70,20 +58,6 @@ import type {
 const MAINTENANCE_MS = 5_000
 /** A framework that takes longer to stop is left to its owner, who is told. */
 const FRAMEWORK_STOP_MS = 10_000
-const AUDIT_FOLDER = 'logs'
-const STATE_FILE = 'state.db'
-
-export interface AgentOptions {
-  /** The home folder. Made, with a new identity, when it is not there. */
-  home: string
-  /** Opens keys that were sealed under a passphrase at `init`. */
-  passphrase?: string
-  /** Overrides of `config.json`; written to it when the home is new. */
-  config?: Partial<Config>
-  /** Milliseconds since the epoch. Default the system's clock. */
-  now?: () => number
-  random?: (length: number) => Uint8Array
-}
 
 export class Agent {
   /** Present once, when `open` made the identity: 24 words to write down (DESIGN §4). */
@@ -112,44 +86,19 @@ export class Agent {
    * @throws HOME_LOCKED, HOME_UNSAFE, PASSPHRASE_REQUIRED, PASSPHRASE_WRONG, CONFIG_INVALID, POLICY_INVALID, STATE_*
    */
   static async open(options: AgentOptions): Promise<Agent> {
-    const now = options.now ?? Date.now
-    const random = options.random ?? systemRandom
-    const home = Home.create(options.home)
-    const release = acquireLock(home.path, now)
+    const opened = openCore(options)
     try {
-      const { identity, recoveryWords } = openOrCreate(home, options, random, now())
-      const config = { ...readConfig(home), ...options.config }
-      const policy = new PolicyFile(home)
-      const store = StateStore.open(home.file(STATE_FILE), identity.storageKey, { tables: TABLES, random })
-      const events = new EventEmitter<AgentEvents>()
-      events.setMaxListeners(0)
-      const onFailure = (error: AgentMeshError) =>
-        events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message })
-      const auditLog = AuditLog.open(home.folder(AUDIT_FOLDER), { identity, now, onFailure })
-      const registry = new HttpRegistryClient(config.registry, identity, { now, random })
-      const core: Core = {
-        home,
-        identity,
-        config,
-        store,
-        audit: auditLog,
-        policy,
-        registry,
-        events,
-        random,
-        now,
-      }
-      const agent = new Agent(core, release, recoveryWords)
+      const agent = new Agent(opened)
       await agent.#keyring.rotate()
       agent.#start()
       return agent
     } catch (error) {
-      release()
+      opened.release()
       throw error
     }
   }
 
-  private constructor(core: Core, release: () => void, recoveryWords: string | undefined) {
+  private constructor({ core, release, recoveryWords }: OpenedCore) {
     this.#core = core
     this.#release = release
     this.recoveryWords = recoveryWords
@@ -200,7 +149,6 @@ export class Agent {
     this.#initiator.close()
     await this.#network.stop()
     this.#core.registry.close()
-    this.#core.store.close()
     await this.#core.audit.close()
     this.#release()
   }
@@ -454,23 +402,4 @@ export class Agent {
     await this.#responder.maintain()
     await this.#receiver.maintain()
   }
-}
-
-function openOrCreate(
-  home: Home,
-  options: AgentOptions,
-  random: (length: number) => Uint8Array,
-  now: number,
-) {
-  const passphrase = options.passphrase === undefined ? {} : { passphrase: options.passphrase }
-  if (!hasConfig(home)) {
-    writeConfig(home, {
-      registry: DEFAULT_REGISTRY_URL,
-      relay: DEFAULT_RELAY_URL,
-      capabilities: [],
-      ...options.config,
-    })
-  }
-  if (home.has('keys')) return { identity: openIdentity(home, passphrase), recoveryWords: undefined }
-  return createIdentity(home, { random, now, ...passphrase })
 }

@@ -1,6 +1,7 @@
 /** The daemon: one agent behind its local API, until a signal or a client ends it. */
-import { Agent, type AgentOptions } from './agent.ts'
+import { Agent } from './agent.ts'
 import { LocalApi } from './local-api.ts'
+import type { AgentOptions } from './open-core.ts'
 
 export interface DaemonOptions extends AgentOptions {
   /** Called when the agent is open and clients can connect. */

@@ -1,5 +1,5 @@
 /** The agent: everything below put to work. */
-export { Agent, type AgentOptions } from './agent.ts'
+export { Agent } from './agent.ts'
 export { AgentClient } from './client.ts'
 export {
   Config,
@@ -15,5 +15,6 @@ export { runDaemon, type DaemonOptions } from './daemon.ts'
 export type { ListenerEvent } from './listeners.ts'
 export { localApiPath } from './local-api.ts'
 export { POLICY_FILE } from './policy-file.ts'
+export type { AgentOptions } from './open-core.ts'
 export { SentMessage } from './sent-message.ts'
 export * from './types.ts'

@@ -19,6 +19,7 @@ import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
+import { Refusals } from './refusals.ts'
 import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
 
@@ -33,6 +34,7 @@ export class Receiver {
   readonly #responder: Responder
   readonly #outgoing: Outgoing
   readonly #inbox: Inbox
+  readonly #refusals: Refusals
 
   constructor(core: Core, initiator: Initiator, responder: Responder, outgoing: Outgoing, inbox: Inbox) {
     this.#core = core
@@ -40,6 +42,7 @@ export class Receiver {
     this.#responder = responder
     this.#outgoing = outgoing
     this.#inbox = inbox
+    this.#refusals = new Refusals(core)
   }
 
   /** Takes one packet and acknowledges it once it is committed or refused for good. */
@@ -56,9 +59,7 @@ export class Receiver {
         })
         return
       }
-      const { from, payload } = message
-      audit(this.#core, { event: 'message_refused', from, code: error.code, size_bytes: payload.length })
-      this.#core.events.emit('refused', { from, code: error.code })
+      this.#refusals.note(message.from, error.code, message.payload.length)
     }
     message.ack()
   }
@@ -127,8 +128,9 @@ export class Receiver {
     return envelope.type === 'receipt' ? {} : { sessionId, messageId: envelope.id }
   }
 
-  /** Forgets packets no mailbox can hold any more. */
+  /** Forgets packets no mailbox can hold any more, and writes what was counted. */
   async maintain(): Promise<void> {
+    this.#refusals.flush()
     const { seen } = this.#core.store.tables
     await commit(this.#core, () => {
       seen.deleteBefore(this.#core.now() - SEEN_MS)

@@ -1,0 +1,112 @@
+/** Opening a home: lock, identity, configuration, policy, state, log. What was opened is closed again when a later step fails. */
+import { EventEmitter } from 'node:events'
+import { systemRandom, type RandomBytes } from '../crypto/index.ts'
+import { HttpRegistryClient } from '../discovery/index.ts'
+import { createIdentity, Home, openIdentity, type HomeIdentity } from '../identity/index.ts'
+import { AuditLog, setAsideAuditLog, type AuditLogOptions } from '../observability/index.ts'
+import { formatTimestamp, isAgentMeshError } from '../wire/index.ts'
+import {
+  DEFAULT_REGISTRY_URL,
+  DEFAULT_RELAY_URL,
+  hasConfig,
+  readConfig,
+  writeConfig,
+  type Config,
+} from './config.ts'
+import type { AgentEvents, AgentStore, Core } from './core.ts'
+import { PolicyFile } from './policy-file.ts'
+import { acquireLock, StateStore } from './store/index.ts'
+import { TABLES } from './tables.ts'
+
+const AUDIT_FOLDER = 'logs'
+const STATE_FILE = 'state.db'
+
+export interface AgentOptions {
+  /** The home folder. Made, with a new identity, when it is not there. */
+  home: string
+  /** Opens keys that were sealed under a passphrase at `init`. */
+  passphrase?: string
+  /** Overrides of `config.json`; written to it when the home is new. */
+  config?: Partial<Config>
+  /** Milliseconds since the epoch. Default the system's clock. */
+  now?: () => number
+  random?: RandomBytes
+}
+
+export interface OpenedCore {
+  readonly core: Core
+  /** Present once, when the identity was made here. */
+  readonly recoveryWords: string | undefined
+  /** Closes the store and frees the lock. */
+  readonly release: () => void
+}
+
+/** @throws as `Agent.open` */
+export function openCore(options: AgentOptions): OpenedCore {
+  const now = options.now ?? Date.now
+  const random = options.random ?? systemRandom
+  const home = Home.create(options.home)
+  const unlock = acquireLock(home.path, now)
+  let store: AgentStore | undefined
+  const release = (): void => {
+    store?.close()
+    unlock()
+  }
+  try {
+    const { identity, recoveryWords } = openOrCreate(home, options, random, now())
+    const config = { ...readConfig(home), ...options.config }
+    const policy = new PolicyFile(home)
+    store = StateStore.open(home.file(STATE_FILE), identity.storageKey, { tables: TABLES, random })
+    const events = new EventEmitter<AgentEvents>()
+    events.setMaxListeners(0)
+    const audit = openAuditLog(home.folder(AUDIT_FOLDER), {
+      identity,
+      now,
+      onFailure: (error) =>
+        events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message }),
+    })
+    const registry = new HttpRegistryClient(config.registry, identity, { now, random })
+    const core: Core = { home, identity, config, store, audit, policy, registry, events, random, now }
+    return { core, recoveryWords, release }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+/** A log that fails its check is kept for the owner to look at, and a new one says so: the agent goes on. */
+function openAuditLog(folder: string, options: AuditLogOptions): AuditLog {
+  try {
+    return AuditLog.open(folder, options)
+  } catch (error) {
+    if (!isAgentMeshError(error, 'AUDIT_DAMAGED')) throw error
+    const set_aside = setAsideAuditLog(folder, options.now())
+    const log = AuditLog.open(folder, options)
+    log.append({
+      event: 'log_restarted',
+      ts: formatTimestamp(options.now()),
+      set_aside,
+      problem: error.message,
+    })
+    return log
+  }
+}
+
+function openOrCreate(
+  home: Home,
+  options: AgentOptions,
+  random: RandomBytes,
+  now: number,
+): { identity: HomeIdentity; recoveryWords: string | undefined } {
+  const passphrase = options.passphrase === undefined ? {} : { passphrase: options.passphrase }
+  if (!hasConfig(home)) {
+    writeConfig(home, {
+      registry: DEFAULT_REGISTRY_URL,
+      relay: DEFAULT_RELAY_URL,
+      capabilities: [],
+      ...options.config,
+    })
+  }
+  if (home.has('keys')) return { identity: openIdentity(home, passphrase), recoveryWords: undefined }
+  return createIdentity(home, { random, now, ...passphrase })
+}
