@@ -9,16 +9,40 @@ import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
+type Line = Record<string, unknown>
+
+interface Waiting {
+  from: number
+  matches(line: Line): boolean
+  resolve(line: Line): void
+  reject(error: Error): void
+}
+
 export class Program {
   readonly #child: ChildProcess
   readonly #exited: Promise<unknown>
+  readonly #lines: Line[] = []
+  #waiting: Waiting[] = []
   stderr = ''
 
-  constructor(args: readonly string[]) {
-    this.#child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
-    this.#exited = once(this.#child, 'exit')
+  constructor(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+    this.#child = spawn(process.execPath, args, {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...env },
+    })
     this.#child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
       this.stderr = (this.stderr + chunk).slice(-20_000)
+    })
+    createInterface({ input: this.#child.stdout! }).on('line', (text) => {
+      this.#lines.push(JSON.parse(text) as Line)
+      this.#look()
+    })
+    // `close` comes after the last line of output, `exit` may come before it.
+    this.#exited = once(this.#child, 'close')
+    this.#child.on('close', () => {
+      for (const { reject } of this.#waiting) reject(this.#ended())
+      this.#waiting = []
     })
   }
 
@@ -26,21 +50,52 @@ export class Program {
     return this.#child.pid ?? 0
   }
 
-  /** The first line of standard output, as JSON: how a program says it is ready. */
-  async ready<T>(): Promise<T> {
-    const lines = createInterface({ input: this.#child.stdout! })
-    const line = await Promise.race([
-      once(lines, 'line').then(([text]) => String(text)),
-      this.#exited.then(() => undefined),
-    ])
-    if (line === undefined) throw new Error(`The program ended before it was ready: ${this.stderr}`)
-    return JSON.parse(line) as T
+  get exitCode(): number | null {
+    return this.#child.exitCode
+  }
+
+  /** How many lines of output there are, to wait for later ones only. */
+  get lineCount(): number {
+    return this.#lines.length
+  }
+
+  /** The first line of standard output: how a program says it is ready. */
+  async ready<T extends object>(): Promise<T> {
+    return (await this.line(() => true)) as T
+  }
+
+  /** The first line that matches, printed or still to come. */
+  async line(matches: (line: Line) => boolean, from = 0): Promise<Line> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ from, matches, resolve, reject })
+      this.#look()
+      // It may be gone already, with its last lines still to be read.
+      void this.#exited.finally(() => reject(this.#ended()))
+    })
+  }
+
+  #ended(): Error {
+    return new Error(`The program ended: ${this.stderr}`)
+  }
+
+  #look(): void {
+    this.#waiting = this.#waiting.filter(({ from, matches, resolve }) => {
+      const found = this.#lines.slice(from).find((line) => matches(line))
+      if (found) resolve(found)
+      return found === undefined
+    })
   }
 
   /** Sends a signal and waits for the end. */
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill(signal)
     await this.#exited
+  }
+
+  /** Waits for a program that ends by itself. */
+  async ended(): Promise<number | null> {
+    await this.#exited
+    return this.#child.exitCode
   }
 }
 
@@ -60,11 +115,9 @@ export async function runServer(
   return { program, url }
 }
 
-/** A daemon of a home; its local API answers when this resolves. */
-export async function runDaemonProcess(home: string, config: object): Promise<Program> {
-  const program = new Program(['tests/support/daemon.mjs', home, JSON.stringify(config)])
-  await program.ready()
-  return program
+/** A daemon of a home; `ready` resolves when its local API answers. */
+export function startDaemon(home: string, config: object, clockOffsetMs = 0): Program {
+  return new Program(['tests/support/daemon.mjs', home, JSON.stringify(config), String(clockOffsetMs)])
 }
 
 export function portOf(url: string): number {

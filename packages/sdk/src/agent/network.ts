@@ -2,7 +2,7 @@
  * Where the agent is reachable: its registry record and its relay connection, kept while the owner lets it be online.
  */
 import { RelayConnection } from '../transport/index.ts'
-import type { PresenceState } from '../wire/index.ts'
+import type { AgentMeshError, PresenceState } from '../wire/index.ts'
 import { background, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import type { Receiver } from './receiver.ts'
@@ -15,6 +15,7 @@ export class Network {
   #receiver!: Receiver
   #relay: RelayConnection | undefined
   #relayState = 'stopped'
+  #relayError: string | undefined
   #connectedSince = Number.POSITIVE_INFINITY
   #presence: PresenceState = 'online'
 
@@ -37,6 +38,11 @@ export class Network {
     return this.#relayState
   }
 
+  /** Why the relay does not reach us, while it does not. */
+  get relayError(): string | undefined {
+    return this.#relayError
+  }
+
   /** Since when the relay reaches us, milliseconds since the epoch; infinite while it does not. */
   get connectedSince(): number {
     return this.#connectedSince
@@ -55,8 +61,11 @@ export class Network {
       identity,
       subprotocol: config.relay_encoding === 'json' ? 'json' : 'bin',
       presence: this.#presence,
-      onReceive: (message) => background(this.#core, 'receive', this.#receiver.receive(message)),
-      onState: (state) => this.#relayIs(relay, state),
+      onReceive: (message) => {
+        const received = this.#receiver.receive(message).then(() => this.#outbox.heard(message.from))
+        background(this.#core, 'receive', received)
+      },
+      onState: (state, error) => this.#relayIs(relay, state, error),
       random,
       now,
     })
@@ -65,9 +74,11 @@ export class Network {
     relay.connect().catch(() => {})
   }
 
-  #relayIs(relay: RelayConnection, state: string): void {
+  #relayIs(relay: RelayConnection, state: string, error: AgentMeshError | undefined): void {
     this.#relayState = state
+    if (error) this.#relayError = `${error.code}: ${error.message}`
     if (state === 'connected') {
+      this.#relayError = undefined
       this.#connectedSince = this.#core.now()
       this.#outbox.connected(relay)
     } else {

@@ -36,6 +36,9 @@ const TEMPORARY: ReadonlySet<ErrorCode> = new Set([
   'RELAY_STORE_FAILED',
 ])
 
+/** Those that end when the receiver empties its mailbox. */
+const MAILBOX: ReadonlySet<ErrorCode> = new Set(['MAILBOX_FULL', 'SENDER_QUOTA'])
+
 export interface NewPacket {
   id?: MessageId
   to: Amid
@@ -50,6 +53,8 @@ export class Outbox {
   /** Ids in order; rows are read when they are sent. */
   #waiting: MessageId[] = []
   readonly #inFlight = new Set<MessageId>()
+  /** Refused for now, with the timer that tries them again. */
+  readonly #held = new Map<MessageId, { to: Amid; full: boolean; timer: NodeJS.Timeout }>()
   #lastOrder = 0
   #relay: RelayConnection | undefined
 
@@ -89,7 +94,22 @@ export class Outbox {
   /** The relay connection is up: everything without an answer goes out again, in order. */
   connected(relay: RelayConnection): void {
     this.#relay = relay
+    this.#release(() => true)
     this.reload()
+  }
+
+  /** The peer empties its mailbox: what found no room there goes out again. */
+  heard(from: Amid): void {
+    if (this.#release(({ to, full }) => full && to === from)) this.reload()
+  }
+
+  #release(which: (held: { to: Amid; full: boolean }) => boolean): boolean {
+    const released = [...this.#held].filter(([, held]) => which(held))
+    for (const [id, { timer }] of released) {
+      clearTimeout(timer)
+      this.#held.delete(id)
+    }
+    return released.length > 0
   }
 
   disconnected(): void {
@@ -100,7 +120,9 @@ export class Outbox {
   reload(): void {
     const rows = this.#core.store.tables.packets.list({ b: 'waiting', order: 'asc' })
     this.#lastOrder = Math.max(this.#lastOrder, rows.at(-1)?.value.order ?? 0)
-    this.#waiting = rows.map((row) => row.value.id).filter((id) => !this.#inFlight.has(id))
+    this.#waiting = rows
+      .map((row) => row.value.id)
+      .filter((id) => !this.#inFlight.has(id) && !this.#held.has(id))
     this.#pump()
   }
 
@@ -157,7 +179,11 @@ export class Outbox {
   async #refused(row: PacketRow, code: ErrorCode, retryAfterSeconds: number | undefined): Promise<void> {
     if (TEMPORARY.has(code)) {
       const delay = retryAfterSeconds === undefined ? REFUSED_RETRY_MS : retryAfterSeconds * 1000
-      setTimeout(() => this.#enqueue(row.id), delay).unref()
+      const timer = setTimeout(() => {
+        this.#held.delete(row.id)
+        this.#enqueue(row.id)
+      }, delay).unref()
+      this.#held.set(row.id, { to: row.to, full: MAILBOX.has(code), timer })
       return
     }
     const { tables } = this.#core.store
