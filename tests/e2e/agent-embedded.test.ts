@@ -187,7 +187,8 @@ test('pause refuses new sessions while open ones go on; resume lets in again', a
   await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, talk)).answer()
   await bob.pause()
   await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, talk)).answer()
-  const refused = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
+  const single = { sessionType: 'request_response' } as const
+  const refused = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, single)
   await expect(refused.answer()).rejects.toMatchObject({ code: 'KNOCK_REJECTED', message: /^paused/ })
   await bob.resume()
   await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })).answer()

@@ -156,15 +156,16 @@ test('the relay changes the type of a message: refused, and the session goes on'
 
 test('the relay moves a message to another session: refused', async () => {
   await ask(1)
-  const single = await alice.send(bob.amid, { intent: FLIGHTS, parameters: { n: 9 } })
+  const other = { intent: FLIGHTS, parameters: { n: 9 } }
+  const single = await alice.send(bob.amid, other, { sessionType: 'request_response' })
   await single.answer()
   const [first, second] = bob.sessions()
   const original = passed('message').find((message) => message.to === bob.amid)!
   const sessionIds = [first!, second!].map((session) => session.session_id.replaceAll('-', ''))
   const current = Buffer.from(original.payload.subarray(0, 16)).toString('hex')
-  const other = sessionIds.find((id) => id !== current)!
+  const target = sessionIds.find((id) => id !== current)!
   const moved = Uint8Array.from(original.payload)
-  moved.set(Buffer.from(other, 'hex'))
+  moved.set(Buffer.from(target, 'hex'))
   expect(await refusal(bob, () => relay.handOver({ ...original, payload: moved }))).toMatch(
     /DECRYPTION_FAILED|SESSION_CLOSED/,
   )

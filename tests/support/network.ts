@@ -38,7 +38,7 @@ export class TestNetwork {
   async close(): Promise<void> {
     await Promise.all([...this.#agents].map((agent) => agent.close()))
     await Promise.all([this.relay.close(), this.registry.close()])
-    rmSync(this.folder, { recursive: true })
+    rmSync(this.folder, { recursive: true, force: true })
   }
 }
 

@@ -41,8 +41,9 @@ import { Outgoing } from './outgoing.ts'
 import { Receiver } from './receiver.ts'
 import { Registrar } from './registrar.ts'
 import { Responder } from './responder.ts'
+import { forgetOldSessions, forgetPeer } from './retention.ts'
 import { SentMessage } from './sent-message.ts'
-import { detail, markClosed, summarize } from './session-rows.ts'
+import { detail, isActive, summarize } from './session-rows.ts'
 import type { SessionRow } from './tables.ts'
 import type {
   AgentStatus,
@@ -54,6 +55,8 @@ import type {
   SessionSummary,
 } from './types.ts'
 
+/** Sessions held open where the policy asks for no more. */
+const MAX_OPEN = 1000
 /** How often expiry, resends and limits are looked at. */
 const MAINTENANCE_MS = 5_000
 /** A framework that takes longer to stop is left to its owner, who is told. */
@@ -144,7 +147,7 @@ export class Agent {
     this.#closed = true
     clearInterval(this.#timer)
     await this.#maintaining
-    await this.#outgoing.flushReceipts()
+    await this.#outgoing.receipts.flush()
     this.#inbox.handle(undefined)
     this.#initiator.close()
     await this.#network.stop()
@@ -165,8 +168,8 @@ export class Agent {
       try {
         await once(this.#core.events, 'connection', { signal })
       } catch (cause) {
-        const { last_error } = this.status().registry
-        const why = last_error ?? `relay ${this.#network.relayState}`
+        const { registry, relay } = this.status()
+        const why = registry.last_error ?? relay.last_error ?? `relay ${relay.state}`
         throw new AgentMeshError('WAIT_TIMEOUT', `Not online after ${timeoutSeconds} s: ${why}`, { cause })
       }
     }
@@ -209,7 +212,7 @@ export class Agent {
 
   /** The messages of a session, to read and to write. */
   conversation(sessionId: string): Conversation {
-    return new Conversation(this.#core, this.#outgoing, parseSessionId(sessionId))
+    return new Conversation(this.#core, this.#outgoing, this.#inbox, parseSessionId(sessionId))
   }
 
   search(query: SearchQuery): Promise<SearchAnswer> {
@@ -280,6 +283,13 @@ export class Agent {
     audit(this.#core, { event: 'breaker', action: 'allow', peer, by })
   }
 
+  /** Ends every session with a peer and deletes all that is held about it: keys, messages, receipts, decisions. */
+  async forget(amid: string): Promise<void> {
+    const peer = parseAmid(amid)
+    await this.#endSessions((row) => row.session.peer === peer, 'killed')
+    await forgetPeer(this.#core, peer)
+  }
+
   /** Ends one session at once; the peer is told when it can be reached. */
   async killSession(sessionId: string, by: Actor = 'api'): Promise<void> {
     const id = parseSessionId(sessionId)
@@ -336,19 +346,20 @@ export class Agent {
   }
 
   #end(row: SessionRow, reason: CloseReason, afterCommit: (() => void)[]): void {
-    if (row.session.expiresAt > this.#core.now()) this.#outgoing.close(row, { reason }, afterCommit)
-    else markClosed(this.#core, row, 'timeout', afterCommit)
+    // CLOSE may be sent at any time, so the peer of a session that timed out learns it too.
+    this.#outgoing.close(row, { reason }, afterCommit)
   }
 
-  /** Sessions the new policy would not let in any more end here. */
+  /** Sessions the new policy would not let in end; those kept only to skip a KNOCK do too (specification §5.5). */
   async #policyChanged(policy: Policy): Promise<void> {
-    await this.#endSessions(({ session }) => {
-      if (policy.blocklist.includes(session.peer)) return true
-      if (session.role === 'initiator') return false
-      const { intent } = session
+    await this.#endSessions((row) => {
+      const { peer, role, intent } = row.session
+      if (policy.blocklist.includes(peer)) return true
+      if (role === 'initiator') return false
       return (
         matchingIntent(policy.rejected_intents, intent) !== undefined ||
-        matchingIntent(policy.accepted_intents, intent) === undefined
+        matchingIntent(policy.accepted_intents, intent) === undefined ||
+        !isActive(this.#core, row)
       )
     }, 'policy')
   }
@@ -367,7 +378,11 @@ export class Agent {
       started_at: formatTimestamp(this.#startedAt),
       breaker: this.#breakers.state,
       presence: this.#breakers.offline ? 'offline' : this.#network.presence,
-      relay: { url: config.relay, state: this.#network.relayState },
+      relay: {
+        url: config.relay,
+        state: this.#network.relayState,
+        ...(this.#network.relayError === undefined ? {} : { last_error: this.#network.relayError }),
+      },
       registry: {
         url: config.registry,
         state: this.#registrar.state,
@@ -390,16 +405,27 @@ export class Agent {
     }
   }
 
+  /** Sessions kept beyond what the agent holds open end, those used longest ago first. */
+  async #makeRoom(): Promise<void> {
+    const { sessions } = this.#core.store.tables
+    const surplus = sessions.count({ b: 'open' }) - Math.max(MAX_OPEN, this.policy().max_concurrent_sessions)
+    if (surplus <= 0) return
+    const oldest = new Set(sessions.list({ b: 'open', limit: surplus }).map((entry) => entry.key))
+    await this.#endSessions((row) => oldest.has(row.session.id), 'limit')
+  }
+
   // --- time -------------------------------------------------------------------------------------------------------
 
   async #maintain(): Promise<void> {
     // Looks at the file, so that a changed policy is in force without a KNOCK to ask for it.
     this.#core.policy.current()
     await this.#endSessions(({ session }) => session.expiresAt <= this.#core.now(), 'timeout')
+    await this.#makeRoom()
     await this.#outgoing.maintain()
     await this.#outbox.maintain()
     await this.#initiator.maintain()
     await this.#responder.maintain()
     await this.#receiver.maintain()
+    await forgetOldSessions(this.#core)
   }
 }

@@ -126,6 +126,10 @@ export class AgentClient {
     await this.#call('POST', 'allow', { amid })
   }
 
+  async forget(amid: string): Promise<void> {
+    await this.#call('POST', 'forget', { amid })
+  }
+
   async setPresence(state: PresenceState): Promise<void> {
     await this.#call('POST', 'presence', { state })
   }

@@ -3,6 +3,7 @@ import { on } from 'node:events'
 import type { ClosePayload, EnvelopeType, MessageId, Payload, SessionId } from '../wire/index.ts'
 import { AgentMeshError, newMessageId } from '../wire/index.ts'
 import { commit, type Core } from './core.ts'
+import type { Inbox } from './inbox.ts'
 import type { Outgoing } from './outgoing.ts'
 import { detail } from './session-rows.ts'
 import type { ConversationMessage } from './types.ts'
@@ -10,11 +11,13 @@ import type { ConversationMessage } from './types.ts'
 export class Conversation {
   readonly #core: Core
   readonly #outgoing: Outgoing
+  readonly #inbox: Inbox
   readonly sessionId: SessionId
 
-  constructor(core: Core, outgoing: Outgoing, sessionId: SessionId) {
+  constructor(core: Core, outgoing: Outgoing, inbox: Inbox, sessionId: SessionId) {
     this.#core = core
     this.#outgoing = outgoing
+    this.#inbox = inbox
     this.sessionId = sessionId
   }
 
@@ -44,10 +47,21 @@ export class Conversation {
     })
   }
 
-  /** Both sides' messages from the first one, then each as it comes, until the session is closed. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<ConversationMessage, void, void> {
+  [Symbol.asyncIterator](): AsyncGenerator<ConversationMessage, void, void> {
+    return this.messages()
+  }
+
+  /** What the application takes from the iterator is read: the peer learns it, and may send more. */
+  async #read(message: ConversationMessage): Promise<void> {
+    if (message.direction === 'out' || message.sequence === undefined) return
+    await this.#inbox.read(this.sessionId, message.sequence)
+  }
+
+  /** Both sides' messages from the first one, then each as it comes, until the session is closed or the signal aborts. */
+  async *messages(signal?: AbortSignal): AsyncGenerator<ConversationMessage, void, void> {
     const stop = new AbortController()
-    const events = on(this.#core.events, 'message', { signal: stop.signal })
+    const signals = signal === undefined ? [stop.signal] : [stop.signal, signal]
+    const events = on(this.#core.events, 'message', { signal: AbortSignal.any(signals) })
     const closed = (): boolean =>
       this.#core.store.tables.sessions.get(this.sessionId)?.session.state !== 'open'
     const seen = new Set<MessageId>()
@@ -56,14 +70,19 @@ export class Conversation {
       if (!row) throw new AgentMeshError('SESSION_UNKNOWN')
       for (const message of detail(this.#core, row).messages) {
         seen.add(message.id)
+        await this.#read(message)
         yield message
       }
       if (closed()) return
       for await (const [message] of events as AsyncIterable<[ConversationMessage]>) {
         if (message.session_id !== this.sessionId || seen.has(message.id)) continue
+        await this.#read(message)
         yield message
         if (message.type === 'close') return
       }
+    } catch (error) {
+      if (signal?.aborted) return
+      throw error
     } finally {
       stop.abort()
     }

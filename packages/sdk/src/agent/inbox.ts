@@ -7,21 +7,27 @@
  * What is committed is owed: a request whose handler did not finish before a crash is handed over again, and the same
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
+import { RateLimiter } from '../session/index.ts'
 import {
   AgentMeshError,
   formatTimestamp,
   isAgentMeshError,
+  PAYLOADS,
+  validate,
   type ClosePayload,
+  type Amid,
   type Envelope,
+  type ErrorCode,
+  type ErrorPayload,
   type Intent,
   type MessageId,
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
-import type { Outgoing } from './outgoing.ts'
+import { OWNER_REASONS, WINDOW, type Outgoing } from './outgoing.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
-import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
+import type { IncomingRow, IncomingState, RequestAnswer, SessionRow } from './tables.ts'
 import type { AnswerInput, IncomingRequest, RequestHandler } from './types.ts'
 
 /** Requests an application works on at the same time; the rest wait on disk. */
@@ -29,6 +35,16 @@ const MAX_RUNNING = 16
 
 export function incomingKey(sessionId: SessionId, sequence: number): string {
   return `${sessionId}:${sequence}`
+}
+
+function requestKey({ from, id }: Envelope): string {
+  return `${from}:${id}`
+}
+
+/** @throws MALFORMED for what is no answer */
+function toAnswer(input: AnswerInput): RequestAnswer {
+  if ('error' in input) return { type: 'error', payload: validate(PAYLOADS.error, input.error, 'answer') }
+  return { type: 'response', payload: validate(PAYLOADS.response, { status: 'success', ...input }, 'answer') }
 }
 
 /** Whether a session's intent covers a request's: same category, and same subcategory when the session has one. */
@@ -41,6 +57,7 @@ export class Inbox {
   readonly #core: Core
   readonly #outgoing: Outgoing
   readonly #running = new Map<string, AbortController>()
+  readonly #limits = new RateLimiter()
   #handler: RequestHandler | undefined
   #lastOrder = 0
 
@@ -67,16 +84,27 @@ export class Inbox {
     ) {
       throw new AgentMeshError('SEQUENCE_REPLAYED', 'The peer used an envelope sequence twice')
     }
-    if (envelope.type !== 'receipt') this.#outgoing.oweReceipt(row.session.id, envelope.id, 'received')
-    this.#write({ envelope, receivedAt: this.#core.now(), state: 'held' })
-    let next = row.deliverNext
-    touchSession(this.#core, row)
+    if (envelope.type !== 'receipt') this.#outgoing.receipts.owe(row.session.id, envelope.id, 'received')
+    const arrived: IncomingRow = { envelope, receivedAt: this.#core.now(), state: 'held' }
+    if (envelope.sequence !== row.deliverNext) {
+      touchSession(this.#core, row)
+      this.#write(arrived)
+      return
+    }
+    touchSession(this.#core, { ...row, deliverNext: row.deliverNext + 1 })
+    this.#deliver(arrived, afterCommit)
+    this.#deliverHeld(row.session.id, afterCommit)
+  }
+
+  /** What came too early and is next now. */
+  #deliverHeld(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    const { sessions, incoming } = this.#core.store.tables
     for (;;) {
-      const waiting = tables.incoming.get(incomingKey(row.session.id, next))
-      if (!waiting) break
-      next++
-      touchSession(this.#core, { ...(tables.sessions.get(row.session.id) ?? row), deliverNext: next })
-      this.#deliver(waiting, afterCommit)
+      const row = sessions.get(sessionId)
+      const held = row && incoming.get(incomingKey(sessionId, row.deliverNext))
+      if (!held) return
+      touchSession(this.#core, { ...row, deliverNext: row.deliverNext + 1 })
+      this.#deliver(held, afterCommit)
     }
   }
 
@@ -109,13 +137,48 @@ export class Inbox {
       this.#request(row, afterCommit)
       return
     }
-    this.#write({ ...row, state: 'done' })
-    this.#outgoing.oweReceipt(envelope.session_id, envelope.id, 'read')
     if (envelope.type === 'close') {
+      this.#write({ ...row, state: 'done' })
       this.#closed(envelope.session_id, envelope.payload.reason, afterCommit)
-    } else if (envelope.in_reply_to !== undefined) {
+    } else if (
+      envelope.in_reply_to !== undefined &&
+      this.#core.store.tables.outgoing.get(envelope.in_reply_to)
+    ) {
+      this.#write({ ...row, state: 'done' })
+      this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
       this.#reply(envelope, envelope.in_reply_to, afterCommit)
+    } else {
+      this.#unread(row, afterCommit)
     }
+  }
+
+  /** Policy `messages_per_minute`, a peer. */
+  #takeToken(from: Amid) {
+    const { messages_per_minute } = this.#core.policy.current().rate_limit
+    return this.#limits.take(from, messages_per_minute, this.#core.now())
+  }
+
+  /** For the readers of the conversation; a peer that sends past the window ends the session. */
+  #unread(row: IncomingRow, afterCommit: (() => void)[]): void {
+    const { session_id } = row.envelope
+    this.#write({ ...row, state: 'unread' })
+    const unread = this.#core.store.tables.incoming.count({ a: session_id, b: 'unread' })
+    if (unread <= 2 * WINDOW && this.#takeToken(row.envelope.from).allowed) return
+    const session = this.#core.store.tables.sessions.get(session_id)
+    if (session?.session.state === 'open') this.#outgoing.close(session, { reason: 'limit' }, afterCommit)
+  }
+
+  /** A reader of the conversation has the message: the peer may send more. */
+  async read(sessionId: SessionId, sequence: number): Promise<void> {
+    const key = incomingKey(sessionId, sequence)
+    const { incoming } = this.#core.store.tables
+    if (incoming.get(key)?.state !== 'unread') return
+    await commit(this.#core, () => {
+      const row = incoming.get(key)
+      if (row?.state !== 'unread') return
+      this.#write({ ...row, state: 'done' })
+      this.#outgoing.receipts.owe(sessionId, row.envelope.id, 'read')
+    })
   }
 
   #reply(envelope: Envelope, inReplyTo: MessageId, afterCommit: (() => void)[]): void {
@@ -151,8 +214,10 @@ export class Inbox {
   }
 
   #closed(sessionId: SessionId, reason: ClosePayload['reason'], afterCommit: (() => void)[]): void {
-    const session = this.#core.store.tables.sessions.get(sessionId)
-    if (session) markClosed(this.#core, session, reason, afterCommit)
+    const row = this.#core.store.tables.sessions.get(sessionId)
+    if (!row) return
+    markClosed(this.#core, row, reason, afterCommit)
+    this.#outgoing.sessionClosed({ ...row.session, closeReason: reason }, afterCommit)
   }
 
   #request(row: IncomingRow, afterCommit: (() => void)[]): void {
@@ -160,40 +225,38 @@ export class Inbox {
     const { requests, sessions } = this.#core.store.tables
     const agreed = sessions.get(envelope.session_id)?.session.intent
     if (agreed && !covers(agreed, (envelope.payload as RequestPayload).intent)) {
-      this.#refuse(row, afterCommit)
+      const message = 'The request is not about what the KNOCK asked for'
+      this.#refuse(row, { code: 'INTENT_MISMATCH', message }, afterCommit)
       return
     }
-    const key = `${envelope.from}:${envelope.id}`
+    const { allowed, retryAfterSeconds } = this.#takeToken(envelope.from)
+    if (!allowed) {
+      const message = 'Too many messages a minute'
+      const refusal = { code: 'RATE_LIMITED', message, retry_after_seconds: retryAfterSeconds } as const
+      this.#refuse(row, refusal, afterCommit)
+      return
+    }
+    const key = requestKey(envelope)
     const known = requests.get(key)
+    const index = { a: envelope.from, at: row.receivedAt }
+    // Asked again: the answer kept, or, while it is being made, the answer to come goes to the session asked on last.
+    requests.put(key, { ...known, sessionId: envelope.session_id }, index)
     if (!known) {
-      requests.put(
-        key,
-        { incomingKey: incomingKey(envelope.session_id, envelope.sequence) },
-        { at: row.receivedAt },
-      )
       this.#write({ ...row, state: 'ready' })
       afterCommit.push(() => this.dispatch())
       return
     }
-    // The id was asked before: the first answer again, or the one that is being made.
     this.#write({ ...row, state: 'done' })
-    const answer =
-      known.answerId === undefined ? undefined : this.#core.store.tables.outgoing.get(known.answerId)
-    if (answer) {
-      this.#outgoing.onSession(
-        envelope.session_id,
-        { type: answer.type, payload: answer.payload, inReplyTo: envelope.id },
-        afterCommit,
-      )
+    if (known.answer) {
+      this.#outgoing.onSession(envelope.session_id, { ...known.answer, inReplyTo: envelope.id }, afterCommit)
     }
   }
 
-  /** Policy let in the KNOCK's intent, so a request about something else does not reach the application. */
-  #refuse(row: IncomingRow, afterCommit: (() => void)[]): void {
+  /** A request that does not reach the application: the peer is told why. */
+  #refuse(row: IncomingRow, payload: ErrorPayload & { code: ErrorCode }, afterCommit: (() => void)[]): void {
     const { session_id, from, id } = row.envelope
     this.#write({ ...row, state: 'done' })
-    audit(this.#core, { event: 'message_refused', from, session_id, code: 'INTENT_MISMATCH' }, afterCommit)
-    const payload = { code: 'INTENT_MISMATCH', message: 'The request is not about what the KNOCK asked for' }
+    audit(this.#core, { event: 'message_refused', from, session_id, code: payload.code }, afterCommit)
     this.#outgoing.onSession(session_id, { type: 'error', payload, inReplyTo: id }, afterCommit)
   }
 
@@ -213,10 +276,21 @@ export class Inbox {
     const abort = new AbortController()
     this.#running.set(key, abort)
     const { envelope } = row
+    let settle!: (failure?: AgentMeshError) => void
+    const answered = new Promise<void>((resolve, reject) => {
+      settle = (failure) => (failure === undefined ? resolve() : reject(failure))
+    })
+    // Not every handler looks at it.
+    answered.catch(() => {})
     try {
-      this.#outgoing.oweReceipt(envelope.session_id, envelope.id, 'read')
+      if (this.#endedByOwner(envelope.session_id)) {
+        await commit(this.#core, () => this.#setState(key, 'done'))
+        return
+      }
+      this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
       const answer = await handler(this.#describe(row), {
         signal: abort.signal,
+        answered,
         status: async (payload) => {
           await commit(this.#core, (afterCommit) => {
             this.#outgoing.onSession(
@@ -228,7 +302,11 @@ export class Inbox {
         },
       })
       await this.#answer(key, row, answer)
+      settle()
     } catch (error) {
+      settle(
+        isAgentMeshError(error) ? error : new AgentMeshError('HANDLER_FAILED', undefined, { cause: error }),
+      )
       // A listener that went away did not answer: the request waits for the next one.
       if (isAgentMeshError(error, 'LISTENER_GONE')) return
       const detail = error instanceof Error ? error.message : String(error)
@@ -243,6 +321,11 @@ export class Inbox {
       this.#running.delete(key)
       this.dispatch()
     }
+  }
+
+  #endedByOwner(sessionId: SessionId): boolean {
+    const reason = this.#core.store.tables.sessions.get(sessionId)?.session.closeReason
+    return reason !== undefined && OWNER_REASONS.has(reason)
   }
 
   /** The peer is told that no answer comes, when the session can carry even that. */
@@ -275,32 +358,21 @@ export class Inbox {
 
   /**
    * The answer and the end of the request in one commit: after a crash either both happened or neither. The answer is
-   * its own signed receipt.
+   * its own signed receipt, and is kept: when no session can carry it now, the peer that asks again gets it.
    *
    * @throws MALFORMED, LIMIT_SIZE for an answer that cannot be sent; then the request is still open
    */
-  async #answer(key: string, { envelope }: IncomingRow, answer: AnswerInput): Promise<void> {
-    const { tables } = this.#core.store
+  async #answer(key: string, { envelope, receivedAt }: IncomingRow, input: AnswerInput): Promise<void> {
+    const { requests, sessions } = this.#core.store.tables
+    const answer = toAnswer(input)
     await commit(this.#core, (afterCommit) => {
-      const session = tables.sessions.get(envelope.session_id)?.session
-      // Killed, expired or closed meanwhile: nobody is there to hear.
-      if (session?.state !== 'open' || session.expiresAt <= this.#core.now()) {
-        this.#setState(key, 'done')
-        return
+      const sessionId = requests.get(requestKey(envelope))?.sessionId ?? envelope.session_id
+      const session = sessions.get(sessionId)?.session
+      if (session?.state === 'open' && session.expiresAt > this.#core.now()) {
+        this.#outgoing.onSession(sessionId, { ...answer, inReplyTo: envelope.id }, afterCommit)
       }
-      const answerId = this.#outgoing.onSession(
-        envelope.session_id,
-        'error' in answer
-          ? { type: 'error', payload: answer.error, inReplyTo: envelope.id }
-          : { type: 'response', payload: { status: 'success', ...answer }, inReplyTo: envelope.id },
-        afterCommit,
-      )
       this.#setState(key, 'done')
-      tables.requests.put(
-        `${envelope.from}:${envelope.id}`,
-        { incomingKey: key, answerId },
-        { at: this.#core.now() },
-      )
+      requests.put(requestKey(envelope), { sessionId, answer }, { a: envelope.from, at: receivedAt })
     })
   }
 

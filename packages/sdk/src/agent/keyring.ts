@@ -32,6 +32,7 @@ import {
   type SignedKey,
 } from '../wire/index.ts'
 import { audit, commit, type Core } from './core.ts'
+import { forgetLanes } from './session-rows.ts'
 import type { KeyRow } from './tables.ts'
 
 /** One-time prekeys of each kind kept at the registry, and when to fill up (DESIGN §7). */
@@ -95,6 +96,7 @@ export class Keyring implements KeyLookup {
         audit(this.#core, { event: 'key_rotated', key: AUDIT_NAMES[kind], sequence }, afterCommit)
       }
       if (outdated) this.#core.store.tables.keys.deleteBefore(now)
+      if (due.includes('ik')) forgetLanes(this.#core)
     })
     if (due.includes('ik')) {
       writeExchangePublicKey(this.#core.home, parseKey('x25519', this.#current('ik').record.key))

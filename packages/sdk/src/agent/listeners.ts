@@ -84,6 +84,8 @@ export class Listeners {
   async #offer(request: IncomingRequest, context: RequestContext): Promise<AnswerInput> {
     const [listener] = [...this.#listeners].toSorted((left, right) => left.open.size - right.open.size)
     if (!listener) throw new AgentMeshError('LISTENER_GONE')
+    // Senders choose their ids. Two with the same one would share the answer of one of them.
+    if (this.#open.has(request.id)) throw new AgentMeshError('INVALID_ID', 'Another open request has this id')
     const cancel = () => listener.push({ type: 'cancelled', id: request.id })
     context.signal.addEventListener('abort', cancel)
     try {
@@ -105,9 +107,16 @@ export class Listeners {
     return open
   }
 
-  /** @throws MESSAGE_UNKNOWN when nobody was asked, or it is answered already */
-  answer(id: MessageId, answer: AnswerInput): void {
-    this.#find(id).resolve(answer)
+  /**
+   * Resolves when the answer is safe on disk.
+   *
+   * @throws MESSAGE_UNKNOWN when nobody was asked, or it is answered already; LIMIT_*, MALFORMED, SESSION_* when it cannot be
+   *   sent; then the peer is told that no answer comes
+   */
+  async answer(id: MessageId, answer: AnswerInput): Promise<void> {
+    const open = this.#find(id)
+    open.resolve(answer)
+    await open.context.answered
   }
 
   /** @throws MESSAGE_UNKNOWN, and what sending a status throws */

@@ -13,7 +13,7 @@
  *   GET  /v1/requests                   stream of ListenerEvent: this connection answers requests while it lasts
  *   POST /v1/requests/{id}/answer  /v1/requests/{id}/status
  *   PUT  /v1/policy
- *   POST /v1/block  /v1/allow  /v1/presence  /v1/pause  /v1/resume  /v1/shutdown  /v1/emergency-stop  /v1/down
+ *   POST /v1/block  /v1/allow  /v1/forget  /v1/presence  /v1/pause  /v1/resume  /v1/shutdown  /v1/emergency-stop  /v1/down
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { chmodSync, rmSync } from 'node:fs'
@@ -50,6 +50,7 @@ import { Listeners } from './listeners.ts'
 
 /** A policy file is the largest thing sent here. */
 const MAX_BODY_BYTES = 2 * 1024 * 1024
+const BASE = 'http://local'
 
 const SendBody = Type.Object({
   to: AmidText,
@@ -171,13 +172,14 @@ export class LocalApi {
         return { id: await conversation.send(type, payload as Payload, in_reply_to) }
       },
       'GET sessions/*/messages': ({ parts, response }) =>
-        stream(response, () => agent.conversation(parts[0] ?? '')[Symbol.asyncIterator]()),
+        stream(response, (signal) => agent.conversation(parts[0] ?? '').messages(signal)),
       'GET requests': ({ response }) => stream(response, (signal) => this.#listeners.attach(signal)),
       'POST requests/*/answer': async (call) =>
         this.#listeners.answer(parseMessageId(call.parts[0] ?? ''), await call.body(AnswerBody)),
       'POST requests/*/status': async (call) =>
         this.#listeners.status(parseMessageId(call.parts[0] ?? ''), await call.body(StatusPayload)),
       'POST block': async (call) => agent.block((await call.body(PeerBody)).amid, call.by),
+      'POST forget': async (call) => agent.forget((await call.body(PeerBody)).amid),
       'POST allow': async (call) => agent.allow((await call.body(PeerBody)).amid, call.by),
       'POST presence': async (call) => agent.setPresence((await call.body(PresenceBody)).state),
       'POST pause': ({ by }) => agent.pause(by),
@@ -199,7 +201,9 @@ export class LocalApi {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
-      const url = new URL(request.url ?? '/', 'http://local')
+      const target = request.url ?? '/'
+      if (!URL.canParse(target, BASE)) throw new AgentMeshError('NOT_FOUND')
+      const url = new URL(target, BASE)
       const segments = url.pathname.split('/').filter(Boolean)
       const handler =
         segments[0] === 'v1' ? this.#route(request.method ?? 'GET', segments.slice(1)) : undefined
@@ -210,7 +214,7 @@ export class LocalApi {
         request,
         response,
         query: url.searchParams,
-        parts: segments.slice(2, 3).map(decodeURIComponent),
+        parts: segments.slice(2, 3),
         by: actor === 'cli' || actor === 'dashboard' ? actor : 'api',
         body: async (schema) => validate(schema, await read()),
         json: read,
@@ -260,7 +264,9 @@ function searchQuery(query: URLSearchParams) {
 async function readBody(request: IncomingMessage): Promise<JsonObject> {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  // Not destroyed when we stop reading: the client is to hear why.
+  const body: AsyncIterable<Buffer> = request.iterator({ destroyOnReturn: false })
+  for await (const chunk of body) {
     size += chunk.length
     if (size > MAX_BODY_BYTES) throw new AgentMeshError('TOO_LARGE')
     chunks.push(chunk)

@@ -1,17 +1,18 @@
 /**
  * The application's messages on their way to peers.
  *
- *   queued --(a session of its lane is open)--> sealed --(peer's receipt, answer)--> done
- *      |                                           |
- *      +-------- rejected, expired, refused -------+----> failed
+ *   queued --(a session of its lane is open, the window has room)--> sealed --(receipt, answer)--> done
+ *      |                                                                |
+ *      +------------- rejected, expired, refused ----------------------+----> failed
  *
  * Sealing moves the ratchet, so the session row, the message row and the packet row are written in one commit: what
- * leaves for a relay is on disk first (DESIGN §7).
+ * leaves for a relay is on disk first (DESIGN §7). A session has at most `WINDOW` messages the peer's application has
+ * not read; the rest wait, so that a fast sender cannot flood a slow reader.
  */
 import { createMessage, type MessageDraft } from '../messages/index.ts'
+import type { Session } from '../session/index.ts'
 import {
   AgentMeshError,
-  formatTimestamp,
   isAgentMeshError,
   MAILBOX_TTL_SECONDS,
   newMessageId,
@@ -20,6 +21,7 @@ import {
   validate,
   type Amid,
   type ClosePayload,
+  type CloseReason,
   type EnvelopeType,
   type ErrorCode,
   type MessageId,
@@ -28,40 +30,53 @@ import {
   type SessionId,
   type SessionType,
 } from '../wire/index.ts'
-import { audit, background, commit, noteProgress, type Core } from './core.ts'
+import { audit, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
+import { Receipts } from './receipts.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { OutgoingRow, SessionRow } from './tables.ts'
 import type { Answer, ProgressEvent, RequestInput, SendOptions } from './types.ts'
 
 const DEFAULT_TTL_SECONDS: Record<SessionType, number> = {
   request_response: 3600,
+  // The cache of specification §5.5: who was let in once need not knock again today.
   conversation: 24 * 3600,
   stream: 24 * 3600,
 }
-/** A receipt envelope waits this long for company. */
-const RECEIPT_DELAY_MS = 20
-const MAX_RECEIPTS = 256
+/** Messages of a session sealed and not yet read or answered. */
+export const WINDOW = 64
+/** Messages of a session that wait for the window; one more is refused. */
+const MAX_WAITING = 1000
+
+/** How often a message that its peer never received changes to a new session. */
+const MAX_REBINDS = 5
+/** A session ended so by an owner is not replaced, and what came on it is not worked on. */
+export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
 
 /** A queued message waits for a session on its lane: each single request has its own, the rest share by category. */
 export function laneOf(row: Pick<OutgoingRow, 'id' | 'intent' | 'sessionType'>): string {
   return row.sessionType === 'request_response' ? row.id : `${row.sessionType} ${row.intent.category}`
 }
 
-type Receipt = ReceiptPayload['receipts'][number]
+/** Index value of messages without a session. */
+function waitingFor(to: Amid, lane: string): string {
+  return `${to} ${lane}`
+}
 
 export class Outgoing {
   readonly #core: Core
   readonly #outbox: Outbox
   /** Asks for a session on a lane; called after the commit that queued the message. */
   readonly #needSession: (row: OutgoingRow) => void
-  readonly #receipts = new Map<SessionId, Receipt[]>()
-  #receiptTimer: NodeJS.Timeout | undefined
+  readonly receipts: Receipts
 
   constructor(core: Core, outbox: Outbox, needSession: (row: OutgoingRow) => void) {
     this.#core = core
     this.#outbox = outbox
     this.#needSession = needSession
+    this.receipts = new Receipts(core, (sessionId, payload, afterCommit) => {
+      this.onSession(sessionId, { type: 'receipt', payload }, afterCommit)
+    })
   }
 
   /** Takes a request; resolves when it is on disk. The same id again is the same request. */
@@ -69,7 +84,7 @@ export class Outgoing {
     const payload = validate(PAYLOADS.request, { ...input }, 'send request')
     const id = options.id ?? newMessageId(this.#core.random)
     const now = this.#core.now()
-    const sessionType = options.sessionType ?? 'request_response'
+    const sessionType = options.sessionType ?? 'conversation'
     await commit(this.#core, (afterCommit) => {
       if (this.#core.store.tables.outgoing.get(id)) return
       const row: OutgoingRow = {
@@ -85,6 +100,7 @@ export class Outgoing {
         expiresAt: now + (options.expiresInSeconds ?? MAILBOX_TTL_SECONDS) * 1000,
         receipts: {},
         progress: [],
+        rebinds: 0,
       }
       this.#bind(noteProgress(this.#core, row, { stage: 'queued' }, afterCommit), afterCommit)
     })
@@ -98,7 +114,7 @@ export class Outgoing {
     afterCommit: (() => void)[],
   ): MessageId {
     // What the peer is owed goes first, so that it sees its message received before it sees it answered.
-    if (message.type !== 'receipt') this.#receiptsOf(sessionId, afterCommit)
+    if (message.type !== 'receipt') this.receipts.sendOwed(sessionId, afterCommit)
     const session = this.#core.store.tables.sessions.get(sessionId)
     if (!session) throw new AgentMeshError('SESSION_UNKNOWN')
     const now = this.#core.now()
@@ -116,19 +132,64 @@ export class Outgoing {
       expiresAt: session.session.expiresAt,
       receipts: {},
       progress: [],
+      rebinds: 0,
     }
-    this.#seal(row, session, afterCommit)
+    this.#sealOrWait(row, session, afterCommit)
     return row.id
   }
 
   /** Seals the row on an open session of its lane, or leaves it queued and asks for one. */
   #bind(row: OutgoingRow, afterCommit: (() => void)[]): void {
     const session = this.#openSession(row)
-    if (session) {
+    if (session && this.#fits(session)) {
+      this.#sealOrWait(row, session, afterCommit)
+      return
+    }
+    if (session) this.close(session, { reason: 'limit' }, afterCommit)
+    this.write(row)
+    afterCommit.push(() => this.#needSession(row))
+  }
+
+  /** Whether the session can carry one more message of ours. */
+  #fits({ session }: SessionRow): boolean {
+    const { max_messages: limit } = session.constraints
+    const waiting = this.#core.store.tables.outgoing.count({ a: session.id, b: 'queued' })
+    return limit === null || session.sentCount + waiting < limit
+  }
+
+  /** @throws FLOW_BLOCKED when too much waits for the peer to read */
+  #sealOrWait(row: OutgoingRow, session: SessionRow, afterCommit: (() => void)[]): void {
+    const { id } = session.session
+    const { outgoing } = this.#core.store.tables
+    const free = row.type === 'receipt' || row.type === 'close'
+    const waiting = free ? 0 : outgoing.count({ a: id, b: 'queued' })
+    if (waiting === 0 && (free || outgoing.count({ a: id, b: 'sealed' }) < WINDOW)) {
       this.#seal(row, session, afterCommit)
+    } else if (waiting < MAX_WAITING) {
+      this.write({ ...row, sessionId: id })
     } else {
-      this.write(row)
-      afterCommit.push(() => this.#needSession(row))
+      throw new AgentMeshError('FLOW_BLOCKED', 'The peer does not read; too many messages wait for it')
+    }
+  }
+
+  /** The peer read something: seals what waited for room, in order. Call within a commit. */
+  #useWindow(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    const { outgoing, sessions } = this.#core.store.tables
+    const room = WINDOW - outgoing.count({ a: sessionId, b: 'sealed' })
+    if (room <= 0) return
+    for (const { value: row } of outgoing.list({ a: sessionId, b: 'queued', limit: room })) {
+      const session = sessions.get(sessionId)
+      if (session?.session.state !== 'open') return
+      this.#trySeal(row, session, afterCommit)
+    }
+  }
+
+  #trySeal(row: OutgoingRow, session: SessionRow, afterCommit: (() => void)[]): void {
+    try {
+      this.#seal(row, session, afterCommit)
+    } catch (error) {
+      if (!isAgentMeshError(error)) throw error
+      this.fail(row, { code: error.code, message: error.message }, afterCommit)
     }
   }
 
@@ -188,7 +249,7 @@ export class Outgoing {
 
   write(row: OutgoingRow): void {
     this.#core.store.tables.outgoing.put(row.id, row, {
-      a: row.sessionId ?? '',
+      a: row.sessionId ?? waitingFor(row.to, laneOf(row)),
       b: row.state,
       at: row.createdAt,
     })
@@ -196,7 +257,8 @@ export class Outgoing {
 
   /** Messages that wait for a session with this peer on this lane, oldest first. */
   queuedFor(to: Amid, lane: string): OutgoingRow[] {
-    return this.queued().filter((row) => row.to === to && laneOf(row) === lane)
+    const { outgoing } = this.#core.store.tables
+    return outgoing.list({ a: waitingFor(to, lane), b: 'queued' }).map((entry) => entry.value)
   }
 
   queued(): OutgoingRow[] {
@@ -212,13 +274,34 @@ export class Outgoing {
         { stage: 'accepted', session_id: row.session.id },
         afterCommit,
       )
-      try {
-        const session = this.#core.store.tables.sessions.get(row.session.id)
-        if (session) this.#seal(accepted, session, afterCommit)
-      } catch (error) {
-        if (!isAgentMeshError(error)) throw error
-        if (error.code === 'LIMIT_MESSAGES') return
-        this.fail(accepted, { code: error.code, message: error.message }, afterCommit)
+      const session = this.#core.store.tables.sessions.get(row.session.id)
+      // More waited than one session carries: the rest gets another at the next maintenance.
+      if (!session || !this.#fits(session)) return
+      this.#sealOrWait(accepted, session, afterCommit)
+    }
+  }
+
+  /**
+   * A session ended. What the peer never received goes out on a new session, unless an owner ended this one; what it
+   * received and will not answer has failed. Call within a commit.
+   */
+  sessionClosed(session: Session, afterCommit: (() => void)[]): void {
+    const { outgoing } = this.#core.store.tables
+    const again = session.closeReason === undefined || !OWNER_REASONS.has(session.closeReason)
+    for (const state of ['sealed', 'queued'] as const) {
+      for (const { value: row } of outgoing.list({ a: session.id, b: state })) {
+        if (row.type === 'close') continue
+        this.#outbox.remove(row.id)
+        const retry = again && row.type === 'request' && row.receipts.received === undefined
+        if (retry && row.rebinds < MAX_REBINDS && session.role === 'initiator') {
+          const { sessionId: _, sequence: __, ...rest } = row
+          this.#bind({ ...rest, state: 'queued', rebinds: row.rebinds + 1 }, afterCommit)
+        } else if (row.type === 'request') {
+          const message = `The session ended: ${session.closeReason ?? 'timeout'}`
+          this.fail(row, { code: 'SESSION_CLOSED', message }, afterCommit)
+        } else {
+          this.write({ ...row, state: 'failed' })
+        }
       }
     }
   }
@@ -256,6 +339,7 @@ export class Outgoing {
         afterCommit,
       ),
     )
+    if (row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
   }
 
   /** The peer's receipts for our messages. Call within the commit that takes them. */
@@ -265,57 +349,11 @@ export class Outgoing {
       if (!row || row.to !== from || row.receipts[receipt.state] !== undefined) continue
       this.#outbox.remove(row.id)
       const receipts = { ...row.receipts, [receipt.state]: parseTimestamp(receipt.at) }
-      const finished = row.type === 'request' ? row.state : 'done'
-      const next = { ...row, receipts, state: finished }
-      if (receipt.state === 'answered') this.write(next)
-      else
-        this.write(
-          noteProgress(
-            this.#core,
-            next,
-            { stage: receipt.state === 'read' ? 'read' : 'delivered' },
-            afterCommit,
-          ),
-        )
-    }
-  }
-
-  /** Owes the peer a receipt; receipts of one session travel together. */
-  oweReceipt(sessionId: SessionId, messageId: MessageId, state: Receipt['state']): void {
-    const owed = this.#receipts.get(sessionId) ?? []
-    owed.push({ message_id: messageId, state, at: formatTimestamp(this.#core.now()) })
-    this.#receipts.set(sessionId, owed)
-    this.#receiptTimer ??= setTimeout(
-      () => background(this.#core, 'send receipts', this.flushReceipts()),
-      RECEIPT_DELAY_MS,
-    )
-  }
-
-  /** Sends every owed receipt; resolves when they are on disk. */
-  async flushReceipts(): Promise<void> {
-    clearTimeout(this.#receiptTimer)
-    this.#receiptTimer = undefined
-    if (this.#receipts.size === 0) return
-    await commit(this.#core, (afterCommit) => {
-      for (const sessionId of this.#receipts.keys()) this.#receiptsOf(sessionId, afterCommit)
-    })
-  }
-
-  /** Sends a session's owed receipts. Call within a commit. */
-  #receiptsOf(sessionId: SessionId, afterCommit: (() => void)[]): void {
-    const owed = this.#receipts.get(sessionId) ?? []
-    this.#receipts.delete(sessionId)
-    const session = this.#core.store.tables.sessions.get(sessionId)
-    if (session?.session.state !== 'open') return
-    for (let start = 0; start < owed.length; start += MAX_RECEIPTS) {
-      const receipts = owed.slice(start, start + MAX_RECEIPTS)
-      try {
-        this.onSession(sessionId, { type: 'receipt', payload: { receipts } }, afterCommit)
-      } catch (error) {
-        // A session that cannot carry a receipt any more is ending; the peer's resend will find it closed.
-        if (!isAgentMeshError(error)) throw error
-        return
-      }
+      // A request is done when it is answered; anything else when it was read.
+      const state = row.type !== 'request' && receipt.state === 'read' ? 'done' : row.state
+      const stage = receipt.state === 'received' ? 'delivered' : receipt.state
+      this.write(noteProgress(this.#core, { ...row, receipts, state }, { stage }, afterCommit))
+      if (state === 'done' && row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
     }
   }
 
@@ -324,7 +362,9 @@ export class Outgoing {
     const { id } = row.session
     this.onSession(id, { type: 'close', payload }, afterCommit)
     const closing = this.#core.store.tables.sessions.get(id)
-    if (closing) markClosed(this.#core, closing, payload.reason, afterCommit)
+    if (!closing) return
+    markClosed(this.#core, closing, payload.reason, afterCommit)
+    this.sessionClosed({ ...closing.session, closeReason: payload.reason }, afterCommit)
   }
 
   /** Fails what was not taken in time, and what a full session left behind gets a new one. */

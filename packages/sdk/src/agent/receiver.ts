@@ -80,7 +80,7 @@ export class Receiver {
   /** The sender did not hear from us: it gets the receipt once more. */
   #repeated(known: SeenRow): void {
     if (known.sessionId !== undefined && known.messageId !== undefined) {
-      this.#outgoing.oweReceipt(known.sessionId, known.messageId, 'received')
+      this.#outgoing.receipts.owe(known.sessionId, known.messageId, 'received')
     }
   }
 

@@ -69,8 +69,10 @@ export class Registrar {
     await this.#working
   }
 
-  #become(state: State): void {
+  #become(state: State, error: string | undefined): void {
+    if (this.#state === state && this.#lastError === error) return
     this.#state = state
+    this.#lastError = error
     this.#core.events.emit('connection')
   }
 
@@ -105,7 +107,7 @@ export class Registrar {
         await this.#core.registry.setPresence(this.#presence)
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
         this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
-        if (this.#state === 'waiting') this.#become('registered')
+        if (this.#state === 'waiting') this.#become('registered', undefined)
       } else if (this.#core.now() >= this.#replenishAt) {
         await this.#keyring.replenish()
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
@@ -118,8 +120,7 @@ export class Registrar {
       this.#schedule(30_000)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
-      if (this.#state === 'registered') this.#become('waiting')
-      this.#lastError = `${error.code}: ${error.message}`
+      if (this.#state !== 'stopped') this.#become('waiting', `${error.code}: ${error.message}`)
       this.#schedule(Math.max(this.#delay, (error.retryAfterSeconds ?? 0) * 1000))
       this.#delay = Math.min(this.#delay * 2, MAX_RETRY_MS)
     }

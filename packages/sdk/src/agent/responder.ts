@@ -38,7 +38,7 @@ import {
 import { audit, commit, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
-import { startSession } from './session-rows.ts'
+import { isActive, startSession } from './session-rows.ts'
 import type { DecisionRecord } from './types.ts'
 
 /** Decisions kept for `why`. */
@@ -103,7 +103,7 @@ export class Responder {
     knock: { from: Amid; packet: Uint8Array; takenAt: number; hash: string },
     afterCommit: (() => void)[],
   ): ResponderEvent | undefined {
-    const { nonces, sessions } = this.#core.store.tables
+    const { nonces } = this.#core.store.tables
     const now = this.#core.now()
     switch (effect.type) {
       case 'open':
@@ -135,7 +135,7 @@ export class Responder {
           {
             now,
             precheck,
-            activeSessions: sessions.count({ b: 'open' }),
+            activeSessions: this.#activeSessions(),
             paused,
             presence,
             arrivedOffline: knock.takenAt < connectedSince,
@@ -151,6 +151,17 @@ export class Responder {
         this.#reject(knock.hash, effect.opened, effect.decision, afterCommit)
         return undefined
     }
+  }
+
+  /** Sessions in use, counted no further than the policy's limit; those used last come first. */
+  #activeSessions(): number {
+    const { max_concurrent_sessions: limit } = this.#core.policy.current()
+    const open = this.#core.store.tables.sessions.list({
+      b: 'open',
+      order: 'desc',
+      limit,
+    })
+    return open.filter((entry) => isActive(this.#core, entry.value)).length
   }
 
   /** A KNOCK that ended without an answer is a decision too, and the owner can ask why. */

@@ -10,6 +10,15 @@ import { audit, type Core } from './core.ts'
 import type { IncomingRow, OutgoingRow, Receipts, SessionRow } from './tables.ts'
 import type { ConversationMessage, ReceiptTimes, SessionDetail, SessionSummary } from './types.ts'
 
+/** A session without a message for this long holds its place in no limit: it is kept only to skip the next KNOCK. */
+const ACTIVE_MS = 60_000
+
+/** Whether a session is in use, and not merely kept. */
+export function isActive(core: Core, { session }: SessionRow): boolean {
+  if (session.lastActivityAt + ACTIVE_MS > core.now()) return true
+  return core.store.tables.incoming.count({ a: session.id, b: 'ready' }) > 0
+}
+
 /** Puts a session row; call within a commit. */
 export function touchSession(core: Core, row: SessionRow): void {
   const { session } = row
@@ -44,6 +53,13 @@ export function startSession(core: Core, row: SessionRow, afterCommit: (() => vo
   afterCommit.push(() => core.events.emit('session', { session_id, peer, state: 'open' }))
 }
 
+/** Open sessions go on, but no new request uses them: the next one knocks with the new key. Call within a commit. */
+export function forgetLanes(core: Core): void {
+  for (const { value: row } of core.store.tables.sessions.list({ b: 'open' })) {
+    if (row.lane !== '') touchSession(core, { ...row, lane: '' })
+  }
+}
+
 /** Marks a session closed here and tells listeners and the audit log. Call within a commit. */
 export function markClosed(
   core: Core,
@@ -74,6 +90,7 @@ export function sessionMessage(envelope: Envelope, direction: 'in' | 'out'): Con
     id: envelope.id,
     direction,
     session_id: envelope.session_id,
+    sequence: envelope.sequence,
     type: envelope.type,
     ...(envelope.in_reply_to === undefined ? {} : { in_reply_to: envelope.in_reply_to }),
     at: envelope.timestamp,
@@ -121,6 +138,7 @@ function outgoingMessage(
     id: row.id,
     direction: 'out',
     session_id,
+    ...(row.sequence === undefined ? {} : { sequence: row.sequence }),
     type: row.type,
     ...(row.inReplyTo === undefined ? {} : { in_reply_to: row.inReplyTo }),
     at: formatTimestamp(row.createdAt),

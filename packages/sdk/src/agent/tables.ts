@@ -8,7 +8,7 @@
  *   answers     KNOCK hash               peer                         expiry        what we answered, for repeated KNOCKs
  *   outgoing    message id               session id  state            created       messages of this agent's application
  *   incoming    session id : sequence    session id  state            order         messages from peers, in order a session
- *   requests    peer : message id                                     received      request id -> where it is, for repeats
+ *   requests    peer : message id        peer                         received      answers by request id, for repeats
  *   packets     relay message id         peer        waiting|relayed  order         bytes that must reach a relay
  *   seen        hash of a packet                                      received      duplicate filter
  *   nonces      peer : nonce                                          expiry        KNOCK replay filter
@@ -86,10 +86,15 @@ export interface OutgoingRow {
   receipts: Receipts
   /** What `progress()` replays to somebody who asks later; bounded by the engine. */
   progress: ProgressEvent[]
+  /** How often it went from a session that ended to a new one. */
+  rebinds: number
 }
 
-/** held: an earlier one is missing; ready: a request the application owes an answer; done: nothing more to do. */
-export type IncomingState = 'held' | 'ready' | 'done'
+/**
+ * held: an earlier one is missing; ready: a request the application owes an answer; unread: a message no reader of the
+ * conversation has seen; done: nothing more to do.
+ */
+export type IncomingState = 'held' | 'ready' | 'unread' | 'done'
 
 export interface IncomingRow {
   envelope: Envelope
@@ -97,10 +102,16 @@ export interface IncomingRow {
   state: IncomingState
 }
 
+/** A request by its id, whatever session it came on: asked again, it gets the answer kept here. */
 export interface RequestRow {
-  incomingKey: string
-  answerId?: MessageId
+  /** Where the answer goes: the session it was asked on last. */
+  sessionId: SessionId
+  answer?: RequestAnswer
 }
+
+export type RequestAnswer =
+  | { type: 'response'; payload: Payload<'response'> }
+  | { type: 'error'; payload: Payload<'error'> }
 
 /** Bytes for a relay. The id is the message's own when the peer must send a receipt for it, else a fresh one. */
 export interface PacketRow {

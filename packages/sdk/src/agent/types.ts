@@ -32,7 +32,10 @@ export interface RequestInput {
 export interface SendOptions {
   /** Names the request end to end: the same id again never runs the peer's handler twice. Default: a fresh one. */
   id?: MessageId
-  /** Default `request_response`. A `conversation` or `stream` with this peer on this category is reused when open. */
+  /**
+   * Default `conversation`: an open one with this peer on this category is used again without a new KNOCK, for up to 24
+   * hours (specification §5.5). A `request_response` session carries one request and closes by itself.
+   */
   sessionType?: SessionType
   /** Lifetime asked for the session, from its ACCEPT. Default 3,600 seconds (24 hours for conversation and stream). */
   ttlSeconds?: number
@@ -103,6 +106,8 @@ export interface RequestContext {
   status(payload: StatusPayload): Promise<void>
   /** Aborted when the session ends before the answer. */
   readonly signal: AbortSignal
+  /** Resolves when the handler's answer is safe on disk; rejects with why it cannot be sent (LIMIT_SIZE, MALFORMED, ...). */
+  readonly answered: Promise<void>
 }
 
 export type RequestHandler = (
@@ -115,6 +120,8 @@ export interface ConversationMessage<T extends EnvelopeType = EnvelopeType> {
   id: MessageId
   direction: 'in' | 'out'
   session_id: SessionId
+  /** Per direction, from 1; absent while the message waits to be sent. */
+  sequence?: number
   type: T
   in_reply_to?: MessageId
   at: string
@@ -172,7 +179,7 @@ export interface AgentStatus {
   started_at: string
   breaker: BreakerState
   presence: PresenceState
-  relay: { url: string; state: string }
+  relay: { url: string; state: string; last_error?: string }
   registry: { url: string; state: 'registered' | 'waiting' | 'stopped'; last_error?: string }
   sessions: { open: number; total: number }
   outbox: { queued: number; unacknowledged: number }

@@ -47,6 +47,7 @@ export const ERROR_CODES = {
   KNOCK_EXPIRED: { summary: 'The KNOCK is past its expiry, or its times are not plausible' },
   KNOCK_NOT_FOR_US: { summary: 'The KNOCK is addressed to somebody else' },
   KNOCK_REPLAYED: { summary: 'The KNOCK was received before' },
+  RESET_MISMATCH: { summary: 'The RESET is for somebody else, or about a packet that is not outstanding' },
   ANSWER_MISMATCH: { summary: 'The ACCEPT or REJECT does not belong to this KNOCK' },
   POLICY_INVALID: { summary: 'The policy file has a mistake; the last good policy stays in force' },
   SESSION_MISMATCH: { summary: 'The message belongs to another session, peer or direction' },
@@ -57,6 +58,11 @@ export const ERROR_CODES = {
   LIMIT_MESSAGES: { summary: 'The session has used up its number of messages' },
   LIMIT_SIZE: { summary: 'The message is larger than the session allows' },
   OUT_OF_TURN: { summary: 'The session type does not allow this message here' },
+  SCHEMA_INVALID: { summary: 'The schema cannot be installed' },
+  SCHEMA_MISMATCH: {
+    summary: 'The parameters or results are not what their schema requires',
+    stranger: true,
+  },
 
   // relay and transport
   CONNECT_REQUIRED: { summary: 'The first frame to a relay must be CONNECT', stranger: true },
@@ -120,6 +126,7 @@ export const ERROR_CODES = {
   AGENT_STOPPED: { summary: 'The owner took this agent off the network' },
   CONFIG_INVALID: { summary: 'config.json is not in form' },
   INTENT_MISMATCH: { summary: 'The request is not about what the KNOCK asked for', stranger: true },
+  FLOW_BLOCKED: { summary: 'The peer does not read; too many messages wait for it' },
   KNOCK_REJECTED: { summary: 'The peer refused the KNOCK' },
   KNOCK_UNANSWERED: { summary: 'The peer did not answer the KNOCK in time' },
   MESSAGE_EXPIRED: { summary: 'No session was opened in time for the message' },
