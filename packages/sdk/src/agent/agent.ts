@@ -62,8 +62,16 @@ const MAINTENANCE_MS = 5_000
 /** A framework that takes longer to stop is left to its owner, who is told. */
 const FRAMEWORK_STOP_MS = 10_000
 
+/**
+ * One agent at work in this process. Errors thrown are `AgentMeshError` with a code of spec/errors.md; whatever writes
+ * to disk may also throw STATE_WRITE_FAILED, STATE_DAMAGED and, after `close`, STATE_CLOSED. Texts of peers in what
+ * methods return are as they were sent: escape them (`escapeText`) before a terminal or a page shows them.
+ */
 export class Agent {
-  /** Present once, when `open` made the identity: 24 words to write down (DESIGN §4). */
+  /**
+   * Present once, when `open` made the identity: 24 words, separated by spaces, to write down. They are kept nowhere
+   * (DESIGN §4).
+   */
   readonly recoveryWords: string | undefined
   readonly #core: Core
   readonly #release: () => void
@@ -86,7 +94,8 @@ export class Agent {
    * Opens a home as its only writer and goes online. Does not wait for registry or relay: both are kept trying, and
    * `status()` says how it stands.
    *
-   * @throws HOME_LOCKED, HOME_UNSAFE, PASSPHRASE_REQUIRED, PASSPHRASE_WRONG, CONFIG_INVALID, POLICY_INVALID, STATE_*
+   * @throws HOME_LOCKED, HOME_UNSAFE, HOME_DAMAGED, HOME_FAILED, PASSPHRASE_REQUIRED, PASSPHRASE_WRONG,
+   *   CONFIG_INVALID, POLICY_INVALID, AUDIT_WRITE_FAILED, STATE_*
    */
   static async open(options: AgentOptions): Promise<Agent> {
     const opened = openCore(options)
@@ -141,7 +150,10 @@ export class Agent {
     for (const row of this.#outgoing.queued()) this.#initiator.need(row)
   }
 
-  /** Ends everything in order: answers under way are kept, locks and files are freed. */
+  /**
+   * Ends everything in order and frees lock and files. A request whose handler has not answered stays on disk and is
+   * handed over at the next start. Calling it again does nothing.
+   */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
@@ -161,7 +173,11 @@ export class Agent {
     return this.#network.online
   }
 
-  /** Resolves when the agent is online. @throws WAIT_TIMEOUT */
+  /**
+   * Resolves when the agent is online.
+   *
+   * @throws WAIT_TIMEOUT after so many seconds, with the last reason; it goes on trying
+   */
   async ready(timeoutSeconds = 30): Promise<void> {
     const signal = AbortSignal.timeout(timeoutSeconds * 1000)
     while (!this.online) {
@@ -177,59 +193,79 @@ export class Agent {
 
   // --- the application's side -------------------------------------------------------------------------------------
 
+  /** This agent's address. */
   get amid(): Amid {
     return this.#core.identity.amid
   }
 
+  /** Absolute path of the home folder. */
   get home(): string {
     return this.#core.home.path
   }
 
-  /** `progress`, `message`, `session`, `knock`, `notice`, `breaker`: see `AgentEvents`. */
+  /** `progress`, `message`, `session`, `knock`, `refused`, `notice`, `breaker`, `connection`: see `AgentEvents`. */
   get events(): EventEmitter<AgentEvents> {
     return this.#core.events
   }
 
-  /** Who answers peers' requests from now on; `undefined` lets them wait on disk. */
+  /**
+   * Who answers peers' requests from now on, up to 16 at a time; `undefined` lets them wait on disk. A handler that
+   * throws has the peer answered with HANDLER_FAILED. After a crash a request that was not answered is handed over
+   * again.
+   */
   handle(handler: RequestHandler | undefined): void {
     this.#inbox.handle(handler)
   }
 
   /**
-   * Sends a request. Resolves when it is safe on disk; the daemon sees to the rest.
+   * Sends a request. Resolves when it is safe on disk; looking up, knocking, sending and resending go on by
+   * themselves, also after a restart.
    *
-   * @throws INVALID_AMID, MALFORMED, AGENT_STOPPED, STATE_WRITE_FAILED
+   * @param to the peer's AMID
+   * @throws INVALID_AMID, MALFORMED, AGENT_STOPPED, FLOW_BLOCKED, LIMIT_SIZE, STATE_WRITE_FAILED
    */
   async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<SentMessage> {
     this.#breakers.requireOnline()
     return new SentMessage(this.#core, await this.#outgoing.request(parseAmid(to), request, options))
   }
 
-  /** A message sent earlier, by its id. */
+  /** A message sent earlier, by its id; whether there is one shows when it is asked. @throws INVALID_ID */
   sent(id: string): SentMessage {
     return new SentMessage(this.#core, parseMessageId(id))
   }
 
-  /** The messages of a session, to read and to write. */
+  /** The messages of a session, to read and to write; whether it exists shows when it is used. @throws INVALID_ID */
   conversation(sessionId: string): Conversation {
     return new Conversation(this.#core, this.#outgoing, this.#inbox, parseSessionId(sessionId))
   }
 
+  /**
+   * One page of agents that offer a capability; `next_cursor` leads on. Each record carries its agent's checked
+   * signature.
+   *
+   * @throws REGISTRY_UNREACHABLE, REGISTRY_ANSWER_INVALID, and the code with which the registry refused (RATE_LIMITED,
+   *   MALFORMED)
+   */
   search(query: SearchQuery): Promise<SearchAnswer> {
     return this.#core.registry.search(query)
   }
 
+  /**
+   * How reachable others see this agent. `dnd` takes no KNOCKs. Kept until `close`, not on disk. Does not wait for the
+   * relay.
+   */
   setPresence(state: PresenceState): Promise<void> {
     return this.#network.setPresence(state)
   }
 
   // --- the owner's side -------------------------------------------------------------------------------------------
 
+  /** All sessions that are kept, closed ones too; the one used last comes first. */
   sessions(): SessionSummary[] {
     return this.#core.store.tables.sessions.list({ order: 'desc' }).map((entry) => summarize(entry.value))
   }
 
-  /** @throws INVALID_ID, SESSION_UNKNOWN */
+  /** One session with its messages in both directions, oldest first. @throws INVALID_ID, SESSION_UNKNOWN */
   session(sessionId: string): SessionDetail {
     return detail(this.#core, this.#sessionRow(parseSessionId(sessionId)))
   }
@@ -240,18 +276,26 @@ export class Agent {
     return row
   }
 
-  /** Decisions on KNOCKs, newest first. */
+  /** Decisions on KNOCKs, newest first; the last 1,000 are kept. */
   decisions(filter: { from?: Amid } = {}): DecisionRecord[] {
     return this.#core.store.tables.decisions
       .list({ ...(filter.from === undefined ? {} : { a: filter.from }), order: 'desc' })
       .map((entry) => entry.value)
   }
 
+  /** The policy in force. */
   policy(): Policy {
     return this.#core.policy.current()
   }
 
-  /** Replaces the policy. @throws POLICY_INVALID; then the old one stays in force */
+  /**
+   * Replaces the policy and writes `policy.json`. A field left out has its default, not its old value.
+   *
+   * @param policy an object as in `spec/schemas/policy.json`
+   * @param by who is named in the audit log
+   * @returns the policy in force
+   * @throws POLICY_INVALID, HOME_FAILED; then the old one stays in force
+   */
   setPolicy(policy: unknown, by: Actor = 'api'): Policy {
     const before: Record<string, unknown> = this.policy()
     const next: Record<string, unknown> & Policy = this.#core.policy.replace(policy)
@@ -262,7 +306,7 @@ export class Agent {
     return next
   }
 
-  /** Refuses a peer from now on and ends every session with it. */
+  /** Refuses a peer from now on and ends every session with it. @throws INVALID_AMID, HOME_FAILED */
   async block(amid: string, by: Actor = 'api'): Promise<void> {
     const peer = parseAmid(amid)
     const policy = this.policy()
@@ -273,7 +317,7 @@ export class Agent {
     await this.#endSessions((row) => row.session.peer === peer, 'policy')
   }
 
-  /** Puts a peer on the allowlist, and off the blocklist. */
+  /** Puts a peer on the allowlist, and off the blocklist. @throws INVALID_AMID, HOME_FAILED */
   allow(amid: string, by: Actor = 'api'): void {
     const peer = parseAmid(amid)
     const policy = this.policy()
@@ -283,14 +327,18 @@ export class Agent {
     audit(this.#core, { event: 'breaker', action: 'allow', peer, by })
   }
 
-  /** Ends every session with a peer and deletes all that is held about it: keys, messages, receipts, decisions. */
+  /**
+   * Ends every session with a peer and deletes all that is held about it: keys, messages, receipts, decisions.
+   *
+   * @throws INVALID_AMID
+   */
   async forget(amid: string): Promise<void> {
     const peer = parseAmid(amid)
     await this.#endSessions((row) => row.session.peer === peer, 'killed')
     await forgetPeer(this.#core, peer)
   }
 
-  /** Ends one session at once; the peer is told when it can be reached. */
+  /** Ends one session at once; the peer is told when it can be reached. @throws INVALID_ID, SESSION_UNKNOWN */
   async killSession(sessionId: string, by: Actor = 'api'): Promise<void> {
     const id = parseSessionId(sessionId)
     const { peer } = this.#sessionRow(id).session
@@ -298,7 +346,11 @@ export class Agent {
     await this.#endSessions((row) => row.session.id === id, 'killed')
   }
 
-  /** New KNOCKs are refused; sessions go on. */
+  /**
+   * New KNOCKs are refused, also across restarts; sessions go on.
+   *
+   * @throws AGENT_STOPPED when it is off the network
+   */
   async pause(by: Actor = 'api'): Promise<void> {
     this.#breakers.requireOnline()
     await this.#breakers.set('paused', by)
@@ -318,7 +370,10 @@ export class Agent {
     await this.#network.stop()
   }
 
-  /** Runs the owner's command that stops the agent framework, when `config.json` names one. */
+  /**
+   * Runs the owner's command that stops the agent framework, when `config.json` names one; resolves when it ended, at
+   * the latest after 10 seconds. A failure is in the audit log (FRAMEWORK_NOT_STOPPED), not thrown.
+   */
   async stopFramework(): Promise<void> {
     const [program, ...args] = this.#core.config.framework_stop_command ?? []
     if (program === undefined) return
@@ -364,6 +419,7 @@ export class Agent {
     }, 'policy')
   }
 
+  /** How the agent stands at this moment; asks nobody. */
   status(): AgentStatus {
     const { identity, config, home, store, policy } = this.#core
     const packets = this.#outbox.counts()

@@ -31,12 +31,19 @@ import type {
   SessionSummary,
 } from './types.ts'
 
-/** All methods throw DAEMON_NOT_RUNNING when nobody serves the home, and otherwise the daemon's own code. */
+/**
+ * Methods do and throw what those of `Agent` with the same name do. All throw DAEMON_NOT_RUNNING when nobody serves
+ * the home or the daemon goes away meanwhile, and INTERNAL for a mistake in the daemon, which its log explains.
+ * Streams throw WAIT_TIMEOUT when their signal aborts.
+ */
 export class AgentClient {
   readonly #path: string
   readonly #actor: Actor
 
-  /** @param home the agent's home folder, absolute */
+  /**
+   * @param home the agent's home folder, absolute
+   * @param actor who is named in the audit log
+   */
   constructor(home: string, actor: Actor = 'api') {
     this.#path = localApiPath(home)
     this.#actor = actor
@@ -51,13 +58,17 @@ export class AgentClient {
     return this.#call('GET', `search?${new URLSearchParams(entries).toString()}`)
   }
 
-  /** Resolves with the message's id when it is safe on the daemon's disk. */
+  /** Resolves with the message's id when it is safe on the daemon's disk. @throws as `Agent.send` */
   async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<MessageId> {
     const { id } = await this.#call<{ id: MessageId }>('POST', 'send', { to, request, options })
     return id
   }
 
-  /** Every stage of a message so far and to come; ends with `answered` or `failed`. */
+  /**
+   * Every stage of a message so far and to come; ends with `answered` or `failed`.
+   *
+   * @throws INVALID_ID, MESSAGE_UNKNOWN
+   */
   progress(id: string, signal?: AbortSignal): AsyncGenerator<ProgressEvent, void, void> {
     return this.#stream(`messages/${encodeURIComponent(id)}/progress`, signal)
   }
@@ -70,15 +81,17 @@ export class AgentClient {
     return this.#call('GET', `sessions/${encodeURIComponent(id)}`)
   }
 
+  /** @throws INVALID_ID, SESSION_UNKNOWN */
   async killSession(id: string): Promise<void> {
     await this.#call('POST', `sessions/${encodeURIComponent(id)}/kill`)
   }
 
+  /** Ends the session for both, with a reason. @throws INVALID_ID, SESSION_UNKNOWN, MALFORMED */
   async closeSession(id: string, payload: ClosePayload): Promise<void> {
     await this.#call('POST', `sessions/${encodeURIComponent(id)}/close`, payload)
   }
 
-  /** Sends one message on an open session. */
+  /** Sends one message on an open session; resolves with its id. @throws as `Conversation.send` */
   async sendOnSession<T extends EnvelopeType>(
     id: string,
     message: { type: T; payload: Payload<T>; in_reply_to?: MessageId },
@@ -87,7 +100,11 @@ export class AgentClient {
     return (await this.#call<{ id: MessageId }>('POST', path, message)).id
   }
 
-  /** A session's messages so far and to come, both directions; ends with the session. */
+  /**
+   * A session's messages so far and to come, both directions; ends with the session.
+   *
+   * @throws INVALID_ID, SESSION_UNKNOWN
+   */
   messages(id: string, signal?: AbortSignal): AsyncGenerator<ConversationMessage, void, void> {
     return this.#stream(`sessions/${encodeURIComponent(id)}/messages`, signal)
   }
@@ -97,14 +114,21 @@ export class AgentClient {
     return this.#stream('requests', signal)
   }
 
+  /**
+   * Answers a request of the `requests` stream.
+   *
+   * @throws MESSAGE_UNKNOWN, and why it cannot be sent: LIMIT_SIZE, MALFORMED, SESSION_*
+   */
   async answer(requestId: string, answer: AnswerInput): Promise<void> {
     await this.#call('POST', `requests/${encodeURIComponent(requestId)}/answer`, answer)
   }
 
+  /** Tells the peer how far the work on its request is. @throws MESSAGE_UNKNOWN, MALFORMED, SESSION_*, LIMIT_* */
   async requestStatus(requestId: string, status: StatusPayload): Promise<void> {
     await this.#call('POST', `requests/${encodeURIComponent(requestId)}/status`, status)
   }
 
+  /** @param from an AMID: only its KNOCKs. @throws INVALID_AMID */
   async decisions(from?: string): Promise<DecisionRecord[]> {
     const query = from === undefined ? '' : `?${new URLSearchParams({ from }).toString()}`
     return (await this.#call<{ decisions: DecisionRecord[] }>('GET', `decisions${query}`)).decisions
@@ -114,6 +138,7 @@ export class AgentClient {
     return this.#call('GET', 'policy')
   }
 
+  /** Replaces the whole policy. @throws POLICY_INVALID; then the old one stays in force */
   setPolicy(policy: object): Promise<Policy> {
     return this.#call('PUT', 'policy', policy)
   }
@@ -142,10 +167,12 @@ export class AgentClient {
     await this.#call('POST', 'resume')
   }
 
+  /** Off the network until `resume`, also across restarts. */
   async shutdown(): Promise<void> {
     await this.#call('POST', 'shutdown')
   }
 
+  /** `shutdown`, then ends answering programs, the agent framework and the daemon. */
   async emergencyStop(): Promise<void> {
     await this.#call('POST', 'emergency-stop')
   }

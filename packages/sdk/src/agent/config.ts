@@ -1,6 +1,6 @@
 /**
- * `config.json` in an agent's home: where its registry and relay are, and what it says about itself. Written by `init`,
- * edited by the owner, read at start. The policy is a file of its own (`policy.json`, specification §7.3).
+ * `config.json` in an agent's home: where its registry and relay are, and what it says about itself. Written by
+ * `init`, edited by the owner, read at start. The policy is a file of its own (`policy.json`, specification §7.3).
  */
 import { Type, type Static } from 'typebox'
 import {
@@ -21,6 +21,7 @@ export const Config = Type.Object(
   {
     registry: Type.String({ pattern: '^https?://', maxLength: 256 }),
     relay: Type.String({ pattern: '^wss?://', maxLength: 256 }),
+    /** Default `binary`; `json` for relays and onlookers that want text frames. */
     relay_encoding: Type.Optional(Type.Enum(['binary', 'json'])),
     display_name: Type.Optional(PeerText(64)),
     framework: Type.Optional(PeerText(64)),
@@ -37,11 +38,16 @@ export type Config = Static<typeof Config>
 
 const CONFIG_FILE = 'config.json'
 
+/** Whether the home has a `config.json`, good or bad. @throws HOME_UNSAFE */
 export function hasConfig(home: Home): boolean {
   return home.has(CONFIG_FILE)
 }
 
-/** @throws CONFIG_INVALID naming the field that is wrong; HOME_EMPTY when there is no file. */
+/**
+ * Reads `config.json`.
+ *
+ * @throws CONFIG_INVALID naming the field that is wrong; HOME_EMPTY when there is no file; HOME_UNSAFE
+ */
 export function readConfig(home: Home): Config {
   const bytes = home.readFile(CONFIG_FILE)
   if (bytes === undefined) {
@@ -54,6 +60,11 @@ export function readConfig(home: Home): Config {
   }
 }
 
+/**
+ * Checks and writes `config.json`, over what was there.
+ *
+ * @throws MALFORMED naming the field that is wrong, HOME_FAILED
+ */
 export function writeConfig(home: Home, config: Config): void {
   validate(Config, config, `write ${CONFIG_FILE}`)
   home.writeFile(CONFIG_FILE, new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`))

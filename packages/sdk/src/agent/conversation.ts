@@ -21,7 +21,14 @@ export class Conversation {
     this.sessionId = sessionId
   }
 
-  /** Sends one message; resolves with its id when it is on disk. @throws SESSION_UNKNOWN, SESSION_CLOSED, LIMIT_* */
+  /**
+   * Sends one message; resolves with its id when it is on disk.
+   *
+   * @param payload of the type's shape in `spec/schemas/payload/`
+   * @param inReplyTo the message this one answers
+   * @throws MALFORMED, SESSION_UNKNOWN, SESSION_CLOSED, SESSION_EXPIRED, OUT_OF_TURN, LIMIT_MESSAGES, LIMIT_SIZE,
+   *   FLOW_BLOCKED
+   */
   async send<T extends EnvelopeType>(
     type: T,
     payload: Payload<T>,
@@ -38,7 +45,7 @@ export class Conversation {
     return id
   }
 
-  /** Ends the session for both. */
+  /** Ends the session for both; nothing happens when it is over already. @throws SESSION_UNKNOWN */
   async close(payload: ClosePayload = { reason: 'completed' }): Promise<void> {
     await commit(this.#core, (afterCommit) => {
       const row = this.#core.store.tables.sessions.get(this.sessionId)
@@ -47,6 +54,7 @@ export class Conversation {
     })
   }
 
+  /** As `messages()`. */
   [Symbol.asyncIterator](): AsyncGenerator<ConversationMessage, void, void> {
     return this.messages()
   }
@@ -57,7 +65,12 @@ export class Conversation {
     await this.#inbox.read(this.sessionId, message.sequence)
   }
 
-  /** Both sides' messages from the first one, then each as it comes, until the session is closed or the signal aborts. */
+  /**
+   * Both sides' messages from the first one, then each as it comes, until the session is closed or the signal
+   * aborts. Taking a peer's message from the iterator tells the peer that it was read.
+   *
+   * @throws SESSION_UNKNOWN
+   */
   async *messages(signal?: AbortSignal): AsyncGenerator<ConversationMessage, void, void> {
     const stop = new AbortController()
     const signals = signal === undefined ? [stop.signal] : [stop.signal, signal]

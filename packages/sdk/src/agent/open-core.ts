@@ -1,4 +1,7 @@
-/** Opening a home: lock, identity, configuration, policy, state, log. What was opened is closed again when a later step fails. */
+/**
+ * Opening a home: lock, identity, configuration, policy, state, log. What was opened is closed again when a later step
+ * fails.
+ */
 import { EventEmitter } from 'node:events'
 import { systemRandom, type RandomBytes } from '../crypto/index.ts'
 import { HttpRegistryClient } from '../discovery/index.ts'
@@ -24,12 +27,13 @@ const STATE_FILE = 'state.db'
 export interface AgentOptions {
   /** The home folder. Made, with a new identity, when it is not there. */
   home: string
-  /** Opens keys that were sealed under a passphrase at `init`. */
+  /** Opens keys that were sealed under a passphrase; for a new identity, seals them. */
   passphrase?: string
   /** Overrides of `config.json`; written to it when the home is new. */
   config?: Partial<Config>
   /** Milliseconds since the epoch. Default the system's clock. */
   now?: () => number
+  /** Secure random bytes of the length asked for. Default the system's. */
   random?: RandomBytes
 }
 

@@ -13,7 +13,11 @@ export class SentMessage {
     this.id = id
   }
 
-  /** Every stage so far and each new one, until the message is answered or failed, or the signal aborts. */
+  /**
+   * Every stage so far and each new one; ends when the message is answered or failed.
+   *
+   * @throws MESSAGE_UNKNOWN; WAIT_TIMEOUT when the signal aborts
+   */
   async *progress(signal?: AbortSignal): AsyncGenerator<ProgressEvent, void, void> {
     const stop = new AbortController()
     const signals = signal === undefined ? [stop.signal] : [stop.signal, signal]
@@ -44,7 +48,8 @@ export class SentMessage {
    * The peer's answer.
    *
    * @param options.timeoutSeconds gives up waiting; the message itself goes on
-   * @throws the code the message failed with (KNOCK_REJECTED, AGENT_NOT_FOUND, ...), WAIT_TIMEOUT
+   * @returns the response, or the error the peer answered with: look at `type`
+   * @throws the code the message failed with (KNOCK_REJECTED, AGENT_NOT_FOUND, ...), MESSAGE_UNKNOWN, WAIT_TIMEOUT
    */
   async answer(options: { timeoutSeconds?: number } = {}): Promise<Answer> {
     const signal =

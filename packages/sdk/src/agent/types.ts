@@ -1,6 +1,8 @@
 /**
  * The public shapes of an agent: what an application gives it and gets from it. The local API (`api.ts`) carries the
- * same shapes as JSON, so that a client of the daemon and an embedded agent are programmed alike.
+ * same shapes as JSON, so that a client of the daemon and an embedded agent are programmed alike. Fields named `at` or
+ * ending in `_at` are RFC 3339 UTC, `..._seconds` are seconds; names with underscores stand on the wire or in the API
+ * as they are.
  */
 import type { RuleResult } from '../session/index.ts'
 import type {
@@ -23,8 +25,11 @@ import type {
 
 /** What an application asks of a peer: a REQUEST payload, and how the session for it should be. */
 export interface RequestInput {
+  /** What it is about; the KNOCK asks for this, and policy decides on it. */
   intent: Intent
+  /** Any JSON object; with its envelope at most 64 KiB. */
   parameters: Record<string, unknown>
+  /** What the answer may cost: a statement to the peer, which this agent does not enforce. */
   budget?: RequestPayload['budget']
   response_format?: RequestPayload['response_format']
 }
@@ -33,13 +38,19 @@ export interface SendOptions {
   /** Names the request end to end: the same id again never runs the peer's handler twice. Default: a fresh one. */
   id?: MessageId
   /**
-   * Default `conversation`: an open one with this peer on this category is used again without a new KNOCK, for up to 24
-   * hours (specification §5.5). A `request_response` session carries one request and closes by itself.
+   * Default `conversation`: an open one with this peer on this category is used again without a new KNOCK, for up to
+   * 24 hours (specification §5.5). A `request_response` session carries one request and closes by itself.
    */
   sessionType?: SessionType
-  /** Lifetime asked for the session, from its ACCEPT. Default 3,600 seconds (24 hours for conversation and stream). */
+  /**
+   * Seconds the session is asked to live, from its ACCEPT; the peer grants 24 hours at most. Default 3,600 seconds (24
+   * hours for conversation and stream).
+   */
   ttlSeconds?: number
-  /** The message fails when it was not taken by the peer's agent in this time. Default 72 hours, a mailbox's. */
+  /**
+   * The message fails (MESSAGE_EXPIRED) when no session was opened for it in so many seconds. Default 72 hours, a
+   * mailbox's.
+   */
   expiresInSeconds?: number
 }
 
@@ -74,6 +85,7 @@ export interface ProgressEvent {
   message?: string
 }
 
+/** What a peer answered. The payload is data from outside; its texts are as they were sent. */
 export type Answer =
   | { type: 'response'; id: MessageId; from: Amid; payload: ResponsePayload }
   | { type: 'error'; id: MessageId; from: Amid; payload: ErrorPayload }
@@ -106,10 +118,17 @@ export interface RequestContext {
   status(payload: StatusPayload): Promise<void>
   /** Aborted when the session ends before the answer. */
   readonly signal: AbortSignal
-  /** Resolves when the handler's answer is safe on disk; rejects with why it cannot be sent (LIMIT_SIZE, MALFORMED, ...). */
+  /**
+   * Resolves when the handler's answer is safe on disk; rejects with why it cannot be sent (LIMIT_SIZE, MALFORMED,
+   * ...).
+   */
   readonly answered: Promise<void>
 }
 
+/**
+ * Answers one request. What it throws is told to the owner; the peer gets HANDLER_FAILED and nothing else. After a
+ * crash it may get a request again that it had not finished: `request.id` is the same.
+ */
 export type RequestHandler = (
   request: IncomingRequest,
   context: RequestContext,
@@ -139,6 +158,7 @@ export interface ReceiptTimes {
 export interface SessionSummary {
   session_id: SessionId
   peer: Amid
+  /** `initiator`: this agent knocked. */
   role: 'initiator' | 'responder'
   intent: Intent
   type: SessionType
@@ -147,8 +167,10 @@ export interface SessionSummary {
   created_at: string
   expires_at: string
   last_activity_at: string
+  /** Receipts and CLOSE do not count. */
   messages_sent: number
   messages_received: number
+  /** False: until the first answer secrecy rested on keys that are renewed weekly. */
   one_time_prekey_used: boolean
 }
 
@@ -159,20 +181,27 @@ export interface SessionDetail extends SessionSummary {
 
 /** One KNOCK that was decided here, with every rule that was asked and its inputs. */
 export interface DecisionRecord {
+  /** SHA-256 of the KNOCK in hex; what the audit log names. */
   id: string
+  /** With a failed `signature` only what the relay said. */
   from: Amid
   at: string
+  /** Absent when the KNOCK was turned away unopened. */
   intent?: Intent
   accepted: boolean
   reason?: RejectReason
+  /** Every rule that was asked, in order; the last one decided. For the owner alone. */
   trace: RuleResult[]
 }
 
+/** `paused` refuses KNOCKs; the last two are off the network. */
 export type BreakerState = 'running' | 'paused' | 'shutdown' | 'emergency_stop'
 
+/** How an agent stands, as `agentmesh status` prints it. */
 export interface AgentStatus {
   amid: Amid
   display_name: string | null
+  /** Of the protocol. */
   version: string
   home: string
   pid: number
@@ -182,14 +211,18 @@ export interface AgentStatus {
   relay: { url: string; state: string; last_error?: string }
   registry: { url: string; state: 'registered' | 'waiting' | 'stopped'; last_error?: string }
   sessions: { open: number; total: number }
+  /** Messages without a session yet; packets that no relay has, or no peer has confirmed. */
   outbox: { queued: number; unacknowledged: number }
+  /** Requests no program has answered. */
   inbox: { waiting: number }
+  /** What the registry said it has left; 0 until it was asked. */
   prekeys: {
     one_time_left: number
     one_time_kem_left: number
     signed_prekey_rotates_at: string
     exchange_key_rotates_at: string
   }
+  /** `error`: what is wrong with `policy.json`, while the last good policy is in force. */
   policy: { valid: boolean; error?: string }
   capabilities: (Capability | string)[]
 }
