@@ -50,7 +50,7 @@ const MAX_WAITING = 1000
 
 /** How often a message that its peer never received changes to a new session. */
 const MAX_REBINDS = 5
-/** A session ended so by an owner is not replaced, and what came on it is not worked on. */
+/** A session this owner ended so is not replaced, and what came on it is not worked on. */
 export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
 
 /** A queued message waits for a session on its lane: each single request has its own, the rest share by category. */
@@ -282,12 +282,14 @@ export class Outgoing {
   }
 
   /**
-   * A session ended. What the peer never received goes out on a new session, unless an owner ended this one; what it
+   * A session ended. What the peer never received goes out on a new session, unless an owner wanted the end; what it
    * received and will not answer has failed. Call within a commit.
    */
   sessionClosed(session: Session, afterCommit: (() => void)[]): void {
     const { outgoing } = this.#core.store.tables
-    const again = session.closeReason === undefined || !OWNER_REASONS.has(session.closeReason)
+    const reason = session.closeReason ?? 'timeout'
+    // A peer that changed its policy decides anew on a KNOCK; one that killed the session has decided.
+    const again = reason !== 'killed' && (session.closes === 'theirs' || !OWNER_REASONS.has(reason))
     for (const state of ['sealed', 'queued'] as const) {
       for (const { value: row } of outgoing.list({ a: session.id, b: state })) {
         if (row.type === 'close') continue
@@ -297,7 +299,7 @@ export class Outgoing {
           const { sessionId: _, sequence: __, ...rest } = row
           this.#bind({ ...rest, state: 'queued', rebinds: row.rebinds + 1 }, afterCommit)
         } else if (row.type === 'request') {
-          const message = `The session ended: ${session.closeReason ?? 'timeout'}`
+          const message = `The session ended: ${reason}`
           this.fail(row, { code: 'SESSION_CLOSED', message }, afterCommit)
         } else {
           this.write({ ...row, state: 'failed' })
