@@ -129,8 +129,9 @@ const groups = [
   },
   {
     title: 'Messages of a session',
-    intro: 'The envelope, and its payload by `type`.',
-    belongs: (name) => name === 'envelope' || name.startsWith('payload/'),
+    intro: 'The envelope, its payload by `type`, and RESET, which stands outside a session.',
+    belongs: (name) =>
+      ['envelope', 'optimistic-envelope', 'reset'].includes(name) || name.startsWith('payload/'),
   },
   {
     title: 'Files of an agent',

@@ -41,6 +41,7 @@ export type SigningLabel =
   | 'receipt'
   | 'succession'
   | 'close'
+  | 'reset'
   | 'audit'
 
 const LABEL_PREFIX = 'agentmesh/0.2 '

@@ -6,34 +6,22 @@ import {
   aeadDecrypt,
   aeadEncrypt,
   concatBytes,
-  ed25519KeyPair,
-  kemKeyPair,
   ownRatchetKey,
   ratchetEncrypt,
   ratchetRespond,
   sign,
-  x25519KeyPair,
 } from '../crypto/index.ts'
-import {
-  identityFromKeyPair,
-  makeExchangeKey,
-  makeLastResortKemPrekey,
-  makeOneTimeKemPrekeys,
-  makeOneTimePrekeys,
-  makeSignedPrekey,
-  verifyBundle,
-  type Identity,
-  type OwnKey,
-} from '../identity/index.ts'
+import { verifyBundle } from '../identity/index.ts'
 import {
   associatedData,
   consumeAnswer,
+  consumeReset,
   createAccept,
   createKnock,
   createReject,
+  createReset,
   grantConstraints,
   openKnock,
-  type KeyLookup,
   type OpenedKnock,
   type PendingKnock,
   type Session,
@@ -45,7 +33,6 @@ import {
   encodeAnswerPacket,
   encodeKnockPacket,
   encodeSessionPacket,
-  formatKey,
   idToBytes,
   isAgentMeshError,
   newSessionId,
@@ -62,31 +49,18 @@ import {
   type JsonObject,
   type Knock,
   type RejectReason,
+  type ResetReason,
+  type ResetSubject,
   type SessionId,
-  type SignedKey,
 } from '../wire/index.ts'
 import { consumeMessage, createMessage, relayTypeOf, type MessageDraft } from './message.ts'
 import { NOW, testRandom } from './test-support.ts'
+import { agentOf, bundleOf, bytesOf, makeVectorAgent, type VectorAgent } from './vector-agents.ts'
 
 export type Party = 'a' | 'b'
-const OTHER: Readonly<Record<Party, Party>> = { a: 'b', b: 'a' }
+export const OTHER: Readonly<Record<Party, Party>> = { a: 'b', b: 'a' }
 /** The signature's parts by direction. */
 const DIRECTION: Readonly<Record<Party, Uint8Array>> = { a: Uint8Array.of(1), b: Uint8Array.of(2) }
-
-/** A key's record and its secret (X25519 secret or ML-KEM seed) in hex. */
-export interface VectorKey {
-  readonly record: SignedKey
-  readonly secret: string
-}
-
-export interface VectorAgent {
-  readonly signing_seed: string
-  readonly exchange_key: VectorKey
-  readonly signed_prekey: VectorKey
-  readonly one_time_prekey: VectorKey
-  readonly one_time_kem_prekey: VectorKey
-  readonly last_resort_kem_prekey: VectorKey
-}
 
 /** `random`: the draws in order, as one hex text. `expect`: `ok` or the code of the refusal. */
 export type VectorStep =
@@ -144,6 +118,17 @@ export type VectorStep =
       expect: string
       sequence?: number
     }
+  | {
+      do: 'reset'
+      by: Party
+      now: number
+      about: ResetSubject
+      of: string
+      reason: ResetReason
+      received_up_to?: number
+      packet: string
+    }
+  | { do: 'consume-reset'; by: Party; now: number; from: Amid; packet: string; expect: string }
 
 export interface SessionVector {
   readonly description: string
@@ -162,66 +147,6 @@ export function outcome(call: () => void): string {
   } catch (error) {
     if (isAgentMeshError(error)) return error.code
     throw error
-  }
-}
-
-// --- agents ---------------------------------------------------------------------------------------------------------
-
-export interface Agent {
-  readonly identity: Identity
-  readonly vector: VectorAgent
-  readonly keys: KeyLookup
-}
-
-function makeVectorAgent(name: string): VectorAgent {
-  const random = testRandom(`session vectors ${name}`)
-  const seed = random(32)
-  const identity = identityFromKeyPair(ed25519KeyPair(seed))
-  const options = { sequence: 1, random, now: NOW, count: 1 }
-  const own = ({ record, secret }: OwnKey): VectorKey => ({ record, secret: toHex(secret) })
-  return {
-    signing_seed: toHex(seed),
-    exchange_key: own(makeExchangeKey(identity, { ...options, startId: 1 })),
-    signed_prekey: own(makeSignedPrekey(identity, { ...options, startId: 2 })),
-    one_time_prekey: own(makeOneTimePrekeys(identity, { ...options, startId: 3 })[0]!),
-    one_time_kem_prekey: own(makeOneTimeKemPrekeys(identity, { ...options, startId: 4 })[0]!),
-    last_resort_kem_prekey: own(makeLastResortKemPrekey(identity, { ...options, startId: 5 })),
-  }
-}
-
-const bytesOf = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, 'hex'))
-
-/** An agent as the file gives it. */
-export function agentOf(vector: VectorAgent): Agent {
-  const pair = ({ secret }: VectorKey) => x25519KeyPair(bytesOf(secret))
-  const kem = ({ secret }: VectorKey) => kemKeyPair(bytesOf(secret))
-  const named = <T>(key: VectorKey, id: number, make: (key: VectorKey) => T) =>
-    key.record.id === id ? make(key) : undefined
-  return {
-    vector,
-    identity: identityFromKeyPair(ed25519KeyPair(bytesOf(vector.signing_seed))),
-    keys: {
-      exchangeKeys: () => [pair(vector.exchange_key)],
-      signedPrekey: (id) => {
-        const found = named(vector.signed_prekey, id, pair)
-        return found && { pair: found, versions: vector.signed_prekey.record.versions ?? [] }
-      },
-      oneTimePrekey: (id) => named(vector.one_time_prekey, id, pair),
-      kemPrekey: (kind, id) =>
-        named(kind === 'one-time' ? vector.one_time_kem_prekey : vector.last_resort_kem_prekey, id, kem),
-      headerSeen: () => false,
-    },
-  }
-}
-
-function bundleOf({ identity, vector }: Agent, oneTimeKeys: boolean): Bundle {
-  return {
-    amid: identity.amid,
-    signing_public_key: formatKey('ed25519', identity.signing.publicKey),
-    exchange_key: vector.exchange_key.record,
-    signed_prekey: vector.signed_prekey.record,
-    ...(oneTimeKeys ? { one_time_prekey: vector.one_time_prekey.record } : {}),
-    kem_prekey: (oneTimeKeys ? vector.one_time_kem_prekey : vector.last_resort_kem_prekey).record,
   }
 }
 
@@ -448,6 +373,37 @@ export class Recorder {
     )
     const seen = sequence === undefined ? {} : { sequence }
     this.steps.push({ do: 'receive', by, now, type, packet: toHex(packet), expect: result, ...seen })
+    return result
+  }
+
+  /** `by` could not use the packet `of`. */
+  reset(by: Party, about: ResetSubject, of: Uint8Array, reason: ResetReason, received_up_to?: number) {
+    const { identity } = this.agents[by]
+    const to = this.agents[OTHER[by]].identity.amid
+    const counted = received_up_to === undefined ? {} : { receivedUpTo: received_up_to }
+    const { now, result } = this.#drawing((environment) =>
+      createReset(identity, { to, about, packet: of, reason, ...counted }, environment.now),
+    )
+    const seen = received_up_to === undefined ? {} : { received_up_to }
+    this.steps.push({ do: 'reset', by, now, about, of: toHex(of), reason, ...seen, packet: toHex(result) })
+    return result
+  }
+
+  /** B's RESET with another receiver, signed again, as a dishonest B can. */
+  resetTo(to: Amid, packet: Uint8Array): Uint8Array {
+    const { signature: _, ...rest } = parseJsonObject(packet, 10_000)
+    const reset = { ...rest, to }
+    const signature = sign('reset', this.agents.b.identity.signing.secretKey, canonicalBytes(reset))
+    return canonicalBytes({ ...reset, signature: toBase64(signature) })
+  }
+
+  consumeReset(by: Party, packet: Uint8Array, from = this.agents[OTHER[by]].identity.amid): string {
+    const peerSigningKey = this.agents[OTHER[by]].identity.signing.publicKey
+    const to = this.agents[by].identity.amid
+    const { now, result } = this.#drawing(({ now: at }) =>
+      outcome(() => consumeReset(packet, { from, to, peerSigningKey, now: at })),
+    )
+    this.steps.push({ do: 'consume-reset', by, now, from, packet: toHex(packet), expect: result })
     return result
   }
 

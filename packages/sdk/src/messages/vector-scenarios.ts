@@ -3,7 +3,9 @@
  * recorded randomness and clock. Each ends well or with one refusal, whose code the file names.
  */
 import { concatBytes } from '../crypto/index.ts'
+import { knockHash } from '../session/index.ts'
 import {
+  canonicalBytes,
   decodeAnswerPacket,
   decodeKnockPacket,
   decodeSessionPacket,
@@ -11,7 +13,10 @@ import {
   encodeKnockHeader,
   encodeKnockPacket,
   encodeSessionPacket,
+  MAX_RESET_BYTES,
   newSessionId,
+  parseJsonObject,
+  toBase64,
   type Accept,
   type JsonObject,
   type MessageId,
@@ -317,7 +322,46 @@ const SCENARIOS: readonly Scenario[] = [
     r.now += 60_000
     r.send('a', request(1))
   }),
+
+  scenario('reset-session', 'sessions.md 6', 'B lost the session, and says so of a message of A', (r) => {
+    r.consumeReset('a', lostSession(r))
+  }),
+  scenario('reset-knock', 'sessions.md 6', 'B has no prekey of the id that the KNOCK names', (r) => {
+    const packet = r.knock()
+    const about = { knock_hash: toBase64(knockHash(packet)) }
+    r.consumeReset('a', r.reset('b', about, packet, 'prekey_unknown'))
+  }),
+  scenario('reset-state-behind', 'sessions.md 6', 'A sends with a state older than what B has seen', (r) => {
+    r.meet().say('a', request(1))
+    const about = { session_id: r.lastEnvelope.session_id }
+    const repeated = r.forgeMessage('a', r.lastEnvelope, () => {})
+    r.consumeReset('a', r.reset('b', about, repeated, 'state_behind', 1))
+  }),
+  scenario('reset-changed', 'sessions.md 6', 'The relay changes the hash in a RESET', (r) => {
+    const { packet_hash: _, ...rest } = parseJsonObject(lostSession(r), MAX_RESET_BYTES)
+    r.consumeReset('a', canonicalBytes({ ...rest, packet_hash: toBase64(new Uint8Array(32)) }))
+  }),
+  scenario('reset-of-another', 'sessions.md 6', 'The relay gives A’s own RESET out as B’s', (r) => {
+    r.meet().send('a', request(1))
+    const about = { session_id: r.lastEnvelope.session_id }
+    const own = r.reset('a', about, r.send('b', receipt(2, 1)), 'undecryptable', 0)
+    r.consumeReset('a', own)
+  }),
+  scenario('reset-for-somebody-else', 'sessions.md 6', 'The RESET is meant for another agent', (r) => {
+    r.consumeReset('a', r.resetTo(r.agents.b.identity.amid, lostSession(r)))
+  }),
+  scenario('reset-too-old', 'sessions.md 6', 'The RESET is older than mailboxes keep', (r) => {
+    const packet = lostSession(r)
+    r.now += 73 * 3600 * 1000
+    r.consumeReset('a', packet)
+  }),
 ]
+
+/** B's RESET for a message in a session that it does not have. */
+function lostSession(recorder: Recorder): Uint8Array {
+  const packet = recorder.meet().send('a', request(1))
+  return recorder.reset('b', { session_id: recorder.lastEnvelope.session_id }, packet, 'session_unknown')
+}
 
 /** The fields of the last ACCEPT, unsigned. */
 function lastAccept(recorder: Recorder): Omit<Accept, 'signature'> {

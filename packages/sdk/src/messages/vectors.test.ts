@@ -4,9 +4,11 @@ import { describe, expect, it } from 'vitest'
 import { verifyBundle } from '../identity/index.ts'
 import {
   consumeAnswer,
+  consumeReset,
   createAccept,
   createKnock,
   createReject,
+  createReset,
   encodeSession,
   openKnock,
   type OpenedKnock,
@@ -16,14 +18,8 @@ import {
 import { fromHex, toHex } from '../wire/index.ts'
 import { consumeMessage, createMessage } from './message.ts'
 import { NOW } from './test-support.ts'
-import {
-  agentOf,
-  outcome,
-  type Agent,
-  type Party,
-  type SessionVector,
-  type VectorStep,
-} from './vector-recorder.ts'
+import { agentOf, type Agent } from './vector-agents.ts'
+import { OTHER, outcome, type Party, type SessionVector, type VectorStep } from './vector-recorder.ts'
 import { sessionVectors } from './vector-scenarios.ts'
 
 const folder = fileURLToPath(new URL('../../../../test-vectors/session/', import.meta.url))
@@ -161,6 +157,20 @@ class Replay {
         if (toHex(encodeSession(before)) !== toHex(bytes)) throw new Error('A session was changed in place')
         return { expect: result, ...seen }
       }
+      case 'reset': {
+        const { identity } = this.#agents[step.by]
+        const to = this.#agents[OTHER[step.by]].identity.amid
+        const { about, reason, received_up_to } = step
+        const counted = received_up_to === undefined ? {} : { receivedUpTo: received_up_to }
+        const notice = { to, about, packet: fromHex(step.of), reason, ...counted }
+        return { packet: toHex(createReset(identity, notice, now)) }
+      }
+      case 'consume-reset': {
+        const peerSigningKey = this.#agents[OTHER[step.by]].identity.signing.publicKey
+        const to = this.#agents[step.by].identity.amid
+        const place = { from: step.from, to, peerSigningKey, now }
+        return { expect: outcome(() => consumeReset(fromHex(step.packet), place)) }
+      }
     }
   }
 }
@@ -195,6 +205,9 @@ describe('test-vectors/session', () => {
       'conversation',
       'conversation-out-of-order',
       'request-response',
+      'reset-session',
+      'reset-knock',
+      'reset-state-behind',
     ])
   })
 })

@@ -39,7 +39,7 @@ export interface SessionEnvironment {
 
 /** Where a ratchet message stands: who sends what to whom, in which session. */
 export interface MessagePlace {
-  readonly type: Exclude<MessageType, 'knock' | 'ice'>
+  readonly type: Exclude<MessageType, 'knock' | 'ice' | 'reset'>
   readonly version: string
   /** The session's 16 bytes, or the KNOCK packet's hash for its answer. */
   readonly context: Uint8Array

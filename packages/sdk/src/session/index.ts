@@ -13,8 +13,10 @@ export { defaultPolicy, IntentPattern, matchingIntent, Policy } from './policy.t
 export { MAX_POLICY_BYTES, parsePolicy } from './policy-text.ts'
 export * from './precheck.ts'
 export * from './rate-limit.ts'
+export { consumeReset, createReset, readReset } from './reset.ts'
+export type { ResetNotice, ResetPlace } from './reset.ts'
 export { decodePending, decodeSession, encodePending, encodeSession } from './session-codec.ts'
-export { defaultConstraints, grantConstraints, MAX_SESSION_SECONDS } from './session.ts'
+export { defaultConstraints, grantConstraints, isBehind, MAX_SESSION_SECONDS } from './session.ts'
 export type {
   ClosesPassed,
   ExchangeState,

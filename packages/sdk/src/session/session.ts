@@ -128,3 +128,13 @@ export function openSession(fields: NewSession): Session {
     receivedCount: 0,
   }
 }
+
+/**
+ * Whether the peer has seen an envelope of ours that this state has not sent yet: then it was rolled back, and sending with
+ * it would use keys a second time.
+ *
+ * @param receivedUpTo highest sequence of ours that the peer says it has seen, from a signed RESET
+ */
+export function isBehind(session: Session, receivedUpTo: number): boolean {
+  return receivedUpTo > session.sendSequence
+}

@@ -20,6 +20,8 @@ export const ID_BYTES = 16
 
 /** A KNOCK packet without its optional optimistic message (DESIGN §7). */
 export const MAX_KNOCK_BYTES = 8 * 1024
+/** A RESET is a few hundred bytes; the rest is room for fields of later versions. */
+export const MAX_RESET_BYTES = 2 * 1024
 /** Store-and-forward: how long and how many (specification §4.2). */
 export const MAILBOX_TTL_SECONDS = 72 * 3600
 export const MAILBOX_MAX_MESSAGES = 100

@@ -9,6 +9,7 @@
  *   REJECT   SHA-256 of the KNOCK packet without its optimistic message, 32 | ratchet message
  *   message,
  *   close    session id 16 | ratchet message
+ *   reset    RFC 8785 bytes of the record in reset.ts
  */
 import { ByteReader, ByteWriter, concatBytes, utf8Bytes, utf8Text } from './bytes.ts'
 import { MAX_KNOCK_BYTES, MAX_VERSIONS, VERSION_PATTERN } from './constants.ts'

@@ -17,7 +17,15 @@ import type { PresenceState } from './records.ts'
 import { AgentMeshError, isErrorCode, type ErrorCode } from './errors.ts'
 
 /** What a payload is, as far as the relay may know; its number in the binary encoding. */
-export const MESSAGE_TYPES = { knock: 1, accept: 2, reject: 3, message: 4, close: 5, ice: 6 } as const
+export const MESSAGE_TYPES = {
+  knock: 1,
+  accept: 2,
+  reject: 3,
+  message: 4,
+  close: 5,
+  ice: 6,
+  reset: 7,
+} as const
 export type MessageType = keyof typeof MESSAGE_TYPES
 
 /** What became of a SEND; its number in the binary encoding. */

@@ -21,6 +21,7 @@ import {
 import { binaryCodec } from './relay-binary.ts'
 import type { AgentFrame, RelayFrame } from './relay-frames.ts'
 import { JSON_FRAMES, jsonCodec } from './relay-json.ts'
+import { parseReset } from './reset.ts'
 import { formatKey, parseKey, validate, type KeyAlgorithm } from './schema.ts'
 import { parseTimestamp } from './time.ts'
 
@@ -110,6 +111,7 @@ const readers: Record<string, Reader> = {
   'relay frame from agent': relayFrame('decodeFromAgent'),
   'relay frame from relay': relayFrame('decodeFromRelay'),
   envelope: (input) => ({ canonical: canonicalText(parseEnvelope(parseJsonObject(input, LIMIT))) }),
+  reset: (input) => ({ canonical: canonicalText(parseReset(parseJsonObject(input, LIMIT))) }),
   json: (input) => ({ canonical: canonicalText(parseJson(input, LIMIT)) }),
   amid: (input) => ({ hex: toHex(amidToBytes(parseAmid(text(input)))) }),
   'session-id': (input) => ({ hex: toHex(idToBytes(parseSessionId(text(input)))) }),
