@@ -11,7 +11,7 @@ const { AGENTMESH_REGISTRY: registry, AGENTMESH_RELAY: relay } = process.env
 const config = { ...(registry && { registry }), ...(relay && { relay }) }
 
 const agent = await Agent.open({ home, config })
-agent.handle((request) => ({ results: `Hello ${request.payload.parameters.name}, this is ${agent.amid}` }))
+agent.handle(({ from, payload }) => ({ results: { hello: from, you_said: payload.parameters } }))
 await agent.ready()
 
 if (peer === undefined) {

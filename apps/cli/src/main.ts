@@ -8,7 +8,7 @@ import { createProgram } from './program.ts'
 import { reportError } from './report.ts'
 
 /** Runs one command line and sets the process's exit code. */
-export async function main(args: readonly string[]): Promise<void> {
+async function main(args: readonly string[]): Promise<void> {
   // A reader that has seen enough (`| head`) is no failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(EXIT.ok)
@@ -22,3 +22,5 @@ export async function main(args: readonly string[]): Promise<void> {
     else process.exitCode = await reportError(error, args.includes('--json'))
   }
 }
+
+await main(process.argv.slice(2))

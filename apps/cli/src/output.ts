@@ -25,9 +25,10 @@ export const errorColor = colorsFor(process.stderr)
 export function jsonLine(value: unknown): string {
   const text = JSON.stringify(value)
   if (escapeText(text) === text) return text
-  return [...text]
-    .map((character) => (escapeText(character) === character ? character : unicodeEscapes(character)))
-    .join('')
+  // One code point at a time, so that a pair of surrogates stays one character.
+  return text.replaceAll(/./gsu, (character) =>
+    escapeText(character) === character ? character : unicodeEscapes(character),
+  )
 }
 
 function unicodeEscapes(character: string): string {

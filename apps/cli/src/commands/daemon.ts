@@ -29,9 +29,7 @@ export interface UpOptions {
 }
 
 /** What the daemon tells whoever started it. */
-type DaemonWord =
-  | { event: 'ready' | 'online'; status: AgentStatus }
-  | { event: 'failed'; code: string; message: string }
+type DaemonWord = { event: 'ready' | 'online' } | { event: 'failed'; code: string; message: string }
 
 const LOG_FILE = 'daemon.log'
 const MAX_LOG_BYTES = 1024 * 1024
@@ -47,16 +45,16 @@ export async function up(context: Context, options: UpOptions): Promise<void> {
   const client = clientOf(context)
   const running = await unlessDown(client.status())
   if (running !== undefined) {
-    show(context, { ...running, already_running: true }, (status) => `Already running.\n${describe(status)}`)
+    show(context, { ...running, already_running: true }, (state) => `Already running.\n${describe(state)}`)
     return
   }
   const passphrase = await readPassphrase(options)
   const made = makeWhenEmpty(homePath(context), passphrase)
   await startDetached(homePath(context), passphrase)
-  const status = await client.status()
+  const state = await client.status()
   const words = made === undefined ? {} : { recovery_words: made.recovery_words }
-  show(context, { ...status, ...words }, () =>
-    [...(made === undefined ? [] : [describeNewAgent(made), '']), describe(status)].join('\n'),
+  show(context, { ...state, ...words }, () =>
+    [...(made === undefined ? [] : [describeNewAgent(made), '']), describe(state)].join('\n'),
   )
 }
 
@@ -84,11 +82,11 @@ async function foreground(context: Context, options: UpOptions): Promise<void> {
 
 function announce(context: Context, agent: Agent): void {
   const say = (event: 'ready' | 'online'): void => {
-    const status = agent.status()
-    if (process.send !== undefined) tell({ event, status })
-    else if (context.json) print(jsonLine({ event, ...status }))
-    else if (event === 'ready') print(describe(status))
-    else print(`online as ${status.amid}`)
+    const state = agent.status()
+    if (process.send !== undefined) tell({ event })
+    else if (context.json) print(jsonLine({ event, ...state }))
+    else if (event === 'ready') print(describe(state))
+    else print(`online as ${state.amid}`)
   }
   agent.events.on('notice', ({ at, about, text }) => note(`${at} ${escapeText(`${about}: ${text}`)}`))
   say('ready')

@@ -58,7 +58,8 @@ export async function demo(context: Context): Promise<void> {
 }
 
 async function play(context: Context, { steps }: DemoScript): Promise<ExitCode> {
-  for (const [index, { title, run }] of steps.entries()) {
+  for (const [index, step] of steps.entries()) {
+    const { title } = step
     const lines: string[] = []
     if (!context.json) print(`\n${color.bold(`${index + 1}/${steps.length}  ${title}`)}`)
     const say = (line: string): void => {
@@ -66,7 +67,7 @@ async function play(context: Context, { steps }: DemoScript): Promise<ExitCode> 
       if (!context.json) print(line.replaceAll(/^/gm, '     '))
     }
     try {
-      await run(say)
+      await step.run(say)
     } catch (error) {
       if (!(error instanceof DemoFailure)) throw error
       if (context.json) print(jsonLine({ step: index + 1, title, ok: false, lines, problem: error.message }))

@@ -7,6 +7,7 @@ import {
   escapeText,
   isAgentMeshError,
   parseJsonObject,
+  parseMessageId,
   type AgentClient,
   type AnswerInput,
   type IncomingRequest,
@@ -72,7 +73,7 @@ async function listenOnStdin(client: AgentClient, stop: AbortController): Promis
 async function answerLine(client: AgentClient, line: string): Promise<void> {
   try {
     const { id, ...answer } = parseJsonObject(line, MAX_LINE_BYTES)
-    const request = String(id)
+    const request = parseMessageId(typeof id === 'string' ? id : '')
     if ('results' in answer || 'error' in answer)
       await client.answer(request, answer as unknown as AnswerInput)
     else await client.requestStatus(request, answer as unknown as StatusPayload)

@@ -18,6 +18,14 @@ export interface Finished {
 type Line = Record<string, unknown>
 type Child = ChildProcessByStdio<Writable, Readable, Readable>
 
+/** A command line in words; what stands in `${}` stays one argument, whatever it holds. */
+export function words(texts: TemplateStringsArray, ...values: readonly (string | number)[]): string[] {
+  return texts.flatMap((text, index) => {
+    const value = values[index]
+    return [...text.split(/\s+/).filter(Boolean), ...(value === undefined ? [] : [String(value)])]
+  })
+}
+
 export class DemoFailure extends Error {
   override readonly name = 'DemoFailure'
 }
@@ -113,23 +121,23 @@ export class Processes {
   readonly #running = new Set<Running>()
 
   /** Starts an `agentmesh` command that stays. */
-  start(name: string, ...args: readonly string[]): Running {
+  start(name: string, args: readonly string[]): Running {
     return this.#spawn(name, [COMMAND, ...args])
   }
 
   /** Starts a program of our own. */
-  program(name: string, url: URL, ...args: readonly string[]): Running {
+  program(name: string, url: URL, args: readonly string[]): Running {
     return this.#spawn(name, [fileURLToPath(url), ...args])
   }
 
   /** Runs an `agentmesh` command to its end. */
-  async run(...args: readonly string[]): Promise<Finished> {
-    return this.start(`agentmesh ${args[0]}`, ...args).ended
+  async run(args: readonly string[]): Promise<Finished> {
+    return this.start(`agentmesh ${args[0]}`, args).ended
   }
 
   /** As `run`, for a command that must succeed and print one JSON value. @throws DemoFailure */
-  async value<T>(...args: readonly string[]): Promise<T> {
-    const { code, stdout, stderr } = await this.run(...args, '--json')
+  async value<T>(args: readonly string[]): Promise<T> {
+    const { code, stdout, stderr } = await this.run([...args, '--json'])
     if (code !== 0) throw new DemoFailure(`agentmesh ${args.join(' ')} ended with ${code}: ${stderr.trim()}`)
     return JSON.parse(stdout) as T
   }

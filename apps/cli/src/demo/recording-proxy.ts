@@ -44,15 +44,17 @@ function carry(from: Socket, to: Socket, connection: number, direction: 0 | 1): 
 const lines = createInterface({ input: process.stdin })
 const relay = once(lines, 'line').then(([line]) => (JSON.parse(String(line)) as { port: number }).port)
 const server = createServer((agentSide) => {
-  const connection = ++connections
   agentSide.pause()
-  void relay.then((port) => {
-    const relaySide = connect(port, HOST)
-    carry(agentSide, relaySide, connection, 0)
-    carry(relaySide, agentSide, connection, 1)
-    agentSide.resume()
-  })
+  void join(agentSide, ++connections)
 })
+
+async function join(agentSide: Socket, connection: number): Promise<void> {
+  const relaySide = connect(await relay, HOST)
+  carry(agentSide, relaySide, connection, 0)
+  carry(relaySide, agentSide, connection, 1)
+  agentSide.resume()
+}
+
 process.once('SIGTERM', () => {
   server.close()
   for (const socket of sockets) socket.destroy()

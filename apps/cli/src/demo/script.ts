@@ -20,7 +20,7 @@ import { describeStage } from '../commands/send.ts'
 import { EXIT } from '../exit-codes.ts'
 import { color, table } from '../output.ts'
 import { expectedFlights, PROGRAM, travelDate, type Flight, type FlightSearch } from './flights.ts'
-import { DemoFailure, type Processes, type Running } from './processes.ts'
+import { DemoFailure, words, type Processes, type Running } from './processes.ts'
 import { find, haystacks, readRecording, spellings, type RecordedConnection } from './recording.ts'
 
 export interface Step {
@@ -98,21 +98,16 @@ export class DemoScript {
   async #servers(say: (line: string) => void): Promise<void> {
     const processes = this.#processes
     const recorder = new URL('recording-proxy.js', import.meta.url)
-    this.#proxy = processes.program('recorder', recorder, this.#recording)
+    this.#proxy = processes.program('recorder', recorder, [this.#recording])
     const registry = processes.start(
       'registry',
-      'registry',
-      '--port',
-      '0',
-      '--data',
-      join(this.#folder, 'registry.db'),
-      '--json',
+      words`registry --port 0 --data ${join(this.#folder, 'registry.db')} --json`,
     )
     const { port } = await this.#proxy.line((line) => 'port' in line, 'port')
     const address = `127.0.0.1:${String(port)}`
     const relay = processes.start(
       'relay',
-      ...['relay', '--port', '0', '--data', join(this.#folder, 'relay.db'), '--name', address, '--json'],
+      words`relay --port 0 --data ${join(this.#folder, 'relay.db')} --name ${address} --json`,
     )
     const [relaySays, registrySays] = await Promise.all([
       relay.line((line) => 'url' in line, 'url'),
@@ -130,45 +125,23 @@ export class DemoScript {
 
   async #agents(say: (line: string) => void): Promise<void> {
     const processes = this.#processes
-    const servers = ['--registry', this.#registryUrl, '--relay', this.#relayUrl]
+    const registry = this.#registryUrl
+    const relay = this.#relayUrl
     const [travel, traveller] = await Promise.all([
       processes.value<NewAgent>(
-        ...[
-          'init',
-          '--home',
-          this.#travel,
-          ...servers,
-          '--name',
-          TRAVEL_NAME,
-          '--capability',
-          'travel/flights',
-        ],
+        words`init --home ${this.#travel} --registry ${registry} --relay ${relay}
+          --name ${TRAVEL_NAME} --capability travel/flights`,
       ),
       processes.value<NewAgent>(
-        ...[
-          'init',
-          '--home',
-          this.#traveller,
-          ...servers,
-          '--name',
-          TRAVELLER_NAME,
-          '--relay-encoding',
-          'json',
-        ],
+        words`init --home ${this.#traveller} --registry ${registry} --relay ${relay}
+          --name ${TRAVELLER_NAME} --relay-encoding json`,
       ),
     ])
-    await processes.value('policy', 'set', 'accepted_intents', 'travel', '--home', this.#travel)
+    await processes.value(words`policy set accepted_intents travel --home ${this.#travel}`)
     this.#travelAmid = travel.amid
     this.#travellerAmid = traveller.amid
     check(this.#travelAmid !== this.#travellerAmid, 'two homes are two identities')
-    this.#travellerDaemon = processes.start(
-      'traveller',
-      'up',
-      '--foreground',
-      '--json',
-      '--home',
-      this.#traveller,
-    )
+    this.#travellerDaemon = this.#daemon('traveller', this.#traveller)
     await Promise.all([
       this.#startTravel(),
       this.#travellerDaemon.line((line) => line['event'] === 'online', 'online'),
@@ -178,13 +151,19 @@ export class DemoScript {
     say(`traveller  ${this.#travellerAmid}  process ${this.#travellerDaemon.pid}, speaks JSON frames`)
   }
 
+  #daemon(name: string, home: string): Running {
+    return this.#processes.start(name, words`up --foreground --json --home ${home}`)
+  }
+
   /** The travel agent's daemon and the program that answers for it. */
   async #startTravel(): Promise<void> {
-    const processes = this.#processes
-    this.#travelDaemon = processes.start('travel', 'up', '--foreground', '--json', '--home', this.#travel)
+    this.#travelDaemon = this.#daemon('travel', this.#travel)
     await this.#travelDaemon.line((line) => line['event'] === 'ready', 'ready')
     const command = `"${process.execPath}" "${fileURLToPath(PROGRAM)}"`
-    this.#listener = processes.start('listen', 'listen', '--exec', command, '--json', '--home', this.#travel)
+    this.#listener = this.#processes.start(
+      'listen',
+      words`listen --exec ${command} --json --home ${this.#travel}`,
+    )
     await Promise.all([
       this.#travelDaemon.line((line) => line['event'] === 'online', 'online'),
       this.#listener.line((line) => line['event'] === 'ready', 'ready'),
@@ -194,10 +173,7 @@ export class DemoScript {
   async #search(say: (line: string) => void): Promise<void> {
     say('$ agentmesh search travel/flights')
     const { agents } = await this.#processes.value<SearchAnswer>(
-      'search',
-      'travel/flights',
-      '--home',
-      this.#traveller,
+      words`search travel/flights --home ${this.#traveller}`,
     )
     const found = agents.map(({ amid, display_name }) => `${amid}  ${display_name ?? ''}`)
     for (const line of found) say(line)
@@ -237,8 +213,8 @@ export class DemoScript {
     say(`$ agentmesh send ${this.#travelAmid} --intent finance/payments --params '...' --wait ${WAIT}`)
     const sending = this.#processes.start(
       'send',
-      ...['send', this.#travelAmid, '--intent', 'finance/payments', '--params', JSON.stringify(PAYMENT)],
-      ...['--wait', WAIT, '--json', '--home', this.#traveller],
+      words`send ${this.#travelAmid} --intent finance/payments --params ${JSON.stringify(PAYMENT)}
+        --wait ${WAIT} --json --home ${this.#traveller}`,
     )
     const stages = await this.#follow(sending, say, EXIT.rejected)
     const rejected = stages.find(({ stage }) => stage === 'rejected')
@@ -259,9 +235,9 @@ export class DemoScript {
   async #offline(say: (line: string) => void): Promise<void> {
     const [, search] = this.#searches
     await this.#listener?.stop()
-    await this.#processes.value('down', '--home', this.#travel)
+    await this.#processes.value(words`down --home ${this.#travel}`)
     await this.#travelDaemon?.ended
-    const status = await this.#processes.run('status', '--home', this.#travel)
+    const status = await this.#processes.run(words`status --home ${this.#travel}`)
     check(status.code === EXIT.notRunning, 'the travel agent is down')
     say('the travel agent has gone home: `agentmesh down`')
     const sending = this.#send(search)
@@ -273,7 +249,7 @@ export class DemoScript {
     const stages = await following
     const flights = this.#flightsIn(stages, search)
     say(flightTable(flights))
-    const { started_at } = await this.#processes.value<AgentStatus>('status', '--home', this.#travel)
+    const { started_at } = await this.#processes.value<AgentStatus>(words`status --home ${this.#travel}`)
     const answered = stages.at(-1)?.at ?? ''
     check(String(stored['at']) < started_at && started_at < answered, 'stored, then started, then answered')
     say(
@@ -324,9 +300,9 @@ export class DemoScript {
   /** Parameter values, intents, names and answers: everything that was said. */
   #secrets(): string[] {
     const values = [...this.#searches, PAYMENT].flatMap((value) => leaves(value))
-    const words = ['travel', 'flights', 'finance', 'payments', TRAVEL_NAME, TRAVELLER_NAME]
+    const spoken = ['travel', 'flights', 'finance', 'payments', TRAVEL_NAME, TRAVELLER_NAME]
     const answers = this.#answers.flatMap(({ flight, departure }) => [flight, departure])
-    return [...new Set([...words, ...values, ...answers])]
+    return [...new Set([...spoken, ...values, ...answers])]
   }
 
   #seenTable(recording: readonly RecordedConnection[]): string {
@@ -359,10 +335,7 @@ export class DemoScript {
       ['traveller', this.#traveller],
     ] as const) {
       const report = await this.#processes.value<{ ok: boolean; lines: number }>(
-        'audit',
-        'verify',
-        '--home',
-        home,
+        words`audit verify --home ${home}`,
       )
       check(report.ok && report.lines > 0, `the log of ${name} is whole`)
       say(`${name.padEnd(10)} ${report.lines} lines, each chained to the one before, the last one signed`)
@@ -374,18 +347,9 @@ export class DemoScript {
   #send(search: FlightSearch): Running {
     return this.#processes.start(
       'send',
-      ...[
-        'send',
-        this.#travelAmid,
-        '--intent',
-        'travel/flights',
-        '--action',
-        'search',
-        '--type',
-        'conversation',
-      ],
-      ...['--params', JSON.stringify(search), '--budget', `${MAX_PRICE}:USD`, '--wait', WAIT],
-      ...['--json', '--home', this.#traveller],
+      words`send ${this.#travelAmid} --intent travel/flights --action search --type conversation
+        --params ${JSON.stringify(search)} --budget ${`${MAX_PRICE}:USD`} --wait ${WAIT}
+        --json --home ${this.#traveller}`,
     )
   }
 
@@ -423,7 +387,7 @@ export class DemoScript {
   }
 
   #why(): Promise<{ decisions: DecisionRecord[] }> {
-    return this.#processes.value('why', this.#travellerAmid, '--home', this.#travel)
+    return this.#processes.value(words`why ${this.#travellerAmid} --home ${this.#travel}`)
   }
 }
 
