@@ -335,7 +335,12 @@ export class Inbox {
       await this.#answer(key, row, { error: { code: 'HANDLER_FAILED', message } })
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
-      await commit(this.#core, () => this.#setState(key, 'done'))
+      await commit(this.#core, (afterCommit) => {
+        this.#setState(key, 'done')
+        // A session too full for an error still carries its CLOSE, so nobody waits for an answer that cannot come.
+        const session = this.#core.store.tables.sessions.get(row.envelope.session_id)
+        if (session?.session.state === 'open') this.#outgoing.close(session, { reason: 'limit' }, afterCommit)
+      })
     }
   }
 
