@@ -1,7 +1,7 @@
 /**
- * Writes the parts of the specification that the code already states: `spec/schemas/` (draft-07), `spec/messages.md`
- * (field tables) and `spec/errors.md`. Reads the built sdk: run `tsc -b packages/sdk` first. The same code gives the
- * same files, formatted as the repository's formatter leaves them.
+ * Writes the parts of the specification that the code already states: `spec/schemas/` (draft-07), `spec/messages.md` and
+ * `spec/standard-schemas.md` (field tables), and `spec/errors.md`. Reads the built sdk: run `tsc -b packages/sdk` first.
+ * The same code gives the same files, formatted as the repository's formatter leaves them.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -61,6 +61,8 @@ function typeOf(schema) {
   const known = nameByProperties.get(schema.properties)
   if (schema.properties && known) return `[${known}](#${anchor(known)})`
   if (schema.type === 'array') return `list of ${typeOf(schema.items)}`
+  if (schema.patternProperties)
+    return `object, each value ${Object.values(schema.patternProperties).map(typeOf).join(' or ')}`
   return schema.type ?? 'any'
 }
 
@@ -69,11 +71,14 @@ function rulesOf(schema) {
   if (schema.description) rules.push(prose(schema.description))
   else if (schema.pattern) rules.push(`matches ${code(schema.pattern)}`)
   if (schema.minimum !== undefined) rules.push(`at least ${schema.minimum}`)
+  if (schema.exclusiveMinimum !== undefined) rules.push(`more than ${schema.exclusiveMinimum}`)
   if (schema.maximum !== undefined) rules.push(`at most ${schema.maximum}`)
   if (schema.maxLength !== undefined) rules.push(`at most ${schema.maxLength} characters`)
   if (schema.minItems !== undefined) rules.push(`at least ${schema.minItems} items`)
   if (schema.maxItems !== undefined) rules.push(`at most ${schema.maxItems} items`)
   if (schema.uniqueItems) rules.push('no item twice')
+  if (schema.maxProperties !== undefined) rules.push(`at most ${schema.maxProperties} names`)
+  if (schema.default !== undefined) rules.push(`${code(schema.default)} when absent`)
   for (const part of schema.anyOf ?? []) {
     if (part.type !== 'null' && !part.properties && part.const === undefined) rules.push(rulesOf(part))
   }
@@ -167,6 +172,44 @@ function messages() {
   return lines.join('\n')
 }
 
+/** `category/subcategory action`, each that leads to a request schema. */
+function intentsOf({ category, subcategories, actions }) {
+  return subcategories.map((name) => code(`${category}/${name}`) + `, action ${actions.map(code).join(' or ')}`)
+}
+
+function standardSection(name, { kind, schema, ...rest }) {
+  const isList = schema.type === 'array'
+  return [
+    `## ${name}`,
+    '',
+    prose(schema.description),
+    '',
+    kind === 'request'
+      ? `Parameters of a request with intent ${intentsOf(rest.intent).join('; or ')}.`
+      : `Results of a response to [${rest.answers}](#${anchor(rest.answers)}): ${isList ? `a list of at most ${schema.maxItems}` : 'one object'}.`,
+    '',
+    `Schema: [${name}](schemas/${name.slice('agentmesh/'.length)}.json)`,
+    '',
+    '| Field | Type | Required | Rules |',
+    '| --- | --- | --- | --- |',
+    ...(isList ? rowsOf(schema.items, '[].') : rowsOf(schema)),
+    '',
+  ]
+}
+
+function standardSchemas() {
+  return [
+    NOTICE,
+    '',
+    '# Standard schemas, field by field',
+    '',
+    'What requests and responses about common business hold (specification 6.4). When they apply and how they are checked is',
+    'in [schemas.md](schemas.md). Fields not listed here pass, and mean what the two agents make of them.',
+    '',
+    ...Object.entries(wire.STANDARD_SCHEMAS).flatMap(([name, entry]) => standardSection(name, entry)),
+  ].join('\n')
+}
+
 function errors() {
   const rows = Object.entries(wire.ERROR_CODES)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -190,5 +233,10 @@ await rm(new URL('schemas/', spec), { recursive: true, force: true })
 for (const [name, schema] of schemas) {
   await write(`schemas/${name}.json`, JSON.stringify({ $schema: DRAFT, ...sorted(schema) }, undefined, 2))
 }
+for (const name of Object.keys(wire.STANDARD_SCHEMAS)) {
+  const document = sorted(wire.schemaDocument(name))
+  await write(`schemas/${name.slice('agentmesh/'.length)}.json`, JSON.stringify(document, undefined, 2))
+}
 await write('messages.md', messages())
+await write('standard-schemas.md', standardSchemas())
 await write('errors.md', errors())

@@ -1,12 +1,19 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { ErrorBody, isAgentMeshError, SchemaName, TAXONOMY, validate } from '@agentmesh/sdk/wire'
+import {
+  ErrorBody,
+  isAgentMeshError,
+  SchemaName,
+  STANDARD_SCHEMAS,
+  TAXONOMY,
+  validate,
+} from '@agentmesh/sdk/wire'
 import { startRegistry, type RunningRegistry } from './server.ts'
 import { call, NOW, TestAgent } from './test-support.ts'
 
@@ -144,13 +151,13 @@ describe('what it serves to everybody', () => {
   it('serves published schemas under their own names', async () => {
     const { body } = await call(`${registry.url}/v1/registry/schemas`)
     const names = body.schemas.map(({ name }: { name: string }) => name)
-    expect(names).toEqual(
-      expect.arrayContaining(['agentmesh/travel/flight-search/v1', 'agentmesh/travel/flight-results/v1']),
-    )
+    expect(names).toEqual(Object.keys(STANDARD_SCHEMAS).toSorted())
+    expect(names).toContain('agentmesh/marketplace/task-delegation/v1')
     for (const name of names) {
       validate(SchemaName, name)
       const schema = await call(`${registry.url}/v1/registry/schemas/${name}`)
-      expect(schema.body.$id).toBe(name)
+      const file = new URL(`../../../spec/schemas/${name.slice('agentmesh/'.length)}.json`, import.meta.url)
+      expect(schema.body).toEqual(JSON.parse(readFileSync(file, 'utf8')))
     }
     const missing = await call(`${registry.url}/v1/registry/schemas/agentmesh/travel/none/v1`)
     expect([missing.status, missing.body.code]).toEqual([404, 'NOT_FOUND'])

@@ -20,7 +20,7 @@ import { addCatalogueRoutes, addOperationRoutes } from './operations.ts'
 import { addPrekeyRoutes } from './prekeys.ts'
 import { addressKey } from './rate-limiter.ts'
 import { refuseSocket, sendRefusal } from './refusals.ts'
-import { loadSchemas } from './schema-catalogue.ts'
+import { SchemaCatalogue } from './schema-catalogue.ts'
 import { addSearchRoute } from './search.ts'
 import { openPostgresStore, openSqliteStore } from './store/sql-store.ts'
 import type { Store } from './store/store.ts'
@@ -74,7 +74,7 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     limits,
     limiters: makeLimiters(limits),
     metrics: new RegistryMetrics(),
-    schemas: loadSchemas(),
+    schemas: new SchemaCatalogue(),
     now: options.now ?? Date.now,
     authorities: new Set(),
   }
