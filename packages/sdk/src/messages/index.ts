@@ -1,6 +1,7 @@
 /**
  * messages/: what two agents say in a session. `createMessage` and `consumeMessage` are the two halves of the envelope
- * (specification §6, spec/sessions.md).
+ * (specification §6, spec/sessions.md); `negotiate` answers a peer's needs (spec/schemas.md).
  */
 export { consumeMessage, createMessage, relayTypeOf } from './message.ts'
 export type { MessageDraft } from './message.ts'
+export { negotiate } from './negotiation.ts'

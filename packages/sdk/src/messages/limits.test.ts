@@ -7,7 +7,9 @@ import {
   environment,
   failure,
   makeEnds,
+  need,
   NOW,
+  offer,
   outcome,
   receipt,
   request,
@@ -102,6 +104,22 @@ describe('the number of messages', () => {
     expect(said).toEqual(['ok', 'ok', 'ok', 'ok'])
   })
 
+  it.each(['conversation', 'stream'] as const)('is not used up by negotiating in a %s', (type) => {
+    const talk = new Talk({ type, constraints: { max_messages: 1 } })
+    const said = [
+      talk.say('alice', need()),
+      talk.say('bob', offer()),
+      talk.say('alice', request()),
+      talk.say('bob', need()),
+      talk.say('alice', offer()),
+      talk.say('bob', response()),
+    ]
+    expect(said).toEqual(['ok', 'ok', 'ok', 'ok', 'ok', 'ok'])
+    expect([talk.session('alice').sentCount, talk.session('alice').receivedCount]).toEqual([1, 1])
+    expect(talk.say('alice', need())).toBe('ok')
+    expect(talk.say('alice', request())).toBe('LIMIT_MESSAGES')
+  })
+
   it('has no limit in a stream', () => {
     const talk = new Talk({ type: 'stream' })
     for (let n = 0; n < 30; n++) expect(talk.say('alice', request())).toBe('ok')
@@ -116,6 +134,7 @@ describe('the time of a session', () => {
     expect(talk.say('alice', request())).toBe('ok')
     talk.now = NOW + HOUR
     expect(talk.say('alice', request())).toBe('SESSION_EXPIRED')
+    expect(talk.say('alice', need())).toBe('SESSION_EXPIRED')
     expect(talk.say('alice', close())).toBe('ok')
   })
 
@@ -171,6 +190,16 @@ describe('a request_response session', () => {
     expect(talk.say('bob', response())).toBe('receiver: OUT_OF_TURN')
   })
 
+  it('has no turn for negotiating, at either end', () => {
+    const talk = new Talk({ type: 'request_response' })
+    expect([talk.say('alice', need()), talk.say('bob', offer())]).toEqual(['OUT_OF_TURN', 'OUT_OF_TURN'])
+    talk.cheat('alice', { type: 'conversation' })
+    expect(talk.say('alice', need())).toBe('receiver: OUT_OF_TURN')
+    talk.cheat('bob', { type: 'conversation' })
+    talk.cheat('alice', { type: 'request_response' })
+    expect(talk.say('bob', offer())).toBe('receiver: OUT_OF_TURN')
+  })
+
   it('takes a status that was overtaken by the answer', () => {
     const talk = new Talk({ type: 'request_response' })
     talk.say('alice', request())
@@ -214,6 +243,7 @@ describe('a CLOSE', () => {
     const talk = new Talk()
     talk.say('alice', close())
     expect(talk.say('bob', request())).toBe('SESSION_CLOSED')
+    expect(talk.say('bob', need())).toBe('SESSION_CLOSED')
     expect(talk.say('alice', request())).toBe('SESSION_CLOSED')
     expect(talk.say('alice', close())).toBe('SESSION_CLOSED')
     expect(talk.say('bob', receipt())).toBe('ok')

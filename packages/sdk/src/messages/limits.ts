@@ -6,6 +6,9 @@
  * sequence numbers like every envelope, and no place in `max_messages`. The limit holds for each direction by itself: a
  * shared one would be passed whenever both sides spoke at once.
  *
+ * Negotiating capabilities (specification §6.3) takes no place in `max_messages` either, since it settles how the rest is
+ * said; state, time and turn hold for it, and a `request_response` session has no turn for it.
+ *
  * Messages may come out of order and some never; the window keeps which sequence numbers are still open, as many as the
  * ratchet keeps keys for.
  */
@@ -14,6 +17,11 @@ import type { ClosesPassed, ReceiveWindow, Session, SessionRole } from '../sessi
 import { AgentMeshError, type Envelope, type EnvelopeType, type ErrorCode } from '../wire/index.ts'
 
 const UNLIMITED: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
+const UNCOUNTED: ReadonlySet<EnvelopeType> = new Set([
+  ...UNLIMITED,
+  'capability_negotiation',
+  'capability_negotiation_response',
+])
 
 const CLOSED_HERE: ReadonlySet<ClosesPassed> = new Set(['ours', 'both'])
 const CLOSED_THERE: ReadonlySet<ClosesPassed> = new Set(['theirs', 'both'])
@@ -28,7 +36,7 @@ export function checkSending(session: Session, type: EnvelopeType, now: number):
   if (UNLIMITED.has(type)) return
   if (session.state === 'closed') refuse('SESSION_CLOSED')
   if (now >= session.expiresAt) refuse('SESSION_EXPIRED')
-  if (exceeds(session, session.sentCount)) refuse('LIMIT_MESSAGES')
+  if (!UNCOUNTED.has(type) && exceeds(session, session.sentCount)) refuse('LIMIT_MESSAGES')
   checkTurn(session, session.role, type)
 }
 
@@ -41,7 +49,7 @@ export function checkReceiving(session: Session, envelope: Envelope): void {
   if (CLOSED_THERE.has(session.closes) && sequence > highest) refuse('SESSION_CLOSED')
   if (UNLIMITED.has(type)) return
   if (session.state === 'closed' && session.closes !== 'theirs') refuse('SESSION_CLOSED')
-  if (exceeds(session, session.receivedCount)) refuse('LIMIT_MESSAGES')
+  if (!UNCOUNTED.has(type) && exceeds(session, session.receivedCount)) refuse('LIMIT_MESSAGES')
   checkTurn(session, session.role === 'initiator' ? 'responder' : 'initiator', type)
 }
 
@@ -77,7 +85,7 @@ export function afterReceiving(session: Session, envelope: Envelope, now: number
 }
 
 function counted(envelope: Envelope): number {
-  return UNLIMITED.has(envelope.type) ? 0 : 1
+  return UNCOUNTED.has(envelope.type) ? 0 : 1
 }
 
 function afterEither(

@@ -128,6 +128,18 @@ export function failure(): DraftOf<'error'> {
   return { type: 'error', id: newMessageId(random), payload: { code: 'BUSY', message: 'Later.' } }
 }
 
+export function need(): DraftOf<'capability_negotiation'> {
+  return { type: 'capability_negotiation', id: newMessageId(random), payload: { i_need: ['flight_search'] } }
+}
+
+export function offer(): DraftOf<'capability_negotiation_response'> {
+  return {
+    type: 'capability_negotiation_response',
+    id: newMessageId(random),
+    payload: { matched: ['flight_search'], unavailable: [] },
+  }
+}
+
 export function close(): DraftOf<'close'> {
   return { type: 'close', id: newMessageId(random), payload: { reason: 'completed' } }
 }

@@ -18,6 +18,8 @@ const payloads: Record<EnvelopeType, JsonObject> = {
       { message_id: '0b9a3c1e-5d2f-4a6b-8c7d-9e0f1a2b3c4d', state: 'read', at: '2026-02-01T12:00:02Z' },
     ],
   },
+  capability_negotiation: { i_need: ['flight_search'], languages: ['en', 'pt-BR'] },
+  capability_negotiation_response: { matched: [], unavailable: ['flight_search'] },
 }
 
 function envelope(type: EnvelopeType, payload: JsonObject = payloads[type]): JsonObject {
@@ -61,6 +63,27 @@ describe('parseEnvelope', () => {
       expect(() => parseEnvelope({ ...rest, [field]: null })).toThrow(refused('MALFORMED'))
     },
   )
+
+  it.each([
+    ['capability_negotiation', { i_need: ['flight search'] }],
+    ['capability_negotiation', { i_need: ['a', 'a'] }],
+    ['capability_negotiation', { i_need: Array.from({ length: 65 }, (_, n) => `n${n}`) }],
+    ['capability_negotiation', { i_need: [], languages: ['english language'] }],
+    ['capability_negotiation', { i_need: [], languages: ['en-*'] }],
+    ['capability_negotiation', { i_need: [], preferred_schemas: ['agentmesh/travel/v01'] }],
+    ['capability_negotiation', { i_need: [], preferred_schemas: ['travel/v1'] }],
+    ['capability_negotiation', { i_need: [], payment_methods: ['Stripe'] }],
+    ['capability_negotiation_response', { matched: [] }],
+    ['capability_negotiation_response', { matched: [], unavailable: [], agreed_schema: null }],
+    [
+      'capability_negotiation_response',
+      { matched: [], unavailable: ['pay'], suggested_alternative: { pay: { amid: '../x' } } },
+    ],
+  ] as const)('refuses %s %j', (type, payload) => {
+    expect(() => parseEnvelope(envelope(type, payload as unknown as JsonObject))).toThrow(
+      refused('MALFORMED'),
+    )
+  })
 
   it('throws only its own errors for any object', () => {
     const fields = Object.keys(envelope('request'))

@@ -20,7 +20,7 @@ import {
 } from './schema.ts'
 
 export const SchemaName = Type.String({
-  pattern: '^(agentmesh|x-[a-z0-9][a-z0-9_-]{0,63})(/[a-z0-9][a-z0-9_-]{0,63}){1,4}/v[0-9]{1,4}$',
+  pattern: '^(agentmesh|x-[a-z0-9][a-z0-9_-]{0,63})(/[a-z0-9][a-z0-9_-]{0,63}){1,4}/v(0|[1-9][0-9]{0,3})$',
   description: 'Such as agentmesh/travel/flight-search/v1',
 })
 
@@ -118,6 +118,83 @@ export const ReceiptPayload = Type.Object(
 )
 export type ReceiptPayload = Static<typeof ReceiptPayload>
 
+const CapabilityName = Type.String({
+  pattern: '^[a-z0-9][a-z0-9_./:-]{0,63}$',
+  description: 'Such as flight_search',
+})
+const PaymentMethod = Type.String({
+  pattern: '^[a-z0-9][a-z0-9_.-]{0,63}$',
+  description: 'Such as stripe',
+})
+/** RFC 4647 section 2.1. */
+const LanguageRange = Type.String({
+  pattern: '^(\\*|[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7})$',
+  maxLength: 64,
+  description: 'BCP 47 language tag, or * for any',
+})
+
+function namesOf<T extends TSchema>(name: T, description: string) {
+  return Type.Array(name, { maxItems: 64, uniqueItems: true, description })
+}
+
+/** What one side needs and can do (specification §6.3); the other answers with what fits. */
+export const CapabilityNegotiationPayload = Type.Object(
+  {
+    i_need: namesOf(CapabilityName, 'What the sender wants of the other'),
+    i_offer: Type.Optional(namesOf(CapabilityName, 'How the sender can ask, and what else it brings')),
+    preferred_schemas: Type.Optional(
+      namesOf(SchemaName, 'Best first; agentmesh/travel/v1 stands for all agentmesh/travel/<schema>/v1'),
+    ),
+    languages: Type.Optional(namesOf(LanguageRange, 'Best first')),
+    payment_methods: Type.Optional(namesOf(PaymentMethod, 'Best first')),
+  },
+  { $id: 'agentmesh/payload/capability_negotiation' },
+)
+export type CapabilityNegotiationPayload = Static<typeof CapabilityNegotiationPayload>
+
+export const AlternativeAgent = Type.Object({
+  amid: AmidText,
+  display_name: Type.Optional(PeerText(64)),
+  reason: Type.Optional(PeerText(256)),
+})
+export type AlternativeAgent = Static<typeof AlternativeAgent>
+
+export const CapabilityNegotiationResponsePayload = Type.Object(
+  {
+    matched: namesOf(CapabilityName, 'Of i_need, what can be had here'),
+    unavailable: namesOf(CapabilityName, 'Of i_need, the rest'),
+    suggested_alternative: Type.Optional(
+      Type.Record(Type.String(), AlternativeAgent, {
+        maxProperties: 64,
+        description:
+          'Who may help with what is unavailable, by its name; a hint, to be knocked at like anybody',
+      }),
+    ),
+    agreed_schema: Type.Optional(SchemaName),
+    agreed_language: Type.Optional(LanguageRange),
+    agreed_payment_method: Type.Optional(PaymentMethod),
+  },
+  { $id: 'agentmesh/payload/capability_negotiation_response' },
+)
+export type CapabilityNegotiationResponsePayload = Static<typeof CapabilityNegotiationResponsePayload>
+
+/** What an agent can do for others, as its owner says it: the side that answers a negotiation. */
+export const CapabilityOffer = Type.Object({
+  capabilities: Type.Optional(namesOf(CapabilityName, 'What can be had here')),
+  schemas: Type.Optional(
+    namesOf(SchemaName, 'Spoken here, best first; a family such as agentmesh/travel/v1 stands for all of it'),
+  ),
+  languages: Type.Optional(namesOf(LanguageRange, 'Best first; * for any')),
+  payment_methods: Type.Optional(namesOf(PaymentMethod, 'Best first')),
+  alternatives: Type.Optional(
+    Type.Record(Type.String(), AlternativeAgent, {
+      maxProperties: 64,
+      description: 'Whom to ask instead, by the name of the capability',
+    }),
+  ),
+})
+export type CapabilityOffer = Static<typeof CapabilityOffer>
+
 /** Payload schema by envelope type: a reader looks the type up here, it never guesses over a union. */
 export const PAYLOADS = {
   request: RequestPayload,
@@ -126,6 +203,8 @@ export const PAYLOADS = {
   error: ErrorPayload,
   close: ClosePayload,
   receipt: ReceiptPayload,
+  capability_negotiation: CapabilityNegotiationPayload,
+  capability_negotiation_response: CapabilityNegotiationResponsePayload,
 } as const satisfies Record<string, TSchema>
 export type EnvelopeType = keyof typeof PAYLOADS
 export type Payload<T extends EnvelopeType = EnvelopeType> = Static<(typeof PAYLOADS)[T]>
