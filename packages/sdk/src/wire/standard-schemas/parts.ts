@@ -6,7 +6,7 @@ import { Type, type TProperties, type TSchema } from 'typebox'
 import { AmidText } from '../schema.ts'
 
 export const MAX_AMOUNT = 1_000_000_000_000
-export const MAX_RESULTS = 100
+const MAX_RESULTS = 100
 
 interface Described {
   readonly description?: string
@@ -69,7 +69,7 @@ export const MediaType = Type.String({
   pattern: '^[a-z0-9][a-z0-9.+-]{0,62}/[a-z0-9][a-z0-9.+-]{0,126}$',
   description: 'IANA media type, such as text/plain',
 })
-export const EmailAddress = Type.String({
+const EmailAddress = Type.String({
   pattern: '^[^@ ]{1,64}@[^@ ]{1,255}$',
   description: 'Mail address',
 })
