@@ -174,7 +174,9 @@ function messages() {
 
 /** `category/subcategory action`, each that leads to a request schema. */
 function intentsOf({ category, subcategories, actions }) {
-  return subcategories.map((name) => code(`${category}/${name}`) + `, action ${actions.map(code).join(' or ')}`)
+  return subcategories.map(
+    (name) => code(`${category}/${name}`) + `, action ${actions.map(code).join(' or ')}`,
+  )
 }
 
 function standardSection(name, { kind, schema, ...rest }) {
