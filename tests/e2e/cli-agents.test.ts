@@ -253,7 +253,10 @@ describe('the daemon', () => {
       ...['node', 'home', 'identity', 'policy', 'config', 'daemon', 'socket', 'lock'].map(
         (name) => `${name} ok`,
       ),
-      ...['registry ok', 'clock ok', 'relay ok', 'clock ok'],
+      'registry ok',
+      'clock ok',
+      'relay ok',
+      'clock ok',
     ])
   })
 
@@ -294,11 +297,16 @@ describe('the daemon', () => {
     await run(['down', '--home', home])
   })
 
-  test('opens sealed keys with the passphrase, and no program of it inherits that', async () => {
+  test('opens sealed keys with the passphrase, and keeps that out of its environment', async () => {
     const home = join(place.folder, 'sealed')
     const env = { AGENTMESH_PASSPHRASE: 'correct horse battery' }
     expect((await run(['init', '--home', home], env)).code).toBe(0)
-    expect((await run(['up', '--home', home, '--json'], env)).code).toBe(0)
+    const { code, stdout } = await run(['up', '--home', home, '--json'], env)
+    expect(code).toBe(0)
+    const { pid } = JSON.parse(stdout) as Status
+    const environment = readFileSync(`/proc/${pid}/environ`, 'utf8')
+    expect(environment).toContain('PATH=')
+    expect(environment).not.toContain('horse')
     expect((await run(['down', '--home', home])).code).toBe(0)
   })
 })

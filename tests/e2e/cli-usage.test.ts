@@ -4,7 +4,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { COMMAND, errorCode, ROOT, run } from './cli-harness.ts'
+import { COMMAND, errorCode, ROOT, run, start } from './cli-harness.ts'
 
 const AMID = '5TeC66QiBsJaxeMtz9oEwMFQWBD'
 const ID = '6f9619ff-8b86-4011-b42d-00cf4fc964ff'
@@ -15,7 +15,8 @@ const env = () => ({ AGENTMESH_HOME: home })
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'agentmesh-usage-'))
   home = join(folder, 'home')
-  expect((await run(['init'], { AGENTMESH_HOME: home })).code).toBe(0)
+  const { code, stderr } = await run(['init'], { AGENTMESH_HOME: home })
+  if (code !== 0) throw new Error(stderr)
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
@@ -184,7 +185,7 @@ describe('policy without a daemon', () => {
     })
   })
 
-  test('test says what would happen and why', async () => {
+  test('a dry run says what would happen and why', async () => {
     const allowed = await run(['policy', 'test', 'travel/flights', '--from', AMID, '--json'], env())
     expect([allowed.code, JSON.parse(allowed.stdout)]).toMatchObject([0, { accepted: true }])
     const refused = await run(['policy', 'test', 'finance', '--from', AMID, '--json'], env())
@@ -327,5 +328,41 @@ describe('for people and for scripts', () => {
     const { code, stdout } = await run(['completion', shell])
     expect(code).toBe(0)
     for (const name of ['init', 'emergency-stop', 'verify', 'foreground']) expect(stdout).toContain(name)
+  })
+})
+
+describe('servers', () => {
+  test.each(['relay', 'registry'])(
+    '%s says where it is, is healthy, and ends in order on SIGTERM and SIGINT',
+    async (kind) => {
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+        const server = start([kind, '--port', '0', '--data', join(folder, `${kind}.db`), '--json'])
+        const { url, port } = (await server.line((line) => 'url' in line)) as unknown as {
+          url: string
+          port: number
+        }
+        expect(url).toContain(`:${port}`)
+        expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200)
+        expect(await server.stop(signal)).toMatchObject({ code: 0, stderr: '' })
+      }
+    },
+  )
+
+  test.each(['relay', 'registry'])('%s takes host, port and file from the environment', async (kind) => {
+    const variable = (name: string) => `AGENTMESH_${kind.toUpperCase()}_${name}`
+    const file = join(folder, `${kind}-env.db`)
+    const server = start([kind, '--json'], { [variable('PORT')]: '0', [variable('DATA')]: file })
+    await server.line((line) => 'url' in line)
+    await server.stop()
+    expect(statSync(file).size).toBeGreaterThan(0)
+  })
+
+  test.each(['relay', 'registry'])('%s ends with a stable code when its port is taken', async (kind) => {
+    const first = start(['relay', '--port', '0', '--data', ':memory:', '--json'])
+    const { port } = (await first.line((line) => 'port' in line)) as unknown as { port: number }
+    const ended = await run([kind, '--port', String(port), '--data', ':memory:', '--json'])
+    expect([ended.code, errorCode(ended)]).toEqual([1, 'STORE_FAILED'])
+    expect(ended.stderr).toContain('EADDRINUSE')
+    await first.stop()
   })
 })

@@ -7,6 +7,7 @@
  * In the background its stderr goes to `daemon.log` in the home (0600).
  */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { constants, fchmodSync, ftruncateSync, fstatSync, openSync, closeSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import {
@@ -31,6 +32,12 @@ export interface UpOptions {
 /** What the daemon tells whoever started it. */
 type DaemonWord = { event: 'ready' | 'online' } | { event: 'failed'; code: string; message: string }
 
+/** What the daemon is told first: the environment of a process can be read for as long as it runs. */
+interface FirstWord {
+  passphrase?: string | undefined
+}
+
+const PASSPHRASE_BY_IPC = 'AGENTMESH_PASSPHRASE_BY_IPC'
 const LOG_FILE = 'daemon.log'
 const MAX_LOG_BYTES = 1024 * 1024
 /** Opening keys under Argon2id takes seconds on a small machine. */
@@ -65,7 +72,9 @@ function makeWhenEmpty(path: string, passphrase: string | undefined): NewAgent |
 }
 
 async function foreground(context: Context, options: UpOptions): Promise<void> {
-  const passphrase = await readPassphrase(options)
+  const passphrase = await (process.env[PASSPHRASE_BY_IPC] === undefined
+    ? readPassphrase(options)
+    : passphraseFromParent())
   try {
     const made = makeWhenEmpty(homePath(context), passphrase)
     if (made !== undefined) show(context, made, describeNewAgent)
@@ -78,6 +87,12 @@ async function foreground(context: Context, options: UpOptions): Promise<void> {
     if (isAgentMeshError(error)) tell({ event: 'failed', code: error.code, message: error.message })
     throw error
   }
+}
+
+async function passphraseFromParent(): Promise<string | undefined> {
+  delete process.env[PASSPHRASE_BY_IPC]
+  const [word] = (await once(process, 'message')) as [FirstWord]
+  return word.passphrase
 }
 
 function announce(context: Context, agent: Agent): void {
@@ -112,9 +127,10 @@ async function startDetached(home: string, passphrase: string | undefined): Prom
     {
       detached: true,
       stdio: ['ignore', log, log, 'ipc'],
-      env: { ...process.env, ...(passphrase === undefined ? {} : { AGENTMESH_PASSPHRASE: passphrase }) },
+      env: { ...process.env, [PASSPHRASE_BY_IPC]: '1' },
     },
   )
+  child.send({ passphrase } satisfies FirstWord)
   closeSync(log)
   try {
     await new Promise<void>((resolve, reject) => {

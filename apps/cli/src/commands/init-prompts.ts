@@ -2,7 +2,17 @@
 import { DEFAULT_REGISTRY_URL, DEFAULT_RELAY_URL } from '@agentmesh/sdk'
 import { confirm, isCancel, text } from '@clack/prompts'
 import { UsageError } from '../exit-codes.ts'
-import type { InitOptions } from './init.ts'
+
+/** What the command line can say of a new agent, and what the questions ask for. */
+export interface InitOptions {
+  name?: string
+  registry?: string
+  relay?: string
+  relayEncoding?: string
+  capability?: readonly string[]
+  framework?: string
+  passphrasePrompt?: boolean
+}
 
 export async function askForOptions(): Promise<InitOptions> {
   const name = answered(await text({ message: 'What does the agent call itself?', placeholder: 'optional' }))

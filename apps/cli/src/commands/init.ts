@@ -20,17 +20,8 @@ import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { createIdentity, Home } from '@agentmesh/sdk/identity'
 import { UsageError } from '../exit-codes.ts'
 import { color, fields, show, type Context } from '../output.ts'
+import type { InitOptions } from './init-prompts.ts'
 import { homePath, readPassphrase } from './shared.ts'
-
-export interface InitOptions {
-  name?: string
-  registry?: string
-  relay?: string
-  relayEncoding?: string
-  capability?: readonly string[]
-  framework?: string
-  passphrasePrompt?: boolean
-}
 
 export interface NewAgent {
   readonly amid: string
@@ -49,7 +40,7 @@ export async function init(context: Context, given: InitOptions): Promise<void> 
   const options = asked ? await (await import('./init-prompts.ts')).askForOptions() : given
   const passphrase = await readPassphrase(options, 'A passphrase for the keys')
   const made = makeAgent(homePath(context), options, passphrase)
-  show(context, made, describeNewAgent)
+  show(context, made, () => `${describeNewAgent(made)}\n\nNext: agentmesh up`)
 }
 
 /** @throws HOME_EXISTS, HOME_UNSAFE; UsageError for an option the configuration cannot hold */
@@ -137,7 +128,5 @@ export function describeNewAgent(made: NewAgent): string {
     color.bold('Write these 24 words down. They are shown once and can name a successor of this agent:'),
     '',
     ...rows.map((row) => `  ${row.trimEnd()}`),
-    '',
-    'Next: agentmesh up',
   ].join('\n')
 }

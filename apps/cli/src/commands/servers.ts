@@ -21,11 +21,14 @@ export interface RegistryCommandOptions {
 
 export async function relay(context: Context, options: RelayCommandOptions): Promise<void> {
   const { host, port, data, name } = options
-  const say = (level: string) => (facts: object, message: string) =>
-    note(jsonLine({ at: new Date().toISOString(), level, message, ...readable(facts) }))
-  const logger = { info: () => {}, warn: say('warn'), error: say('error') }
   const running = await started(
-    startRelay({ host, port, dataPath: data, logger, ...(name === undefined ? {} : { names: name }) }),
+    startRelay({
+      host,
+      port,
+      dataPath: data,
+      logger: serverLog,
+      ...(name === undefined ? {} : { names: name }),
+    }),
     `${host}:${port}`,
   )
   const url = `${running.url}${RELAY_PATH}`
@@ -34,7 +37,7 @@ export async function relay(context: Context, options: RelayCommandOptions): Pro
 
 export async function registry(context: Context, options: RegistryCommandOptions): Promise<void> {
   const { host, port, data, databaseUrl, publicUrl } = options
-  const common = { host, port, ...(publicUrl === undefined ? {} : { publicUrl }) }
+  const common = { host, port, logger: serverLog, ...(publicUrl === undefined ? {} : { publicUrl }) }
   const running = await started(
     startRegistry(databaseUrl === undefined ? { ...common, dataPath: data } : { ...common, databaseUrl }),
     `${host}:${port}`,
@@ -71,8 +74,32 @@ async function serve(
   await server.close()
 }
 
-function readable(facts: object): object {
+/** A server's log on stderr, one JSON value a line: what needs its operator, and nothing of ordinary work. */
+const serverLog = {
+  level: 'warn',
+  fatal: logLine('fatal'),
+  error: logLine('error'),
+  warn: logLine('warn'),
+  info: () => {},
+  debug: () => {},
+  trace: () => {},
+  silent: () => {},
+  child: () => serverLog,
+}
+
+function logLine(level: string): (facts: unknown, message?: string) => void {
+  return (facts, message) => {
+    const at = new Date().toISOString()
+    note(jsonLine({ at, level, message: message ?? String(facts), ...readable(facts) }))
+  }
+}
+
+function readable(facts: unknown): object {
+  if (typeof facts !== 'object' || facts === null) return {}
   return Object.fromEntries(
-    Object.entries(facts).map(([name, value]) => [name, value instanceof Error ? value.message : value]),
+    Object.entries(facts).map(([name, value]: [string, unknown]) => [
+      name,
+      value instanceof Error ? (value.stack ?? value.message) : value,
+    ]),
   )
 }

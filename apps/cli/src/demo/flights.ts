@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 
 const DAY_MS = 86_400_000
 
-export const TIMETABLE = new URL('../../../../examples/travel-agent/timetable.csv', import.meta.url)
+const TIMETABLE = new URL('../../../../examples/travel-agent/timetable.csv', import.meta.url)
 export const PROGRAM = new URL('../../../../examples/travel-agent/flights.mjs', import.meta.url)
 
 export interface FlightSearch {

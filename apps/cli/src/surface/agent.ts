@@ -1,6 +1,6 @@
 /** Commands about this agent itself: make it, start and end it, see how it is. */
 import { Command } from 'commander'
-import type { InitOptions } from '../commands/init.ts'
+import type { InitOptions } from '../commands/init-prompts.ts'
 import type { UpOptions } from '../commands/daemon.ts'
 import { collect, contextOf, count, withExamples } from './kit.ts'
 
