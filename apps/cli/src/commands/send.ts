@@ -101,7 +101,9 @@ async function streamProgress(id: string, events: Progress): Promise<ProgressEve
 /** Stages as lines on stderr; in a terminal the stage to come turns below them. */
 async function showProgress(id: string, events: Progress): Promise<ProgressEvent | undefined> {
   let last: ProgressEvent | undefined
-  const spinner = process.stderr.isTTY ? (await import('ora')).default({ stream: process.stderr }) : undefined
+  // A terminal that does not know its width (0) sends the spinner into an endless loop.
+  const animated = process.stderr.isTTY && process.stderr.columns > 0
+  const spinner = animated ? (await import('ora')).default({ stream: process.stderr }) : undefined
   note(errorColor.dim(`request ${id}`))
   try {
     for await (const event of events) {
