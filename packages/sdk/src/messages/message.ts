@@ -4,38 +4,32 @@
  *     createMessage    limits -> envelope -> canonical -> strict reading -> sign -> ratchet encrypt -> session id | frame
  *     consumeMessage   ratchet decrypt -> strict reading -> session, from, to -> signature -> turn, times, limits, sequence
  *
- *     signature        label `envelope` over: direction u8 (1 initiator to responder, 2 back) | RFC 8785 bytes of the
- *                      envelope without its signature, which name session, sender, receiver and sequence
- *
- * Each side makes the canonical form once. The sender appends the signature to it for the plaintext; the receiver takes
- * fields in any order. An envelope's size against
- * `max_message_size_bytes` is its canonical form, which is the signed bytes and the signature field.
+ * Signature and size are those of `session/signed-envelope.ts`.
  *
  * Both functions return the next session and leave the given one alone, so that a frame which fails changes nothing.
  */
-import type { TSchema } from 'typebox'
-import { ratchetDecrypt, ratchetEncrypt, sign, verify } from '../crypto/index.ts'
+import { ratchetDecrypt, ratchetEncrypt } from '../crypto/index.ts'
 import type { Identity } from '../identity/index.ts'
-import { associatedData, type Session, type SessionEnvironment, type SessionRole } from '../session/index.ts'
+import {
+  associatedData,
+  signEnvelope,
+  verifyEnvelope,
+  type Session,
+  type SessionEnvironment,
+  type SessionRole,
+} from '../session/index.ts'
 import {
   AgentMeshError,
-  canonicalBytes,
-  canonicalText,
   CLOCK_SKEW_SECONDS,
   decodeSessionPacket,
   encodeSessionPacket,
   formatTimestamp,
-  fromBase64,
   idToBytes,
   MAILBOX_TTL_SECONDS,
   MAX_PAYLOAD_BYTES,
   parseEnvelope,
   parseJsonObject,
   parseTimestamp,
-  PAYLOADS,
-  toBase64,
-  utf8Bytes,
-  validate,
   type Envelope,
   type EnvelopeType,
   type MessageId,
@@ -53,14 +47,8 @@ export type MessageDraft<T extends EnvelopeType = EnvelopeType> = {
   }
 }[T]
 
-/** `,"signature":"` and `"` around 88 characters of base64. */
-const SIGNATURE_FIELD_BYTES = 14 + 88 + 1
 const SKEW = CLOCK_SKEW_SECONDS * 1000
 
-const DIRECTIONS: Readonly<Record<SessionRole, Uint8Array>> = {
-  initiator: Uint8Array.of(1),
-  responder: Uint8Array.of(2),
-}
 const OTHER: Readonly<Record<SessionRole, SessionRole>> = { initiator: 'responder', responder: 'initiator' }
 
 /** The relay's type of an envelope: a relay may know that a session ends, and nothing else. */
@@ -83,7 +71,7 @@ export function createMessage(
 ): { readonly session: Session; readonly packet: Uint8Array; readonly envelope: Envelope } {
   checkSending(session, draft.type, environment.now)
   const sequence = session.sendSequence + 1
-  const text = textOf({
+  const fields = {
     session_id: session.id,
     id: draft.id,
     in_reply_to: draft.inReplyTo,
@@ -93,18 +81,16 @@ export function createMessage(
     type: draft.type,
     timestamp: formatTimestamp(environment.now),
     payload: draft.payload,
+  }
+  const { raw, plaintext } = signEnvelope(fields, {
+    identity,
+    role: session.role,
+    maxBytes: session.constraints.max_message_size_bytes,
   })
-  const signed = utf8Bytes(text)
-  checkSize(session, signed)
-  // Read back strictly: what the receiver's reader would refuse is refused here.
-  const raw = parseJsonObject(text, MAX_PAYLOAD_BYTES)
-  validate<TSchema>(PAYLOADS[draft.type], raw['payload'], `make ${draft.type}`)
-  const signature = toBase64(sign('envelope', identity.signing.secretKey, DIRECTIONS[session.role], signed))
-  raw['signature'] = signature
   const envelope = raw as unknown as Envelope
   const { state, message } = ratchetEncrypt(
     session.ratchet,
-    utf8Bytes(`${text.slice(0, -1)},"signature":"${signature}"}`),
+    plaintext,
     placeOf(session, relayTypeOf(draft.type), 'out'),
     environment,
   )
@@ -148,39 +134,23 @@ export function consumeMessage(
   ) {
     throw readError('SESSION_MISMATCH')
   }
-  const { signature: _, ...unsigned } = raw
-  const signed = canonicalBytes(unsigned)
-  const signature = fromBase64(envelope.signature)
-  if (!verify('envelope', session.peerSigningKey, signature, DIRECTIONS[OTHER[session.role]], signed)) {
-    throw readError('INVALID_SIGNATURE')
-  }
-  checkSize(session, signed)
+  verifyEnvelope(raw, envelope.signature, {
+    signingKey: session.peerSigningKey,
+    role: OTHER[session.role],
+    maxBytes: session.constraints.max_message_size_bytes,
+  })
   checkTimes(session, envelope, environment.now)
   checkReceiving(session, envelope)
   return { envelope, session: { ...afterReceiving(session, envelope, environment.now), ratchet: state } }
 }
 
-function readError(code: 'SESSION_MISMATCH' | 'INVALID_SIGNATURE' | 'SESSION_EXPIRED' | 'TIME_IMPLAUSIBLE') {
+function readError(code: 'SESSION_MISMATCH' | 'SESSION_EXPIRED' | 'TIME_IMPLAUSIBLE') {
   return new AgentMeshError(code, undefined, { operation: 'read a message' })
-}
-
-function textOf(envelope: object): string {
-  try {
-    return canonicalText(envelope)
-  } catch (cause) {
-    throw new AgentMeshError('MALFORMED', 'The payload is not JSON', { operation: 'make a message', cause })
-  }
 }
 
 function placeOf(session: Session, type: 'message' | 'close', way: 'out' | 'in'): Uint8Array {
   const [from, to] = way === 'out' ? [session.self, session.peer] : [session.peer, session.self]
   return associatedData({ type, version: session.version, context: idToBytes(session.id), from, to })
-}
-
-function checkSize(session: Session, signed: Uint8Array): void {
-  if (signed.length + SIGNATURE_FIELD_BYTES > session.constraints.max_message_size_bytes) {
-    throw new AgentMeshError('LIMIT_SIZE')
-  }
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
- * The format of test-vectors/session/, and the recorder that writes it: it plays a handshake and a conversation between A
- * and B and keeps every input, draw of randomness and packet. It can also forge what a dishonest side could make.
+ * Writes test-vectors/session/: plays a handshake and a conversation between A and B and keeps every input, draw of randomness
+ * and packet. It can also forge what a dishonest side could make.
  */
 import {
   aeadDecrypt,
@@ -22,7 +22,9 @@ import {
   createReset,
   grantConstraints,
   openKnock,
+  openOptimistic,
   type OpenedKnock,
+  type OptimisticDraft,
   type PendingKnock,
   type Session,
 } from '../session/index.ts'
@@ -34,14 +36,12 @@ import {
   encodeKnockPacket,
   encodeSessionPacket,
   idToBytes,
-  isAgentMeshError,
   newSessionId,
   parseJsonObject,
   toBase64,
   toHex,
   utf8Bytes,
   utf8Text,
-  type Accept,
   type Amid,
   type Bundle,
   type Constraints,
@@ -51,106 +51,14 @@ import {
   type RejectReason,
   type ResetReason,
   type ResetSubject,
-  type SessionId,
 } from '../wire/index.ts'
 import { consumeMessage, createMessage, relayTypeOf, type MessageDraft } from './message.ts'
 import { NOW, testRandom } from './test-support.ts'
-import { agentOf, bundleOf, bytesOf, makeVectorAgent, type VectorAgent } from './vector-agents.ts'
+import { agentOf, bundleOf, bytesOf, makeVectorAgent } from './vector-agents.ts'
+import { OTHER, outcome, type Party, type VectorStep } from './vector-format.ts'
 
-export type Party = 'a' | 'b'
-export const OTHER: Readonly<Record<Party, Party>> = { a: 'b', b: 'a' }
 /** The signature's parts by direction. */
 const DIRECTION: Readonly<Record<Party, Uint8Array>> = { a: Uint8Array.of(1), b: Uint8Array.of(2) }
-
-/** `random`: the draws in order, as one hex text. `expect`: `ok` or the code of the refusal. */
-export type VectorStep =
-  | {
-      do: 'knock'
-      now: number
-      random: string
-      intent: Knock['intent']
-      session_request: Knock['session_request']
-      packet: string
-    }
-  | {
-      do: 'open'
-      now: number
-      from: Amid
-      packet: string
-      expect: string
-      transcript?: string
-      plaintext?: string
-    }
-  | {
-      do: 'accept'
-      now: number
-      random: string
-      session_id: SessionId
-      constraints: Constraints
-      packet: string
-      accept: Accept
-    }
-  | {
-      do: 'reject'
-      now: number
-      random: string
-      reason: RejectReason
-      human_readable: string
-      packet: string
-    }
-  | { do: 'answer'; now: number; type: 'accept' | 'reject'; packet: string; expect: string }
-  | {
-      do: 'send'
-      by: Party
-      now: number
-      random: string
-      draft: MessageDraft
-      expect: string
-      packet?: string
-      envelope?: Envelope
-    }
-  | {
-      do: 'receive'
-      by: Party
-      now: number
-      type: 'message' | 'close'
-      packet: string
-      expect: string
-      sequence?: number
-    }
-  | {
-      do: 'reset'
-      by: Party
-      now: number
-      about: ResetSubject
-      of: string
-      reason: ResetReason
-      received_up_to?: number
-      packet: string
-    }
-  | { do: 'consume-reset'; by: Party; now: number; from: Amid; packet: string; expect: string }
-
-export interface SessionVector {
-  readonly description: string
-  readonly section: string
-  /** `ok`, or the code of the one step that is refused. */
-  readonly expect: string
-  readonly agents: Readonly<Record<Party, VectorAgent>>
-  readonly bundle: Bundle
-  readonly steps: readonly VectorStep[]
-}
-
-export function outcome(call: () => void): string {
-  try {
-    call()
-    return 'ok'
-  } catch (error) {
-    if (isAgentMeshError(error)) return error.code
-    throw error
-  }
-}
-
-// --- recording ------------------------------------------------------------------------------------------------------
 
 /** Plays a scenario and writes down what went in and what came out. */
 export class Recorder {
@@ -182,7 +90,11 @@ export class Recorder {
     }
   }
 
-  knock(session_request: Knock['session_request'] = { type: 'conversation', ttl_seconds: 3600 }): Uint8Array {
+  knock(
+    session_request: Knock['session_request'] = { type: 'conversation', ttl_seconds: 3600 },
+    optimistic?: OptimisticDraft,
+  ): Uint8Array {
+    const along = optimistic === undefined ? {} : { optimistic }
     const { a, b } = this.agents
     const intent = {
       category: 'travel',
@@ -201,6 +113,7 @@ export class Recorder {
           bundle: verifyBundle(this.bundle, b.identity.amid, NOW),
           intent,
           sessionRequest: session_request,
+          ...along,
         },
         environment,
       ),
@@ -212,6 +125,7 @@ export class Recorder {
       random: draws(),
       intent,
       session_request,
+      ...along,
       packet: toHex(result.packet),
     })
     return result.packet
@@ -264,6 +178,52 @@ export class Recorder {
       this.#knockPlace(headerBytes),
     )
     return encodeKnockPacket(headerBytes, concatBytes(nonce, sealed))
+  }
+
+  openOptimistic(): string {
+    let envelope: Envelope | undefined
+    const { now, result } = this.#drawing(() =>
+      outcome(() => {
+        const taken = openOptimistic(this.opened, this.#sessions.b!)
+        this.#sessions.b = taken.session
+        envelope = taken.envelope
+      }),
+    )
+    const seen = envelope === undefined ? {} : { envelope }
+    this.steps.push({ do: 'open-optimistic', now, expect: result, ...seen })
+    return result
+  }
+
+  /** The packet's KNOCK opens and is let in; what is behind it is refused, and A learns so. */
+  refuseOptimistic(packet: Uint8Array, limits?: Partial<Constraints>): void {
+    this.open(packet)
+    const accept = this.accept(limits)
+    this.openOptimistic()
+    this.answer(accept)
+  }
+
+  /** A KNOCK with a message of a dishonest A: changed, then signed and sealed. Call after `open`. */
+  forgeOptimistic(knock: Uint8Array, change: (raw: JsonObject) => void, signer: Party = 'a'): Uint8Array {
+    const { opened } = this
+    const [from, to] = [this.agents.a.identity.amid, this.agents.b.identity.amid]
+    const raw: JsonObject = {
+      knock_hash: toBase64(opened.knockHash),
+      id: '00000000-0000-4000-8000-000000000001',
+      sequence: 1,
+      from,
+      to,
+      type: 'request',
+      timestamp: opened.knock.timestamp,
+      payload: { intent: { category: 'travel' }, parameters: {} },
+    }
+    change(raw)
+    const { secretKey } = this.agents[signer].identity.signing
+    raw['signature'] = toBase64(sign('envelope', secretKey, DIRECTION.a, canonicalBytes(raw)))
+    const { version, knockHash: context } = opened
+    const place = associatedData({ type: 'knock', version, context, from, to })
+    const nonce = this.#random(24)
+    const sealed = aeadEncrypt(opened.keys.optimisticKey, nonce, utf8Bytes(JSON.stringify(raw)), place)
+    return concatBytes(decodeKnockPacket(knock).knockBytes, nonce, sealed)
   }
 
   accept(limits: Partial<Constraints> = {}): Uint8Array {

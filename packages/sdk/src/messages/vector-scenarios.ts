@@ -3,9 +3,7 @@
  * recorded randomness and clock. Each ends well or with one refusal, whose code the file names.
  */
 import { concatBytes } from '../crypto/index.ts'
-import { knockHash } from '../session/index.ts'
 import {
-  canonicalBytes,
   decodeAnswerPacket,
   decodeKnockPacket,
   decodeSessionPacket,
@@ -13,76 +11,24 @@ import {
   encodeKnockHeader,
   encodeKnockPacket,
   encodeSessionPacket,
-  MAX_RESET_BYTES,
   newSessionId,
-  parseJsonObject,
-  toBase64,
   type Accept,
   type JsonObject,
-  type MessageId,
 } from '../wire/index.ts'
-import type { MessageDraft } from './message.ts'
 import { testRandom } from './test-support.ts'
-import { Recorder, type Party, type SessionVector } from './vector-recorder.ts'
-
-const id = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}` as MessageId
-const request = (n: number): MessageDraft => ({
-  type: 'request',
-  id: id(n),
-  payload: {
-    intent: { category: 'travel', subcategory: 'flights', action: 'search' },
-    parameters: { origin: 'TLV', destination: 'BER', passengers: 1, note: 'Grüße' },
-    budget: { max: 500, currency: 'USD' },
-  },
-})
-const status = (n: number, to: number): MessageDraft => ({
-  type: 'status',
-  id: id(n),
-  inReplyTo: id(to),
-  payload: { status: 'processing', progress: 0.6 },
-})
-const response = (n: number, to: number): MessageDraft => ({
-  type: 'response',
-  id: id(n),
-  inReplyTo: id(to),
-  payload: { status: 'success', results: [{ flight: 'LH1234', price: 320.5 }], result_count: 1 },
-})
-const receipt = (n: number, to: number): MessageDraft => ({
-  type: 'receipt',
-  id: id(n),
-  payload: { receipts: [{ message_id: id(to), state: 'received', at: '2026-02-01T12:00:10Z' }] },
-})
-const close = (n: number): MessageDraft => ({
-  type: 'close',
-  id: id(n),
-  payload: { reason: 'completed', reputation_feedback: { score: 1, tags: ['fast'] } },
-})
-
-function flipped(packet: Uint8Array, index: number): Uint8Array {
-  const changed = Uint8Array.from(packet)
-  changed[index] = changed[index]! ^ 0x01
-  return changed
-}
-
-type Scenario = readonly [name: string, section: string, description: string, play: () => Recorder]
-
-/** A scenario that plays on a fresh recorder. */
-const scenario = (
-  name: string,
-  section: string,
-  description: string,
-  play: (recorder: Recorder) => unknown,
-  oneTimeKeys = true,
-): Scenario => [
-  name,
-  section,
-  description,
-  () => {
-    const recorder = new Recorder(oneTimeKeys)
-    play(recorder)
-    return recorder
-  },
-]
+import {
+  close,
+  flipped,
+  receipt,
+  request,
+  response,
+  scenario,
+  status,
+  type Scenario,
+} from './vector-drafts.ts'
+import type { Party, SessionVector } from './vector-format.ts'
+import type { Recorder } from './vector-recorder.ts'
+import { RECOVERY_SCENARIOS } from './vector-scenarios-recovery.ts'
 
 /** A KNOCK that a dishonest A makes: opened once as it should be, then changed. */
 const dishonestKnock = (
@@ -247,6 +193,11 @@ const SCENARIOS: readonly Scenario[] = [
       r.answer(r.forgeAccept({ ...lastAccept(r), protocol_version: 'agentmesh/0.1' }))
     },
   ),
+  scenario('accept-of-no-message', 'knock.md 5', 'The ACCEPT took a message that A did not send', (r) => {
+    r.open(r.knock())
+    r.accept()
+    r.answer(r.forgeAccept({ ...lastAccept(r), optimistic_taken: true }))
+  }),
   scenario('reject-turned-into-accept', 'knock.md 5', 'The relay gives a REJECT out as an ACCEPT', (r) => {
     r.open(r.knock())
     r.answer(r.reject('paused', 'Later.'), 'accept')
@@ -322,46 +273,7 @@ const SCENARIOS: readonly Scenario[] = [
     r.now += 60_000
     r.send('a', request(1))
   }),
-
-  scenario('reset-session', 'sessions.md 6', 'B lost the session, and says so of a message of A', (r) => {
-    r.consumeReset('a', lostSession(r))
-  }),
-  scenario('reset-knock', 'sessions.md 6', 'B has no prekey of the id that the KNOCK names', (r) => {
-    const packet = r.knock()
-    const about = { knock_hash: toBase64(knockHash(packet)) }
-    r.consumeReset('a', r.reset('b', about, packet, 'prekey_unknown'))
-  }),
-  scenario('reset-state-behind', 'sessions.md 6', 'A sends with a state older than what B has seen', (r) => {
-    r.meet().say('a', request(1))
-    const about = { session_id: r.lastEnvelope.session_id }
-    const repeated = r.forgeMessage('a', r.lastEnvelope, () => {})
-    r.consumeReset('a', r.reset('b', about, repeated, 'state_behind', 1))
-  }),
-  scenario('reset-changed', 'sessions.md 6', 'The relay changes the hash in a RESET', (r) => {
-    const { packet_hash: _, ...rest } = parseJsonObject(lostSession(r), MAX_RESET_BYTES)
-    r.consumeReset('a', canonicalBytes({ ...rest, packet_hash: toBase64(new Uint8Array(32)) }))
-  }),
-  scenario('reset-of-another', 'sessions.md 6', 'The relay gives A’s own RESET out as B’s', (r) => {
-    r.meet().send('a', request(1))
-    const about = { session_id: r.lastEnvelope.session_id }
-    const own = r.reset('a', about, r.send('b', receipt(2, 1)), 'undecryptable', 0)
-    r.consumeReset('a', own)
-  }),
-  scenario('reset-for-somebody-else', 'sessions.md 6', 'The RESET is meant for another agent', (r) => {
-    r.consumeReset('a', r.resetTo(r.agents.b.identity.amid, lostSession(r)))
-  }),
-  scenario('reset-too-old', 'sessions.md 6', 'The RESET is older than mailboxes keep', (r) => {
-    const packet = lostSession(r)
-    r.now += 73 * 3600 * 1000
-    r.consumeReset('a', packet)
-  }),
 ]
-
-/** B's RESET for a message in a session that it does not have. */
-function lostSession(recorder: Recorder): Uint8Array {
-  const packet = recorder.meet().send('a', request(1))
-  return recorder.reset('b', { session_id: recorder.lastEnvelope.session_id }, packet, 'session_unknown')
-}
 
 /** The fields of the last ACCEPT, unsigned. */
 function lastAccept(recorder: Recorder): Omit<Accept, 'signature'> {
@@ -373,7 +285,7 @@ function lastAccept(recorder: Recorder): Omit<Accept, 'signature'> {
 /** Every vector by its file's name. */
 export function sessionVectors(): ReadonlyMap<string, SessionVector> {
   return new Map(
-    SCENARIOS.map(([name, section, description, play]) => {
+    [...SCENARIOS, ...RECOVERY_SCENARIOS].map(([name, section, description, play]) => {
       const { agents, bundle, steps } = play()
       const refused = steps.find((step) => 'expect' in step && step.expect !== 'ok')
       const vector = {

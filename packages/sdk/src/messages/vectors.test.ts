@@ -11,6 +11,7 @@ import {
   createReset,
   encodeSession,
   openKnock,
+  openOptimistic,
   type OpenedKnock,
   type PendingKnock,
   type Session,
@@ -19,7 +20,7 @@ import { fromHex, toHex } from '../wire/index.ts'
 import { consumeMessage, createMessage } from './message.ts'
 import { NOW } from './test-support.ts'
 import { agentOf, type Agent } from './vector-agents.ts'
-import { OTHER, outcome, type Party, type SessionVector, type VectorStep } from './vector-recorder.ts'
+import { OTHER, outcome, type Party, type SessionVector, type VectorStep } from './vector-format.ts'
 import { sessionVectors } from './vector-scenarios.ts'
 
 const folder = fileURLToPath(new URL('../../../../test-vectors/session/', import.meta.url))
@@ -91,6 +92,7 @@ class Replay {
               bundle: verifyBundle(this.#vector.bundle, b.identity.amid, NOW),
               intent: step.intent,
               sessionRequest: step.session_request,
+              ...(step.optimistic === undefined ? {} : { optimistic: step.optimistic }),
             },
             { random, now },
           ),
@@ -105,6 +107,18 @@ class Replay {
           transcript = toHex(this.#opened.transcript)
         })
         return { expect: result, ...(transcript === undefined ? {} : { transcript }) }
+      }
+      case 'open-optimistic': {
+        let seen = {}
+        const before = this.#sessions.b!
+        const bytes = encodeSession(before)
+        const result = outcome(() => {
+          const { session, envelope } = openOptimistic(this.#opened!, before)
+          this.#sessions.b = session
+          seen = { envelope }
+        })
+        if (toHex(encodeSession(before)) !== toHex(bytes)) throw new Error('A session was changed in place')
+        return { expect: result, ...seen }
       }
       case 'accept': {
         const terms = { identity: b.identity, sessionId: step.session_id, constraints: step.constraints }
@@ -205,6 +219,8 @@ describe('test-vectors/session', () => {
       'conversation',
       'conversation-out-of-order',
       'request-response',
+      'optimistic',
+      'optimistic-stripped',
       'reset-session',
       'reset-knock',
       'reset-state-behind',

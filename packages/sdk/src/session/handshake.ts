@@ -7,7 +7,8 @@
  *     | sender's AMID 20 | receiver's AMID 20
  *
  * so that a relay which changes type, session, sender or receiver has a frame that opens for nobody. The identifier's
- * length follows from the type: ACCEPT and REJECT stand under the KNOCK's hash, everything later under the session id.
+ * length follows from the type: ACCEPT, REJECT and the optimistic message of a KNOCK stand under the KNOCK's hash, everything
+ * later under the session id.
  *
  * Signatures of the handshake, over length-prefixed parts behind their label:
  *
@@ -39,9 +40,9 @@ export interface SessionEnvironment {
 
 /** Where a ratchet message stands: who sends what to whom, in which session. */
 export interface MessagePlace {
-  readonly type: Exclude<MessageType, 'knock' | 'ice' | 'reset'>
+  readonly type: Exclude<MessageType, 'ice' | 'reset'>
   readonly version: string
-  /** The session's 16 bytes, or the KNOCK packet's hash for its answer. */
+  /** The session's 16 bytes; for an answer and an optimistic message (type `knock`), the KNOCK's hash. */
   readonly context: Uint8Array
   readonly from: Amid
   readonly to: Amid

@@ -30,8 +30,9 @@ import {
   type KnockHeader,
 } from '../wire/index.ts'
 import { associatedData, keyConfirmation, knockAssociatedData } from './handshake.ts'
+import { createAccept, createReject } from './knock-answer.ts'
 import { consumeAnswer, type PendingKnock } from './knock-initiator.ts'
-import { createAccept, createReject, type OpenedKnock } from './knock-responder.ts'
+import type { OpenedKnock } from './knock-responder.ts'
 import {
   acceptTerms,
   environment,

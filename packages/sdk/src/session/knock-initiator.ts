@@ -52,6 +52,7 @@ import {
   type Amid,
   type ErrorCode,
   type Intent,
+  type MessageId,
   type SignedKey,
 } from '../wire/index.ts'
 import {
@@ -61,6 +62,7 @@ import {
   knockAssociatedData,
   type SessionEnvironment,
 } from './handshake.ts'
+import { afterOptimistic, sealOptimistic, type OptimisticDraft } from './optimistic.ts'
 import { openSession, type Session } from './session.ts'
 
 export interface KnockRequest {
@@ -72,6 +74,11 @@ export interface KnockRequest {
   readonly intent: Intent
   readonly sessionRequest: Knock['session_request']
   readonly displayName?: string
+  /**
+   * A first message for the same packet. It goes along only when the bundle has one-time keys of both kinds and it can be
+   * carried (see `sealOptimistic`); `PendingKnock.optimisticMessageId` says whether it does.
+   */
+  readonly optimistic?: OptimisticDraft
 }
 
 /** What A keeps of a KNOCK until its answer comes. Holds secrets: seal it at rest. */
@@ -91,6 +98,8 @@ export interface PendingKnock {
   readonly createdAt: number
   readonly expiresAt: number
   readonly oneTimePrekeyUsed: boolean
+  /** The message that went along. ACCEPT says whether it was taken; if not, it is to be sent in the session. */
+  readonly optimisticMessageId?: MessageId
   readonly ratchet: RatchetState
 }
 
@@ -101,7 +110,7 @@ const MAX_ANSWER_BYTES = MAX_KNOCK_BYTES
 
 /**
  * Makes a KNOCK. Draws, in this order: what X3DH draws, 64 bytes for the fresh ML-KEM key, 32 for the nonce, 24 for the
- * seal's nonce.
+ * seal's nonce, 24 for the seal of an optimistic message.
  *
  * @throws UNSUPPORTED_VERSION when the receiver speaks none of our versions, MALFORMED for a request its schema refuses,
  *   TOO_LARGE, INVALID_KEY, WEAK_SHARED_SECRET
@@ -110,7 +119,7 @@ export function createKnock(
   request: KnockRequest,
   { random, now }: SessionEnvironment,
 ): { readonly pending: PendingKnock; readonly packet: Uint8Array } {
-  const { identity, exchangeKey, bundle, intent, sessionRequest } = request
+  const { identity, exchangeKey, bundle, intent, sessionRequest, optimistic } = request
   const self = identity.amid
   const peer = bundle.amid
   const version = bestCommonVersion(PROTOCOL_VERSIONS, bundle.signedPrekey.versions)
@@ -185,8 +194,21 @@ export function createKnock(
     utf8Bytes(JSON.stringify(knock)),
     knockAssociatedData(headerBytes, self, peer),
   )
+  const sealed = concatBytes(sealNonce, sealedKnock)
+  const knockHash = sha256(encodeKnockPacket(headerBytes, sealed))
+  const oneTimePrekeyUsed = bundle.oneTimePrekey !== undefined && bundle.kemPrekey.kind === 'one-time'
+  const along =
+    optimistic === undefined || !oneTimePrekeyUsed
+      ? undefined
+      : sealOptimistic(
+          optimistic,
+          { knockHash, version, from: self, to: peer },
+          agreed.keys.optimisticKey,
+          identity,
+          { random, now },
+        )
   zero(agreed.keys.knockKey, agreed.keys.optimisticKey)
-  const packet = encodeKnockPacket(headerBytes, concatBytes(sealNonce, sealedKnock))
+  const packet = encodeKnockPacket(headerBytes, sealed, along)
   return {
     packet,
     pending: {
@@ -196,12 +218,13 @@ export function createKnock(
       intent,
       sessionRequest,
       nonce,
-      knockHash: sha256(packet),
+      knockHash,
       transcript: agreed.transcript,
       version,
       createdAt: now,
       expiresAt,
-      oneTimePrekeyUsed: bundle.oneTimePrekey !== undefined && bundle.kemPrekey.kind === 'one-time',
+      oneTimePrekeyUsed,
+      ...(optimistic === undefined || along === undefined ? {} : { optimisticMessageId: optimistic.id }),
       ratchet: ratchetInitiate(agreed.keys, agreed.ratchetKeyPair, ownKem),
     },
   }
@@ -212,7 +235,10 @@ export type KnockAnswer =
   | { readonly kind: 'rejected'; readonly reject: Reject }
 
 /**
- * Reads the answer to a KNOCK. `pending` stays as it is; whoever stores the outcome deletes it, which is what makes a
+ * Reads the answer to a KNOCK. When ACCEPT has `optimistic_taken`, the session begins with that message sent, sequence 1; when
+ * a message went along and was not taken, the session begins with none, and the message is to be sent in it.
+ *
+ * `pending` stays as it is; whoever stores the outcome deletes it, which is what makes a
  * second answer to the same KNOCK unreadable.
  *
  * @param type the relay's type of the packet
@@ -260,23 +286,24 @@ export function consumeAnswer(
   if (answer.type === 'reject') return { kind: 'rejected', reject: answer }
 
   checkAccept(pending, answer, opened.state)
+  const session = openSession({
+    id: answer.session_id,
+    role: 'initiator',
+    self: pending.self,
+    peer: pending.peer,
+    peerSigningKey: pending.peerSigningKey,
+    intent: pending.intent,
+    type: pending.sessionRequest.type,
+    constraints: answer.constraints,
+    version: pending.version,
+    createdAt: parseTimestamp(answer.timestamp),
+    ratchet: opened.state,
+    oneTimePrekeyUsed: pending.oneTimePrekeyUsed,
+  })
   return {
     kind: 'accepted',
     accept: answer,
-    session: openSession({
-      id: answer.session_id,
-      role: 'initiator',
-      self: pending.self,
-      peer: pending.peer,
-      peerSigningKey: pending.peerSigningKey,
-      intent: pending.intent,
-      type: pending.sessionRequest.type,
-      constraints: answer.constraints,
-      version: pending.version,
-      createdAt: parseTimestamp(answer.timestamp),
-      ratchet: opened.state,
-      oneTimePrekeyUsed: pending.oneTimePrekeyUsed,
-    }),
+    session: answer.optimistic_taken === true ? afterOptimistic(session) : session,
   }
 }
 
@@ -309,6 +336,9 @@ function checkAccept(pending: PendingKnock, accept: Accept, ratchet: RatchetStat
   }
   if (accept.one_time_prekey_used !== pending.oneTimePrekeyUsed) {
     throw answerError('MALFORMED', 'The ACCEPT is wrong about one-time prekeys')
+  }
+  if (accept.optimistic_taken === true && pending.optimisticMessageId === undefined) {
+    throw answerError('MALFORMED', 'The ACCEPT took a message that was not sent')
   }
   if (accept.constraints.ttl_seconds > pending.sessionRequest.ttl_seconds) {
     throw answerError('MALFORMED', 'The ACCEPT grants more time than was asked')

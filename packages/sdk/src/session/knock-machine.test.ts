@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { evaluateKnock } from './decision.ts'
+import { createAccept, createReject } from './knock-answer.ts'
 import { stepInitiator, stepResponder, type InitiatorState, type ResponderState } from './knock-machine.ts'
-import { createAccept, createReject } from './knock-responder.ts'
 import { defaultPolicy } from './policy.ts'
 import { newPrecheckState, precheckKnock } from './precheck.ts'
 import { acceptTerms, CONVERSATION, environment, flipped, FLIGHTS, NOW, TestAgent } from './test-support.ts'

@@ -1,5 +1,5 @@
 /**
- * B's side of the handshake: opens a KNOCK and answers it (specification §5.2 to §5.4, DESIGN §7.1).
+ * B's side of the handshake: opens a KNOCK (specification §5.2 and §5.3, DESIGN §7.1); `knock-answer.ts` answers it.
  *
  * `openKnock` checks in this order, cheap before dear, and changes nothing:
  *
@@ -15,11 +15,7 @@ import {
   AEAD_NONCE_BYTES,
   aeadDecrypt,
   equalBytes,
-  ownRatchetKey,
-  ratchetEncrypt,
-  ratchetRespond,
   sha256,
-  sign,
   SUITE_X25519_MLKEM768,
   verify,
   x3dhRespond,
@@ -29,13 +25,10 @@ import {
 } from '../crypto/index.ts'
 import { amidFromPublicKey, verifyKeyRecord, type Identity } from '../identity/index.ts'
 import {
-  Accept,
   AgentMeshError,
   amidToBytes,
   CLOCK_SKEW_SECONDS,
   decodeKnockPacket,
-  encodeAnswerPacket,
-  formatTimestamp,
   fromBase64,
   Knock,
   KNOCK_TTL_SECONDS,
@@ -43,27 +36,14 @@ import {
   parseJsonObject,
   parseKey,
   parseTimestamp,
-  Reject,
-  toBase64,
   unsignedBytes,
-  utf8Bytes,
   validate,
   type Amid,
-  type Constraints,
   type ErrorCode,
   type KnockPacket,
-  type RejectReason,
-  type SessionId,
 } from '../wire/index.ts'
 import { ANONYMOUS_STANDING, type VerifiedStanding } from './decision.ts'
-import {
-  associatedData,
-  bestCommonVersion,
-  keyConfirmation,
-  knockAssociatedData,
-  type SessionEnvironment,
-} from './handshake.ts'
-import { openSession, type Session } from './session.ts'
+import { bestCommonVersion, knockAssociatedData, type SessionEnvironment } from './handshake.ts'
 
 export interface OwnSignedPrekey {
   readonly pair: KeyPair
@@ -103,6 +83,8 @@ export interface OpenedKnock {
   /** The one-time prekeys this KNOCK consumed. */
   readonly used: { readonly oneTimePrekeyId?: number; readonly oneTimeKemPrekeyId?: number }
   readonly oneTimePrekeyUsed: boolean
+  /** What came along with the KNOCK, still sealed: policy decides before anybody opens it (`openOptimistic`). */
+  readonly sealedOptimistic?: Uint8Array
   /** Verified, never claimed. */
   readonly standing: VerifiedStanding
 }
@@ -175,6 +157,9 @@ export function openKnock(
       ...(oneTimeKem ? { oneTimeKemPrekeyId: header.kemPrekeyId } : {}),
     },
     oneTimePrekeyUsed: header.oneTimePrekeyId !== undefined && oneTimeKem,
+    ...(decoded.optimisticMessage === undefined
+      ? {}
+      : { sealedOptimistic: decoded.optimisticMessage.slice() }),
     standing: ANONYMOUS_STANDING,
   }
 }
@@ -239,126 +224,4 @@ function checkTimes(knock: Knock, now: number): number {
     throw knockError('KNOCK_EXPIRED')
   }
   return expiresAt
-}
-
-export interface AcceptTerms {
-  readonly identity: Identity
-  readonly sessionId: SessionId
-  readonly constraints: Constraints
-  readonly capabilities?: readonly string[]
-}
-
-/**
- * Lets the KNOCK in. The session is stored before the packet leaves. Draws what `ratchetRespond` draws, then 24 bytes.
- *
- * @throws KNOCK_EXPIRED when the decision came too late, MALFORMED for terms the schema refuses or more time than was asked
- */
-export function createAccept(
-  opened: OpenedKnock,
-  terms: AcceptTerms,
-  environment: SessionEnvironment,
-): { readonly session: Session; readonly packet: Uint8Array; readonly accept: Accept } {
-  const { knock } = opened
-  const { identity, sessionId, constraints, capabilities } = terms
-  if (environment.now > opened.forgetAfter) throw knockError('KNOCK_EXPIRED')
-  if (constraints.ttl_seconds > knock.session_request.ttl_seconds) {
-    throw new AgentMeshError('MALFORMED', 'A session lives no longer than was asked', {
-      operation: 'make ACCEPT',
-    })
-  }
-  const ratchet = ratchetRespond(opened.keys, opened.ratchetKey, opened.kemKey, environment)
-  const { answer, packet, state } = sealAnswer(opened, identity, ratchet, environment, Accept, {
-    type: 'accept',
-    session_id: sessionId,
-    protocol_version: opened.version,
-    nonce: toBase64(opened.nonce),
-    knock_hash: toBase64(opened.knockHash),
-    session_key: toBase64(keyConfirmation(ratchet, opened.transcript, sessionId)),
-    ...(capabilities === undefined ? {} : { capabilities: [...capabilities] }),
-    constraints,
-    one_time_prekey_used: opened.oneTimePrekeyUsed,
-    timestamp: formatTimestamp(environment.now),
-  })
-  return {
-    accept: answer,
-    packet,
-    session: openSession({
-      id: sessionId,
-      role: 'responder',
-      self: identity.amid,
-      peer: opened.from,
-      peerSigningKey: opened.peerSigningKey,
-      intent: knock.intent,
-      type: knock.session_request.type,
-      constraints,
-      version: opened.version,
-      createdAt: environment.now,
-      ratchet: state,
-      oneTimePrekeyUsed: opened.oneTimePrekeyUsed,
-    }),
-  }
-}
-
-export interface RejectTerms {
-  readonly identity: Identity
-  readonly reason: RejectReason
-  /** For the other side's owner; at most 256 characters. */
-  readonly humanReadable: string
-  readonly retryAfterSeconds: number | null
-}
-
-/** Turns the KNOCK away, so that nobody else can have done it. Draws as `createAccept` does. */
-export function createReject(
-  opened: OpenedKnock,
-  terms: RejectTerms,
-  environment: SessionEnvironment,
-): Uint8Array {
-  const ratchet = ratchetRespond(opened.keys, opened.ratchetKey, opened.kemKey, environment)
-  return sealAnswer(opened, terms.identity, ratchet, environment, Reject, {
-    type: 'reject',
-    reason: terms.reason,
-    human_readable: terms.humanReadable,
-    retry_after_seconds: terms.retryAfterSeconds,
-    protocol_version: opened.version,
-    nonce: toBase64(opened.nonce),
-    knock_hash: toBase64(opened.knockHash),
-    timestamp: formatTimestamp(environment.now),
-  }).packet
-}
-
-function sealAnswer<S extends typeof Accept | typeof Reject>(
-  opened: OpenedKnock,
-  identity: Identity,
-  ratchet: ReturnType<typeof ratchetRespond>,
-  environment: SessionEnvironment,
-  schema: S,
-  fields: Readonly<Record<string, unknown>> & { readonly type: 'accept' | 'reject' },
-) {
-  const ratchetKey = ownRatchetKey(ratchet)
-  if (ratchetKey === undefined) throw knockError('RATCHET_NOT_READY')
-  const unsigned = parseJsonObject(JSON.stringify(fields), MAX_KNOCK_BYTES)
-  const signature = sign(
-    fields.type,
-    identity.signing.secretKey,
-    opened.transcript,
-    amidToBytes(opened.from),
-    amidToBytes(identity.amid),
-    ratchetKey,
-    unsignedBytes(unsigned),
-  )
-  const answer = validate(schema, { ...unsigned, signature: toBase64(signature) }, `make ${fields.type}`)
-  const sealed = ratchetEncrypt(
-    ratchet,
-    utf8Bytes(JSON.stringify(answer)),
-    associatedData({
-      type: fields.type,
-      version: opened.version,
-      context: opened.knockHash,
-      from: identity.amid,
-      to: opened.from,
-    }),
-    environment,
-  )
-  const packet = encodeAnswerPacket({ knockHash: opened.knockHash, ratchetMessage: sealed.message })
-  return { answer, packet, state: sealed.state }
 }

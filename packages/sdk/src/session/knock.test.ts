@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { RejectReason, toBase64 } from '../wire/index.ts'
 import { bestCommonVersion, knockHash } from './handshake.ts'
+import { createAccept, createReject } from './knock-answer.ts'
 import { consumeAnswer } from './knock-initiator.ts'
-import { createAccept, createReject } from './knock-responder.ts'
 import { decodePending, decodeSession, encodePending, encodeSession } from './session-codec.ts'
 import { acceptTerms, environment, FLIGHTS, knockOn, meet, NOW, outcome, TestAgent } from './test-support.ts'
 

@@ -1,7 +1,7 @@
 /**
  * Sessions and pending KNOCKs as bytes, for rows that are sealed before they reach the disk.
  *
- *     u8 0x01 | u32 length | JSON of everything but the ratchet | ratchet state (crypto/ratchet-state.ts)
+ *     u8 version | u32 length | JSON of everything but the ratchet | ratchet state (crypto/ratchet-state.ts)
  *
  * Strict both ways: a row that is not what its schema says is damaged, not half a session.
  */
@@ -18,6 +18,7 @@ import {
   fromBase64,
   Intent,
   Knock,
+  MessageIdText,
   parseJsonObject,
   SessionIdText,
   SessionType,
@@ -29,7 +30,8 @@ import {
 import type { PendingKnock } from './knock-initiator.ts'
 import type { Session } from './session.ts'
 
-const ROW_VERSION = 0x01
+const SESSION_VERSION = 0x01
+const PENDING_VERSION = 0x02
 const MAX_ROW_JSON_BYTES = 256 * 1024
 
 const Bytes32 = Base64Of(32)
@@ -74,23 +76,19 @@ const PendingRow = Type.Object(
     nonce: Bytes32,
     knockHash: Bytes32,
     transcript: Bytes32,
+    optimisticMessageId: Type.Optional(MessageIdText),
   },
   { additionalProperties: false },
 )
 
-function encodeRow(json: object, ratchet: RatchetState): Uint8Array {
+function encodeRow(version: number, json: object, ratchet: RatchetState): Uint8Array {
   const text = utf8Bytes(JSON.stringify(json))
-  return new ByteWriter()
-    .u8(ROW_VERSION)
-    .u32(text.length)
-    .bytes(text)
-    .bytes(encodeRatchetState(ratchet))
-    .finish()
+  return new ByteWriter().u8(version).u32(text.length).bytes(text).bytes(encodeRatchetState(ratchet)).finish()
 }
 
-function decodeRow<T extends TSchema>(schema: T, bytes: Uint8Array, operation: string) {
+function decodeRow<T extends TSchema>(version: number, schema: T, bytes: Uint8Array, operation: string) {
   const reader = new ByteReader(bytes)
-  if (reader.u8() !== ROW_VERSION) throw new AgentMeshError('MALFORMED', 'Unknown row version', { operation })
+  if (reader.u8() !== version) throw new AgentMeshError('MALFORMED', 'Unknown row version', { operation })
   const raw = parseJsonObject(reader.bytes(reader.u32()), MAX_ROW_JSON_BYTES)
   const json: Static<T> = validate(schema, raw, operation)
   return { json, ratchet: decodeRatchetState(reader.rest()) }
@@ -99,12 +97,12 @@ function decodeRow<T extends TSchema>(schema: T, bytes: Uint8Array, operation: s
 /** Holds every key of the session: seal it before it leaves memory. */
 export function encodeSession(session: Session): Uint8Array {
   const { ratchet, peerSigningKey, ...fields } = session
-  return encodeRow({ ...fields, peerSigningKey: toBase64(peerSigningKey) }, ratchet)
+  return encodeRow(SESSION_VERSION, { ...fields, peerSigningKey: toBase64(peerSigningKey) }, ratchet)
 }
 
 /** @throws MALFORMED and the codes of the strict JSON reader */
 export function decodeSession(bytes: Uint8Array): Session {
-  const { json, ratchet } = decodeRow(SessionRow, bytes, 'read a session')
+  const { json, ratchet } = decodeRow(SESSION_VERSION, SessionRow, bytes, 'read a session')
   return { ...json, peerSigningKey: fromBase64(json.peerSigningKey), ratchet }
 }
 
@@ -112,6 +110,7 @@ export function decodeSession(bytes: Uint8Array): Session {
 export function encodePending(pending: PendingKnock): Uint8Array {
   const { ratchet, peerSigningKey, nonce, knockHash, transcript, ...fields } = pending
   return encodeRow(
+    PENDING_VERSION,
     {
       ...fields,
       peerSigningKey: toBase64(peerSigningKey),
@@ -125,7 +124,7 @@ export function encodePending(pending: PendingKnock): Uint8Array {
 
 /** @throws MALFORMED and the codes of the strict JSON reader */
 export function decodePending(bytes: Uint8Array): PendingKnock {
-  const { json, ratchet } = decodeRow(PendingRow, bytes, 'read a pending KNOCK')
+  const { json, ratchet } = decodeRow(PENDING_VERSION, PendingRow, bytes, 'read a pending KNOCK')
   return {
     ...json,
     peerSigningKey: fromBase64(json.peerSigningKey),

@@ -21,8 +21,9 @@ import {
   type Knock,
 } from '../wire/index.ts'
 import type { SessionEnvironment } from './handshake.ts'
+import { createAccept } from './knock-answer.ts'
 import { consumeAnswer, createKnock, type KnockRequest } from './knock-initiator.ts'
-import { createAccept, openKnock, type KeyLookup, type OpenedKnock } from './knock-responder.ts'
+import { openKnock, type KeyLookup, type OpenedKnock } from './knock-responder.ts'
 import { grantConstraints, type Session } from './session.ts'
 
 /** 1 February 2026, 12:00 UTC. */

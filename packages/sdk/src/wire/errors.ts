@@ -48,6 +48,7 @@ export const ERROR_CODES = {
   KNOCK_NOT_FOR_US: { summary: 'The KNOCK is addressed to somebody else' },
   KNOCK_REPLAYED: { summary: 'The KNOCK was received before' },
   RESET_MISMATCH: { summary: 'The RESET is for somebody else, or about a packet that is not outstanding' },
+  OPTIMISTIC_REFUSED: { summary: 'The KNOCK used no one-time keys, or no message came along with it' },
   ANSWER_MISMATCH: { summary: 'The ACCEPT or REJECT does not belong to this KNOCK' },
   POLICY_INVALID: { summary: 'The policy file has a mistake; the last good policy stays in force' },
   SESSION_MISMATCH: { summary: 'The message belongs to another session, peer or direction' },

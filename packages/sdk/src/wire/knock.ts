@@ -79,6 +79,11 @@ export const Accept = Type.Object(
     one_time_prekey_used: Type.Boolean({
       description: 'false: forward secrecy of the KNOCK rests on weekly keys',
     }),
+    optimistic_taken: Type.Optional(
+      Type.Boolean({
+        description: 'When a message came along with the KNOCK: whether it is the first of the session',
+      }),
+    ),
     timestamp: Timestamp,
     signature: SignatureText,
   },

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { concatBytes } from './bytes.ts'
-import { MAX_KNOCK_BYTES } from './constants.ts'
+import { MAX_KNOCK_BYTES, MAX_PAYLOAD_BYTES } from './constants.ts'
 import { isAgentMeshError, type ErrorCode } from './errors.ts'
 import { newSessionId } from './ids.ts'
 import {
@@ -86,6 +86,18 @@ describe('KNOCK packet', () => {
       refused('TOO_LARGE'),
     )
     expect(() => encodeKnockPacket(sampleBytes, new Uint8Array(70_000))).toThrow(refused('MALFORMED'))
+  })
+
+  it('takes, optimistic message and all, what a relay carries, and not a byte more', () => {
+    const alone = encodeKnockPacket(sampleBytes, new Uint8Array(100))
+    const room = MAX_PAYLOAD_BYTES - alone.length
+    const full = encodeKnockPacket(sampleBytes, new Uint8Array(100), new Uint8Array(room))
+    expect(decodeKnockPacket(full).optimisticMessage).toHaveLength(room)
+    const over = concatBytes(full, Uint8Array.of(0))
+    expect(() => decodeKnockPacket(over)).toThrow(refused('TOO_LARGE'))
+    expect(() => encodeKnockPacket(sampleBytes, new Uint8Array(100), over.subarray(alone.length))).toThrow(
+      refused('TOO_LARGE'),
+    )
   })
 
   it('refuses every cut', () => {

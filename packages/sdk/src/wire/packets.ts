@@ -12,7 +12,7 @@
  *   reset    RFC 8785 bytes of the record in reset.ts
  */
 import { ByteReader, ByteWriter, concatBytes, utf8Bytes, utf8Text } from './bytes.ts'
-import { MAX_KNOCK_BYTES, MAX_VERSIONS, VERSION_PATTERN } from './constants.ts'
+import { MAX_KNOCK_BYTES, MAX_PAYLOAD_BYTES, MAX_VERSIONS, VERSION_PATTERN } from './constants.ts'
 import { AgentMeshError } from './errors.ts'
 import { idToBytes, sessionIdFromBytes, type SessionId } from './ids.ts'
 
@@ -61,7 +61,7 @@ export function encodeKnockHeader(header: KnockHeader): Uint8Array {
     .finish()
 }
 
-/** @throws TOO_LARGE when header and sealed KNOCK exceed 8 KiB. */
+/** @throws TOO_LARGE when header and sealed KNOCK exceed 8 KiB, or all together what a relay carries. */
 export function encodeKnockPacket(
   headerBytes: Uint8Array,
   sealedKnock: Uint8Array,
@@ -69,11 +69,14 @@ export function encodeKnockPacket(
 ): Uint8Array {
   const knock = new ByteWriter().bytes(headerBytes).u16(sealedKnock.length).bytes(sealedKnock).finish()
   if (knock.length > MAX_KNOCK_BYTES) throw new AgentMeshError('TOO_LARGE', 'KNOCK exceeds 8 KiB')
-  return optimisticMessage === undefined ? knock : concatBytes(knock, optimisticMessage)
+  if (optimisticMessage === undefined) return knock
+  if (knock.length + optimisticMessage.length > MAX_PAYLOAD_BYTES) throw new AgentMeshError('TOO_LARGE')
+  return concatBytes(knock, optimisticMessage)
 }
 
 /** @throws MALFORMED or TOO_LARGE. */
 export function decodeKnockPacket(packet: Uint8Array): KnockPacket {
+  if (packet.length > MAX_PAYLOAD_BYTES) throw new AgentMeshError('TOO_LARGE')
   const reader = new ByteReader(packet)
   const suite = reader.u8()
   const count = reader.u8()
