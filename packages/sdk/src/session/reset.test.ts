@@ -115,6 +115,12 @@ describe('a RESET', () => {
     )
   })
 
+  it('that names another sender than signed it is refused', () => {
+    const renamed = forged((reset) => (reset['from'] = mallory.amid))
+    expect(taken(renamed)).toBe('AMID_MISMATCH')
+    expect(taken(renamed, { from: mallory.amid })).toBe('AMID_MISMATCH')
+  })
+
   it('that a relay passes off as another agent’s is refused', () => {
     expect(taken(made, { from: mallory.amid })).toBe('AMID_MISMATCH')
     expect(taken(made, { from: mallory.amid, peerSigningKey: mallory.signing.publicKey })).toBe(
