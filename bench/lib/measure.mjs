@@ -8,10 +8,19 @@ import os from 'node:os'
 const RUNS = 15
 const RUN_MILLISECONDS = 200
 
-/** @param {readonly number[]} values */
-function median(values) {
+/**
+ * The value below which a share of all values lies.
+ * @param {readonly number[]} values
+ * @param {number} share 0 to 1
+ */
+export function quantile(values, share) {
   const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? 0
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
+}
+
+/** @param {readonly number[]} values */
+export function median(values) {
+  return quantile(values, 0.5)
 }
 
 /**
@@ -50,11 +59,13 @@ export function compare(path, bound) {
   return { path: median(paths), bound: median(bounds) }
 }
 
-export function printMachine() {
+export function machine() {
   const [cpu] = os.cpus()
-  console.log(
-    `${cpu?.model ?? 'unknown processor'}, ${os.cpus().length} cores, Node ${process.versions.node}, ${os.platform()}`,
-  )
+  return `${cpu?.model ?? 'unknown processor'}, ${os.cpus().length} cores, Node ${process.versions.node}, ${os.platform()}`
+}
+
+export function printMachine() {
+  console.log(machine())
   console.log(`median of ${RUNS} runs of ${RUN_MILLISECONDS} ms, calls a second of one core`)
 }
 

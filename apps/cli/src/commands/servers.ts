@@ -1,7 +1,8 @@
-/** `agentmesh relay` and `agentmesh registry`: a server in the foreground, until SIGINT or SIGTERM. */
-import { startRegistry } from '@agentmesh/registry'
-import { startRelay } from '@agentmesh/relay'
-import { AgentMeshError, isAgentMeshError, RELAY_PATH } from '@agentmesh/sdk'
+/**
+ * `agentmesh relay` and `agentmesh registry`: a server in the foreground, until SIGINT or SIGTERM. Each loads its own server
+ * only: the other one would double its memory.
+ */
+import { AgentMeshError, isAgentMeshError, RELAY_PATH } from '@agentmesh/sdk/wire'
 import { jsonLine, note, print, type Context } from '../output.ts'
 
 export interface RelayCommandOptions {
@@ -20,6 +21,7 @@ export interface RegistryCommandOptions {
 }
 
 export async function relay(context: Context, options: RelayCommandOptions): Promise<void> {
+  const { startRelay } = await import('@agentmesh/relay')
   const { host, port, data, name } = options
   const running = await started(
     startRelay({
@@ -36,6 +38,7 @@ export async function relay(context: Context, options: RelayCommandOptions): Pro
 }
 
 export async function registry(context: Context, options: RegistryCommandOptions): Promise<void> {
+  const { startRegistry } = await import('@agentmesh/registry')
   const { host, port, data, databaseUrl, publicUrl } = options
   const common = { host, port, logger: serverLog, ...(publicUrl === undefined ? {} : { publicUrl }) }
   const running = await started(
