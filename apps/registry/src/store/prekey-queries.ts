@@ -79,7 +79,18 @@ export async function countOneTime(db: Kysely<Tables>, amid: Amid, now: number):
     .groupBy('kind')
     .execute()
   const count = (kind: string) => rows.find((row) => row.kind === kind)?.count ?? 0
-  return { one_time_prekeys: count('opk'), one_time_kem_prekeys: count('pq-one') }
+  const marks = await db
+    .selectFrom('prekey_marks')
+    .select(['kind', 'highest_id'])
+    .where('amid', '=', amid)
+    .execute()
+  const highest = (kind: string) => marks.find((mark) => mark.kind === kind)?.highest_id ?? 0
+  return {
+    one_time_prekeys: count('opk'),
+    one_time_kem_prekeys: count('pq-one'),
+    highest_one_time_prekey_id: highest('opk'),
+    highest_one_time_kem_prekey_id: highest('pq-one'),
+  }
 }
 
 /** One statement, so that it is atomic in both databases; PostgreSQL passes over rows another call is taking. */

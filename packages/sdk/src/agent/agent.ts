@@ -17,13 +17,13 @@ import { matchingIntent } from '../session/index.ts'
 import {
   AgentMeshError,
   canonicalText,
-  formatTimestamp,
   parseAmid,
   parseMessageId,
   parseSessionId,
-  PROTOCOL_VERSION,
   type Amid,
   type CloseReason,
+  type Intent,
+  type Payload,
   type PresenceState,
   type SearchAnswer,
   type SessionId,
@@ -35,15 +35,18 @@ import { Inbox } from './inbox.ts'
 import { Initiator } from './initiator.ts'
 import { Keyring } from './keyring.ts'
 import { Network } from './network.ts'
+import { Notices } from './notices.ts'
 import { openCore, type AgentOptions, type OpenedCore } from './open-core.ts'
 import { Outbox } from './outbox.ts'
 import { Outgoing } from './outgoing.ts'
 import { Receiver } from './receiver.ts'
+import { Recovery } from './recovery.ts'
 import { Registrar } from './registrar.ts'
 import { Responder } from './responder.ts'
 import { forgetOldSessions, forgetPeer } from './retention.ts'
 import { SentMessage } from './sent-message.ts'
 import { detail, isActive, summarize } from './session-rows.ts'
+import { statusOf } from './status.ts'
 import type { SessionRow } from './tables.ts'
 import type {
   AgentStatus,
@@ -85,6 +88,7 @@ export class Agent {
   readonly #inbox: Inbox
   readonly #receiver: Receiver
   readonly #network: Network
+  readonly #notices: Notices
   readonly #registrar: Registrar
   #timer: NodeJS.Timeout | undefined
   #maintaining: Promise<void> = Promise.resolve()
@@ -98,7 +102,7 @@ export class Agent {
    *   CONFIG_INVALID, POLICY_INVALID, AUDIT_WRITE_FAILED, STATE_*
    */
   static async open(options: AgentOptions): Promise<Agent> {
-    const opened = openCore(options)
+    const opened = await openCore(options)
     try {
       const agent = new Agent(opened)
       await agent.#keyring.rotate()
@@ -116,6 +120,7 @@ export class Agent {
     this.recoveryWords = recoveryWords
     this.#startedAt = core.now()
     this.#breakers = new Breakers(core)
+    this.#notices = new Notices(core)
     this.#keyring = new Keyring(core)
     this.#outbox = new Outbox(core)
     this.#initiator = new Initiator(core, this.#outbox, this.#keyring)
@@ -129,8 +134,16 @@ export class Agent {
     })
     this.#initiator.join(this.#outgoing)
     this.#inbox = new Inbox(core, this.#outgoing)
-    this.#receiver = new Receiver(core, this.#initiator, this.#responder, this.#outgoing, this.#inbox)
     this.#registrar = new Registrar(core, this.#keyring)
+    this.#receiver = new Receiver(core, {
+      initiator: this.#initiator,
+      responder: this.#responder,
+      outgoing: this.#outgoing,
+      inbox: this.#inbox,
+      recovery: new Recovery(core, this.#outbox, this.#outgoing, this.#initiator, () =>
+        this.#registrar.startOver(),
+      ),
+    })
     this.#network = new Network(core, this.#outbox, this.#registrar)
     this.#network.join(this.#receiver)
     core.policy.onChange((policy) => background(core, 'apply a policy', this.#policyChanged(policy)))
@@ -227,6 +240,22 @@ export class Agent {
   async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<SentMessage> {
     this.#breakers.requireOnline()
     return new SentMessage(this.#core, await this.#outgoing.request(parseAmid(to), request, options))
+  }
+
+  /**
+   * Asks a peer what it can do before a conversation (specification §6.3): the answer says what is matched, whom to ask
+   * for the rest, and the schema, language and payment method both can use. Opens the conversation where none is open.
+   *
+   * @throws as `send`
+   */
+  async negotiate(
+    to: string,
+    intent: Intent,
+    need: Payload<'capability_negotiation'>,
+    options: SendOptions = {},
+  ): Promise<SentMessage> {
+    this.#breakers.requireOnline()
+    return new SentMessage(this.#core, await this.#outgoing.negotiate(parseAmid(to), intent, need, options))
   }
 
   /** A message sent earlier, by its id; whether there is one shows when it is asked. @throws INVALID_ID */
@@ -421,44 +450,16 @@ export class Agent {
 
   /** How the agent stands at this moment; asks nobody. */
   status(): AgentStatus {
-    const { identity, config, home, store, policy } = this.#core
-    const packets = this.#outbox.counts()
-    const keys = this.#keyring.status()
-    const error = policy.error()
-    return {
-      amid: identity.amid,
-      display_name: config.display_name ?? null,
-      version: PROTOCOL_VERSION,
-      home: home.path,
-      pid: process.pid,
-      started_at: formatTimestamp(this.#startedAt),
-      breaker: this.#breakers.state,
-      presence: this.#breakers.offline ? 'offline' : this.#network.presence,
-      relay: {
-        url: config.relay,
-        state: this.#network.relayState,
-        ...(this.#network.relayError === undefined ? {} : { last_error: this.#network.relayError }),
-      },
-      registry: {
-        url: config.registry,
-        state: this.#registrar.state,
-        ...(this.#registrar.lastError === undefined ? {} : { last_error: this.#registrar.lastError }),
-      },
-      sessions: { open: store.tables.sessions.count({ b: 'open' }), total: store.tables.sessions.count() },
-      outbox: {
-        queued: store.tables.outgoing.count({ b: 'queued' }),
-        unacknowledged: packets.waiting + packets.relayed,
-      },
-      inbox: { waiting: this.#inbox.waiting() },
-      prekeys: {
-        one_time_left: keys.oneTimeLeft,
-        one_time_kem_left: keys.oneTimeKemLeft,
-        signed_prekey_rotates_at: formatTimestamp(keys.signedPrekeyRotatesAt),
-        exchange_key_rotates_at: formatTimestamp(keys.exchangeKeyRotatesAt),
-      },
-      policy: error === undefined ? { valid: true } : { valid: false, error },
-      capabilities: config.capabilities,
-    }
+    return statusOf(this.#core, {
+      startedAt: this.#startedAt,
+      breakers: this.#breakers,
+      network: this.#network,
+      registrar: this.#registrar,
+      outbox: this.#outbox,
+      inbox: this.#inbox,
+      keyring: this.#keyring,
+      notices: this.#notices,
+    })
   }
 
   /** Sessions kept beyond what the agent holds open end, those used longest ago first. */

@@ -4,6 +4,7 @@
  */
 import { Type, type Static } from 'typebox'
 import {
+  CapabilityOffer,
   AgentMeshError,
   Capability,
   CategoryText,
@@ -27,6 +28,10 @@ export const Config = Type.Object(
     framework: Type.Optional(PeerText(64)),
     framework_version: Type.Optional(PeerText(32)),
     capabilities: Type.Array(Type.Union([Capability, CategoryText]), { maxItems: 64 }),
+    /** Checks of requests and answers against the schemas known here (spec/schemas.md). Default `warn`. */
+    schemas: Type.Optional(Type.Enum(['strict', 'warn', 'off'])),
+    /** What capability negotiation may agree on (specification §6.3). Default: the capabilities above. */
+    negotiation: Type.Optional(CapabilityOffer),
     /** Run by `emergency-stop` to stop the agent framework: program and arguments, no shell. */
     framework_stop_command: Type.Optional(
       Type.Array(Type.String({ maxLength: 1024 }), { minItems: 1, maxItems: 32 }),

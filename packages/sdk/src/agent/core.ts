@@ -6,10 +6,12 @@
 import type { EventEmitter } from 'node:events'
 import type { RegistryClient } from '../discovery/index.ts'
 import type { Home, HomeIdentity } from '../identity/index.ts'
+import type { SchemaBook } from '../messages/index.ts'
 import type { AuditEventName, AuditFields, AuditLog } from '../observability/index.ts'
 import {
   formatTimestamp,
   isAgentMeshError,
+  type AgentMeshError,
   type Amid,
   type MessageId,
   type SessionId,
@@ -18,7 +20,7 @@ import type { Config } from './config.ts'
 import type { PolicyFile } from './policy-file.ts'
 import type { StateStore } from './store/index.ts'
 import type { OutgoingRow, TABLES } from './tables.ts'
-import type { BreakerState, ConversationMessage, DecisionRecord, ProgressEvent } from './types.ts'
+import type { BreakerState, ConversationMessage, DecisionRecord, Notice, ProgressEvent } from './types.ts'
 
 export interface AgentEvents {
   /** An outgoing message came one stage further. */
@@ -30,8 +32,10 @@ export interface AgentEvents {
   /** A packet was not taken: forged, changed, repeated, or not for us. */
   refused: [refusal: { from: Amid; code: string }]
   /** Something an owner asked to be told (policy `notify_owner`), or should know. */
-  notice: [notice: { at: string; about: string; text: string }]
+  notice: [notice: Notice]
   breaker: [state: BreakerState]
+  /** The agent cannot go on; whoever runs it closes it and may open it again. */
+  fatal: [error: AgentMeshError]
   /** Registry or relay came or went: look at `status()`. */
   connection: []
 }
@@ -45,6 +49,7 @@ export interface Core {
   readonly store: AgentStore
   readonly audit: AuditLog
   readonly policy: PolicyFile
+  readonly schemas: SchemaBook
   readonly registry: RegistryClient
   readonly events: EventEmitter<AgentEvents>
   readonly random: (length: number) => Uint8Array
@@ -112,5 +117,6 @@ export function background(core: Core, operation: string, work: Promise<unknown>
       about: operation,
       text: `${code}: ${message}`,
     })
+    if (core.store.lost) core.events.emit('fatal', core.store.lost)
   })
 }

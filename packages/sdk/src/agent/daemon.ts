@@ -11,14 +11,17 @@ export interface DaemonOptions extends AgentOptions {
 /**
  * Runs until SIGINT, SIGTERM or a client's `down`; resolves when everything is closed.
  *
- * @throws as `Agent.open`
+ * @throws as `Agent.open`; STATE_WRITE_FAILED when the disk failed so that only a new start tells what it holds
  */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const agent = await Agent.open(options)
   let end!: () => void
-  const ended = new Promise<void>((resolve) => {
+  const ended = new Promise<void>((resolve, reject) => {
     end = resolve
+    agent.events.once('fatal', reject)
   })
+  // `await` comes only after the API listens.
+  ended.catch(() => {})
   const api = new LocalApi(agent, end)
   try {
     await api.listen()

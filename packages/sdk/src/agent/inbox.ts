@@ -7,9 +7,11 @@
  * What is committed is owed: a request whose handler did not finish before a crash is handed over again, and the same
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
+import { mismatchError, negotiate, type SchemaCheck, type SchemaMode } from '../messages/index.ts'
 import { RateLimiter } from '../session/index.ts'
 import {
   AgentMeshError,
+  formatIntent,
   formatTimestamp,
   isAgentMeshError,
   PAYLOADS,
@@ -21,6 +23,7 @@ import {
   type ErrorPayload,
   type Intent,
   type MessageId,
+  type Payload,
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
@@ -147,9 +150,23 @@ export class Inbox {
       this.#write({ ...row, state: 'done' })
       this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
       this.#reply(envelope, envelope.in_reply_to, afterCommit)
+    } else if (envelope.type === 'capability_negotiation') {
+      this.#negotiate(row, envelope.payload, afterCommit)
     } else {
       this.#unread(row, afterCommit)
     }
+  }
+
+  /** What the peer needs against what the owner offers: answered by rule, the application need not know. */
+  #negotiate(row: IncomingRow, need: Payload<'capability_negotiation'>, afterCommit: (() => void)[]): void {
+    const { session_id, id } = row.envelope
+    const { negotiation, capabilities } = this.#core.config
+    this.#write({ ...row, state: 'done' })
+    this.#outgoing.receipts.owe(session_id, id, 'read')
+    const names = capabilities.map((known) => (typeof known === 'string' ? known : formatIntent(known)))
+    const answer = negotiate({ capabilities: names, ...negotiation }, need)
+    const draft = { type: 'capability_negotiation_response', payload: answer, inReplyTo: id } as const
+    this.#outgoing.onSession(session_id, draft, afterCommit)
   }
 
   /** Policy `messages_per_minute`, a peer. */
@@ -203,6 +220,14 @@ export class Inbox {
           afterCommit,
         )
         break
+      case 'capability_negotiation_response':
+        this.#outgoing.answered(
+          inReplyTo,
+          from,
+          { type: 'capability_negotiation_response', id, from, payload: envelope.payload },
+          afterCommit,
+        )
+        return
       default:
         return
     }
@@ -236,6 +261,12 @@ export class Inbox {
       this.#refuse(row, refusal, afterCommit)
       return
     }
+    const check = this.#core.schemas.checkRequest(envelope.payload as RequestPayload, this.#schemaMode)
+    if (!check.ok) {
+      this.#refuse(row, { ...mismatchError(check), code: 'SCHEMA_MISMATCH' }, afterCommit)
+      return
+    }
+    if (check.outcome === 'does_not_fit') this.#warn(envelope, check)
     const key = requestKey(envelope)
     const known = requests.get(key)
     const index = { a: envelope.from, at: row.receivedAt }
@@ -250,6 +281,17 @@ export class Inbox {
     if (known.answer) {
       this.#outgoing.onSession(envelope.session_id, { ...known.answer, inReplyTo: envelope.id }, afterCommit)
     }
+  }
+
+  get #schemaMode(): SchemaMode {
+    return this.#core.config.schemas ?? 'warn'
+  }
+
+  #warn({ from, type }: Envelope, check: SchemaCheck): void {
+    const [first] = check.problems
+    const where = first === undefined ? '' : `: ${first.path} ${first.problem}`
+    const text = `A ${type} of ${from} does not fit ${check.schema ?? 'its schema'}${where}`
+    this.#core.events.emit('notice', { at: formatTimestamp(this.#core.now()), about: 'schema', text })
   }
 
   /** A request that does not reach the application: the peer is told why. */

@@ -5,12 +5,14 @@
  *       |  ^ registry away       |
  *       +--+                     +--(REJECT, expiry)--> the lane's messages fail
  */
+import { sha256 } from '../crypto/index.ts'
 import { verifyBundle } from '../identity/index.ts'
 import { stepInitiator, type InitiatorState } from '../session/index.ts'
 import {
   AgentMeshError,
   formatIntent,
   isAgentMeshError,
+  toBase64,
   toHex,
   type AgentRecord,
   type Amid,
@@ -20,9 +22,10 @@ import {
 import { audit, background, commit, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
-import { laneOf, type Outgoing } from './outgoing.ts'
+import { laneOf } from './outgoing-rows.ts'
+import { MAX_REBINDS, type Outgoing } from './outgoing.ts'
 import { startSession } from './session-rows.ts'
-import type { OutgoingRow } from './tables.ts'
+import type { HandshakeRow, OutgoingRow } from './tables.ts'
 
 const LOOKUP_RETRY_MS = 2_000
 const MAX_LOOKUP_RETRY_MS = 60_000
@@ -138,15 +141,15 @@ export class Initiator {
       throw new AgentMeshError(step.state.code, undefined, { operation: 'knock' })
     if (step.state.name !== 'knocking') return
     const { pending } = step.state
-    this.#core.store.tables.handshakes.put(
-      toHex(pending.knockHash),
-      { pending, lane, createdAt: this.#core.now() },
-      { a: row.to, b: lane, at: pending.expiresAt },
-    )
     for (const effect of step.effects) {
       if (effect.type !== 'send-knock') continue
       const { expiresAt } = pending
       const { to, packet } = effect
+      this.#core.store.tables.handshakes.put(
+        toHex(pending.knockHash),
+        { pending, lane, packetHash: toBase64(sha256(packet)), createdAt: this.#core.now() },
+        { a: to, b: lane, at: expiresAt },
+      )
       this.#outbox.put({ to, type: 'knock', packet, awaitsReceipt: false, expiresAt }, afterCommit)
     }
     const note = { event: 'knock_sent', to: row.to, intent: formatIntent(row.intent) } as const
@@ -228,6 +231,20 @@ export class Initiator {
         },
         afterCommit,
       )
+    }
+  }
+
+  /** The peer cannot use a KNOCK of ours: another one, with keys fetched anew. Call within a commit. */
+  knockAgain(hash: string, { pending, lane }: HandshakeRow, afterCommit: (() => void)[]): void {
+    this.#core.store.tables.handshakes.delete(hash)
+    for (const row of this.#outgoing.queuedFor(pending.peer, lane)) {
+      if (row.rebinds >= MAX_REBINDS) {
+        const message = 'The peer could not open any of our KNOCKs'
+        this.#outgoing.fail(row, { code: 'KNOCK_UNANSWERED', message }, afterCommit)
+      } else {
+        this.#outgoing.write({ ...row, rebinds: row.rebinds + 1 })
+        afterCommit.push(() => this.need(row))
+      }
     }
   }
 

@@ -28,6 +28,7 @@ import {
   PROTOCOL_VERSIONS,
   toHex,
   type KeyKind,
+  type PrekeyCounts,
   type PrekeyUpload,
   type SignedKey,
 } from '../wire/index.ts'
@@ -47,6 +48,18 @@ const LIFETIME_SECONDS = {
 const AUDIT_NAMES = { ik: 'exchange', spk: 'signed-prekey', 'pq-last': 'kem-prekey' } as const
 type LongLivedKind = keyof typeof LIFETIME_SECONDS
 
+interface KeyCounters {
+  nextId: number
+  sequence: number
+}
+
+interface HeldPrekeys {
+  oneTime: number
+  oneTimeKem: number
+  highestId: number
+  highestKemId: number
+}
+
 export interface PrekeyStatus {
   oneTimeLeft: number
   oneTimeKemLeft: number
@@ -57,7 +70,8 @@ export interface PrekeyStatus {
 export class Keyring implements KeyLookup {
   readonly #core: Core
   /** What the registry said it has left; unknown until it was asked. */
-  #left: { oneTime: number; oneTimeKem: number } | undefined
+  #left: HeldPrekeys | undefined
+  #replaceAll = false
 
   constructor(core: Core) {
     this.#core = core
@@ -80,13 +94,19 @@ export class Keyring implements KeyLookup {
     return this.#core.store.tables.keys.list({ a: kind, order: 'desc', limit: 1 })[0]?.value
   }
 
-  /** Makes what is missing or due. Resolves true when something is new, and so must be published. */
-  async rotate(): Promise<boolean> {
+  /**
+   * Makes what is missing or due. Resolves true when something is new, and so must be published.
+   *
+   * @param startOver everything anew, and no trust in what the registry has of ours
+   */
+  async rotate(startOver = false): Promise<boolean> {
     const now = this.#core.now()
     const due = (Object.keys(LIFETIME_SECONDS) as LongLivedKind[]).filter((kind) => {
       const newest = this.#newest(kind)
-      return !newest || newest.createdAt + LIFETIME_SECONDS[kind] * 1000 <= now
+      return startOver || !newest || newest.createdAt + LIFETIME_SECONDS[kind] * 1000 <= now
     })
+    // Keys of a state we no longer have may lie at the registry: 100 fresh ones of each kind push them out.
+    if (startOver || this.#core.store.tables.keys.count() === 0) this.#replaceAll = true
     const outdated = this.#core.store.tables.keys.count({}) > 0
     await commit(this.#core, (afterCommit) => {
       for (const kind of due) {
@@ -120,13 +140,18 @@ export class Keyring implements KeyLookup {
   #newKeyOptions(kind: KeyKind, count: number) {
     const { meta } = this.#core.store.tables
     const now = this.#core.now()
-    const counters = (meta.get(`keys ${kind}`) ?? { nextId: 1, sequence: 0 }) as {
-      nextId: number
-      sequence: number
-    }
+    const counters = (meta.get(`keys ${kind}`) ?? { nextId: 1, sequence: 0 }) as KeyCounters
     const sequence = nextSequence(counters.sequence, now)
-    meta.put(`keys ${kind}`, { nextId: counters.nextId + count, sequence })
-    return { startId: counters.nextId, count, sequence, random: this.#core.random, now }
+    // Like the sequence, ids follow the clock, so that a state restored from an old copy does not use one again.
+    const startId = Math.max(counters.nextId, Math.floor(now / 1000))
+    meta.put(`keys ${kind}`, { nextId: startId + count, sequence })
+    return { startId, count, sequence, random: this.#core.random, now }
+  }
+
+  #raiseId(kind: KeyKind, highest: number): void {
+    const { meta } = this.#core.store.tables
+    const counters = (meta.get(`keys ${kind}`) ?? { nextId: 1, sequence: 0 }) as KeyCounters
+    if (highest >= counters.nextId) meta.put(`keys ${kind}`, { ...counters, nextId: highest + 1 })
   }
 
   #put({ record, secret }: OwnKey): void {
@@ -154,8 +179,12 @@ export class Keyring implements KeyLookup {
 
   /** Uploads new keys and fills up the one-time ones. @throws what the registry client throws */
   async publish(): Promise<void> {
-    const left = this.#left ?? countsOf(await this.#core.registry.prekeyCounts())
+    const held = this.#left ?? countsOf(await this.#core.registry.prekeyCounts())
+    const left = this.#replaceAll ? { ...held, oneTime: 0, oneTimeKem: 0 } : held
     await commit(this.#core, () => {
+      // A registry takes higher ids only, and may have seen ones that a restored state forgot.
+      this.#raiseId('opk', held.highestId)
+      this.#raiseId('pq-one', held.highestKemId)
       this.#fill('opk', left.oneTime, makeOneTimePrekeys)
       this.#fill('pq-one', left.oneTimeKem, makeOneTimeKemPrekeys)
     })
@@ -170,6 +199,7 @@ export class Keyring implements KeyLookup {
       one_time_kem_prekeys: fresh('pq-one'),
     }
     this.#left = countsOf(await this.#core.registry.uploadPrekeys(upload))
+    this.#replaceAll = false
     await commit(this.#core, () => {
       const published = [
         upload.signed_prekey,
@@ -257,6 +287,7 @@ export class Keyring implements KeyLookup {
     nonces.put(`header ${toHex(opened.headerHash)}`, true, { at: opened.forgetAfter })
     if (this.#left) {
       this.#left = {
+        ...this.#left,
         oneTime: this.#left.oneTime - (oneTimePrekeyId === undefined ? 0 : 1),
         oneTimeKem: this.#left.oneTimeKem - (oneTimeKemPrekeyId === undefined ? 0 : 1),
       }
@@ -264,6 +295,11 @@ export class Keyring implements KeyLookup {
   }
 }
 
-function countsOf(counts: { one_time_prekeys: number; one_time_kem_prekeys: number }) {
-  return { oneTime: counts.one_time_prekeys, oneTimeKem: counts.one_time_kem_prekeys }
+function countsOf(counts: PrekeyCounts): HeldPrekeys {
+  return {
+    oneTime: counts.one_time_prekeys,
+    oneTimeKem: counts.one_time_kem_prekeys,
+    highestId: counts.highest_one_time_prekey_id ?? 0,
+    highestKemId: counts.highest_one_time_kem_prekey_id ?? 0,
+  }
 }

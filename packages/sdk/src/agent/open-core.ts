@@ -3,9 +3,12 @@
  * fails.
  */
 import { EventEmitter } from 'node:events'
+import { readdirSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
 import { systemRandom, type RandomBytes } from '../crypto/index.ts'
 import { HttpRegistryClient } from '../discovery/index.ts'
 import { createIdentity, Home, openIdentity, type HomeIdentity } from '../identity/index.ts'
+import { SchemaBook } from '../messages/index.ts'
 import { AuditLog, setAsideAuditLog, type AuditLogOptions } from '../observability/index.ts'
 import { formatTimestamp, isAgentMeshError } from '../wire/index.ts'
 import {
@@ -23,6 +26,7 @@ import { TABLES } from './tables.ts'
 
 const AUDIT_FOLDER = 'logs'
 const STATE_FILE = 'state.db'
+const SCHEMA_FOLDER = 'schemas'
 
 export interface AgentOptions {
   /** The home folder. Made, with a new identity, when it is not there. */
@@ -46,7 +50,7 @@ export interface OpenedCore {
 }
 
 /** @throws as `Agent.open` */
-export function openCore(options: AgentOptions): OpenedCore {
+export async function openCore(options: AgentOptions): Promise<OpenedCore> {
   const now = options.now ?? Date.now
   const random = options.random ?? systemRandom
   const home = Home.create(options.home)
@@ -60,7 +64,9 @@ export function openCore(options: AgentOptions): OpenedCore {
     const { identity, recoveryWords } = openOrCreate(home, options, random, now())
     const config = { ...readConfig(home), ...options.config }
     const policy = new PolicyFile(home)
-    store = StateStore.open(home.file(STATE_FILE), identity.storageKey, { tables: TABLES, random })
+    const opened = await openStore(home, identity, random, now())
+    store = opened.store
+    const { repairs } = opened
     const events = new EventEmitter<AgentEvents>()
     events.setMaxListeners(0)
     const audit = openAuditLog(home.folder(AUDIT_FOLDER), {
@@ -69,13 +75,84 @@ export function openCore(options: AgentOptions): OpenedCore {
       onFailure: (error) =>
         events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message }),
     })
+    for (const detail of repairs) {
+      audit.append({ event: 'state_recovered', ts: formatTimestamp(now()), what: STATE_FILE, detail })
+    }
     const registry = new HttpRegistryClient(config.registry, identity, { now, random })
-    const core: Core = { home, identity, config, store, audit, policy, registry, events, random, now }
+    const schemas = openSchemas(home, (problem) =>
+      audit.append({
+        event: 'agent_error',
+        ts: formatTimestamp(now()),
+        code: 'SCHEMA_INVALID',
+        detail: problem,
+      }),
+    )
+    const core: Core = {
+      home,
+      identity,
+      config,
+      store,
+      audit,
+      policy,
+      schemas,
+      registry,
+      events,
+      random,
+      now,
+    }
     return { core, recoveryWords, release }
   } catch (error) {
     release()
     throw error
   }
+}
+
+/**
+ * A state file that is damaged is set aside for its owner, and the agent goes on with a new one: sessions are repaired
+ * with their peers, requests that were not answered are lost with the file. Single rows that do not open are dropped.
+ */
+async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes, now: number) {
+  const path = home.file(STATE_FILE)
+  const open = async (): Promise<{ store: AgentStore; repairs: string[] }> => {
+    const store = StateStore.open(path, identity.storageKey, { tables: TABLES, random })
+    try {
+      const dropped = await store.commit((tables) =>
+        Object.values(tables).reduce((total, table) => total + table.dropDamaged(), 0),
+      )
+      return { store, repairs: dropped === 0 ? [] : [`${dropped} damaged rows were dropped`] }
+    } catch (error) {
+      store.close()
+      throw error
+    }
+  }
+  try {
+    return await open()
+  } catch (error) {
+    if (!isAgentMeshError(error, 'STATE_DAMAGED')) throw error
+    const folder = home.folder(`damaged-${now}`)
+    for (const suffix of ['', '-wal', '-shm']) {
+      const file = `${STATE_FILE}${suffix}`
+      if (home.has(file)) renameSync(join(home.path, file), join(folder, file))
+    }
+    const { store } = await open()
+    return { store, repairs: [`${error.message}; the file is in ${folder}`] }
+  }
+}
+
+/** The standard schemas, and those the owner put into `schemas/`. One that cannot be used is reported and left out. */
+function openSchemas(home: Home, report: (problem: string) => void): SchemaBook {
+  const book = new SchemaBook()
+  if (!home.has(SCHEMA_FOLDER)) return book
+  for (const name of readdirSync(home.folder(SCHEMA_FOLDER))) {
+    try {
+      const bytes = home.readFile(`${SCHEMA_FOLDER}/${name}`)
+      if (bytes) book.install(bytes)
+    } catch (error) {
+      if (!isAgentMeshError(error)) throw error
+      report(`${SCHEMA_FOLDER}/${name}: ${error.message}`)
+    }
+  }
+  return book
 }
 
 /** A log that fails its check is kept for the owner to look at, and a new one says so: the agent goes on. */

@@ -18,6 +18,7 @@ import {
   type MessageType,
 } from '../wire/index.ts'
 import { audit, background, commit, noteProgress, type Core } from './core.ts'
+import { putOutgoing } from './outgoing-rows.ts'
 import type { PacketRow } from './tables.ts'
 
 /** Packets handed to the relay and not yet answered, at most: bounds memory, keeps the pipe full. */
@@ -159,6 +160,7 @@ export class Outbox {
     await commit(this.#core, (afterCommit) => {
       // A receipt may have come first and ended the packet.
       if (!tables.packets.get(row.id)) return
+      if (row.type === 'knock' && status === 'stored') this.#knockStored(row.to, afterCommit)
       if (!row.awaitsReceipt) {
         tables.packets.delete(row.id)
         return
@@ -172,8 +174,18 @@ export class Outbox {
         { stage: status === 'stored' ? 'stored' : 'sent' },
         afterCommit,
       )
-      tables.outgoing.put(row.id, noted, { a: noted.sessionId ?? '', b: noted.state, at: noted.createdAt })
+      putOutgoing(this.#core, noted)
     })
+  }
+
+  /** The peer is away: its mailbox has the KNOCK, and with it all that waits for the session. */
+  #knockStored(to: Amid, afterCommit: (() => void)[]): void {
+    const { outgoing } = this.#core.store.tables
+    for (const { value: row } of outgoing.list({ b: 'queued' })) {
+      if (row.to !== to || row.progress.at(-1)?.stage !== 'knocked') continue
+      const noted = noteProgress(this.#core, row, { stage: 'stored' }, afterCommit)
+      putOutgoing(this.#core, noted)
+    }
   }
 
   async #refused(row: PacketRow, code: ErrorCode, retryAfterSeconds: number | undefined): Promise<void> {
@@ -197,7 +209,7 @@ export class Outbox {
         { stage: 'failed', code, message: `The relay refused the message: ${code}` },
         afterCommit,
       )
-      tables.outgoing.put(row.id, failed, { a: failed.sessionId ?? '', b: 'failed', at: failed.createdAt })
+      putOutgoing(this.#core, failed)
     })
     audit(this.#core, { event: 'message_refused', to: row.to, code })
   }

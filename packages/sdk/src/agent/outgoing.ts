@@ -24,6 +24,7 @@ import {
   type CloseReason,
   type EnvelopeType,
   type ErrorCode,
+  type Intent,
   type MessageId,
   type Payload,
   type ReceiptPayload,
@@ -32,6 +33,7 @@ import {
 } from '../wire/index.ts'
 import { audit, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
+import { laneOf, putOutgoing, waitingFor } from './outgoing-rows.ts'
 import { Receipts } from './receipts.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { OutgoingRow, SessionRow } from './tables.ts'
@@ -49,19 +51,9 @@ export const WINDOW = 64
 const MAX_WAITING = 1000
 
 /** How often a message that its peer never received changes to a new session. */
-const MAX_REBINDS = 5
+export const MAX_REBINDS = 5
 /** A session this owner ended so is not replaced, and what came on it is not worked on. */
 export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
-
-/** A queued message waits for a session on its lane: each single request has its own, the rest share by category. */
-export function laneOf(row: Pick<OutgoingRow, 'id' | 'intent' | 'sessionType'>): string {
-  return row.sessionType === 'request_response' ? row.id : `${row.sessionType} ${row.intent.category}`
-}
-
-/** Index value of messages without a session. */
-function waitingFor(to: Amid, lane: string): string {
-  return `${to} ${lane}`
-}
 
 export class Outgoing {
   readonly #core: Core
@@ -80,8 +72,28 @@ export class Outgoing {
   }
 
   /** Takes a request; resolves when it is on disk. The same id again is the same request. */
-  async request(to: Amid, input: RequestInput, options: SendOptions): Promise<MessageId> {
-    const payload = validate(PAYLOADS.request, { ...input }, 'send request')
+  request(to: Amid, input: RequestInput, options: SendOptions): Promise<MessageId> {
+    return this.#open(to, { type: 'request', intent: input.intent, payload: { ...input } }, options)
+  }
+
+  /** Asks a peer what a conversation about an intent can be about (specification §6.3). As `request`. */
+  negotiate(
+    to: Amid,
+    intent: Intent,
+    payload: Payload<'capability_negotiation'>,
+    options: SendOptions,
+  ): Promise<MessageId> {
+    return this.#open(to, { type: 'capability_negotiation', intent, payload }, options)
+  }
+
+  /** A message that opens a session where none is open on its lane. */
+  async #open(
+    to: Amid,
+    first: { type: 'request' | 'capability_negotiation'; intent: Intent; payload: object },
+    options: SendOptions,
+  ): Promise<MessageId> {
+    const { type, intent } = first
+    const payload: Payload = validate(PAYLOADS[type], first.payload, `send ${type}`)
     const id = options.id ?? newMessageId(this.#core.random)
     const now = this.#core.now()
     const sessionType = options.sessionType ?? 'conversation'
@@ -90,9 +102,9 @@ export class Outgoing {
       const row: OutgoingRow = {
         id,
         to,
-        type: 'request',
+        type,
         payload,
-        intent: input.intent,
+        intent,
         sessionType,
         ttlSeconds: options.ttlSeconds ?? DEFAULT_TTL_SECONDS[sessionType],
         state: 'queued',
@@ -248,11 +260,7 @@ export class Outgoing {
   }
 
   write(row: OutgoingRow): void {
-    this.#core.store.tables.outgoing.put(row.id, row, {
-      a: row.sessionId ?? waitingFor(row.to, laneOf(row)),
-      b: row.state,
-      at: row.createdAt,
-    })
+    putOutgoing(this.#core, row)
   }
 
   /** Messages that wait for a session with this peer on this lane, oldest first. */
@@ -294,7 +302,7 @@ export class Outgoing {
       for (const { value: row } of outgoing.list({ a: session.id, b: state })) {
         if (row.type === 'close') continue
         this.#outbox.remove(row.id)
-        const retry = again && row.type === 'request' && row.receipts.received === undefined
+        const retry = again && row.receipts.received === undefined
         if (retry && row.rebinds < MAX_REBINDS && session.role === 'initiator') {
           const { sessionId: _, sequence: __, ...rest } = row
           this.#bind({ ...rest, state: 'queued', rebinds: row.rebinds + 1 }, afterCommit)

@@ -9,7 +9,6 @@ import type { ReceivedMessage } from '../transport/index.ts'
 import {
   AgentMeshError,
   decodeSessionPacket,
-  formatTimestamp,
   isAgentMeshError,
   MAILBOX_TTL_SECONDS,
   toHex,
@@ -19,14 +18,21 @@ import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
+import type { Recovery } from './recovery.ts'
 import { Refusals } from './refusals.ts'
 import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
 
-/** Our own disk failed us: the relay keeps the packet. */
-const STORE_FAILURES: ReadonlySet<ErrorCode> = new Set(['STATE_WRITE_FAILED', 'STATE_DAMAGED'])
 /** A packet is remembered while any mailbox could still hold a copy. */
 const SEEN_MS = 2 * MAILBOX_TTL_SECONDS * 1000
+
+export interface ReceiverParts {
+  readonly initiator: Initiator
+  readonly responder: Responder
+  readonly outgoing: Outgoing
+  readonly inbox: Inbox
+  readonly recovery: Recovery
+}
 
 export class Receiver {
   readonly #core: Core
@@ -34,47 +40,58 @@ export class Receiver {
   readonly #responder: Responder
   readonly #outgoing: Outgoing
   readonly #inbox: Inbox
+  readonly #recovery: Recovery
   readonly #refusals: Refusals
 
-  constructor(core: Core, initiator: Initiator, responder: Responder, outgoing: Outgoing, inbox: Inbox) {
+  constructor(core: Core, parts: ReceiverParts) {
     this.#core = core
-    this.#initiator = initiator
-    this.#responder = responder
-    this.#outgoing = outgoing
-    this.#inbox = inbox
+    this.#initiator = parts.initiator
+    this.#responder = parts.responder
+    this.#outgoing = parts.outgoing
+    this.#inbox = parts.inbox
+    this.#recovery = parts.recovery
     this.#refusals = new Refusals(core)
   }
 
   /** Takes one packet and acknowledges it once it is committed or refused for good. */
   async receive(message: ReceivedMessage): Promise<void> {
     try {
-      await commit(this.#core, (afterCommit) => this.#take(message, afterCommit))
+      const unopened = await commit(this.#core, (afterCommit) => this.#take(message, afterCommit))
+      if (unopened !== undefined) await this.#recovery.refuse(message, unopened)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
-      if (STORE_FAILURES.has(error.code)) {
-        this.#core.events.emit('notice', {
-          at: formatTimestamp(this.#core.now()),
-          about: 'state',
-          text: `A message could not be stored: ${error.message}`,
-        })
-        return
-      }
-      this.#refusals.note(message.from, error.code, message.payload.length)
+      // Our disk failed: the relay keeps the packet, and the owner is told.
+      if (error.code === 'STATE_WRITE_FAILED') throw error
+      const code = error.code === 'STATE_DAMAGED' ? await this.#dropDamaged(message, error) : error.code
+      this.#refusals.note(message.from, code, message.payload.length)
+      await this.#recovery.refuse(message, code)
     }
     message.ack()
   }
 
-  #take(message: ReceivedMessage, afterCommit: (() => void)[]): void {
-    const { seen } = this.#core.store.tables
-    const hash = toHex(sha256(message.payload))
-    const known = seen.get(hash)
-    if (known) {
-      this.#repeated(known)
-      return
-    }
-    const held = this.#open(message, afterCommit)
+  /** A session row that does not open is of no use to anybody: without it, the peer is asked to start over. */
+  async #dropDamaged(message: ReceivedMessage, error: AgentMeshError): Promise<ErrorCode> {
+    if (message.type !== 'message' && message.type !== 'close') throw error
+    const { sessionId } = decodeSessionPacket(message.payload)
+    const { sessions } = this.#core.store.tables
+    await commit(this.#core, (afterCommit) => {
+      sessions.delete(sessionId)
+      audit(this.#core, { event: 'state_recovered', what: 'session', detail: error.message }, afterCommit)
+    })
+    return 'SESSION_UNKNOWN'
+  }
+
+  /** Why a KNOCK was not opened, when it was not. */
+  #take(message: ReceivedMessage, afterCommit: (() => void)[]): ErrorCode | undefined {
+    const { from, type, payload, timestamp } = message
     // A KNOCK has filters of its own: nonce, header and the stored answer.
-    if (message.type !== 'knock') seen.put(hash, held, { at: this.#core.now() })
+    if (type === 'knock') return this.#responder.receiveKnock(from, payload, timestamp, afterCommit)
+    const { seen } = this.#core.store.tables
+    const hash = toHex(sha256(payload))
+    const known = seen.get(hash)
+    if (known) this.#repeated(known)
+    else seen.put(hash, this.#open(message, afterCommit), { at: this.#core.now() })
+    return undefined
   }
 
   /** The sender did not hear from us: it gets the receipt once more. */
@@ -87,8 +104,8 @@ export class Receiver {
   #open(message: ReceivedMessage, afterCommit: (() => void)[]): SeenRow {
     const { from, type, payload } = message
     switch (type) {
-      case 'knock':
-        this.#responder.receiveKnock(from, payload, message.timestamp, afterCommit)
+      case 'reset':
+        this.#recovery.receiveReset(from, payload, afterCommit)
         return {}
       case 'accept':
       case 'reject':

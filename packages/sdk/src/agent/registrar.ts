@@ -19,6 +19,8 @@ import type { Keyring } from './keyring.ts'
 
 const FIRST_RETRY_MS = 1_000
 const MAX_RETRY_MS = 60_000
+/** A stranger can name prekeys we never had, so this is not done often. */
+const START_OVER_EVERY_MS = 10 * 60_000
 const REPLENISH_EVERY_MS = 10 * 60_000
 /** A registry forgets agents it does not hear of; this is well within its patience. */
 const SIGN_OF_LIFE_MS = 4 * 60_000
@@ -40,6 +42,8 @@ export class Registrar {
   #timer: NodeJS.Timeout | undefined
   #replenishAt = 0
   #signOfLifeAt = 0
+  #startOverAt = 0
+  #startingOver = false
   #presence: PresenceState = 'online'
   #working: Promise<void> | undefined
 
@@ -67,6 +71,14 @@ export class Registrar {
     this.#state = 'stopped'
     clearTimeout(this.#timer)
     await this.#working
+  }
+
+  /** Keys we published are lost, or the registry knows newer ones than we do: new keys of every kind, a new record. */
+  startOver(): void {
+    if (this.#core.now() < this.#startOverAt) return
+    this.#startOverAt = this.#core.now() + START_OVER_EVERY_MS
+    this.#startingOver = true
+    this.#schedule(0)
   }
 
   #become(state: State, error: string | undefined): void {
@@ -100,7 +112,8 @@ export class Registrar {
 
   async #work(): Promise<void> {
     try {
-      const rotated = await this.#keyring.rotate()
+      const rotated = await this.#keyring.rotate(this.#startingOver)
+      this.#startingOver = false
       if (this.#state !== 'registered' || rotated) {
         await this.#register()
         await this.#keyring.publish()
@@ -121,7 +134,8 @@ export class Registrar {
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       if (this.#state !== 'stopped') this.#become('waiting', `${error.code}: ${error.message}`)
-      this.#schedule(Math.max(this.#delay, (error.retryAfterSeconds ?? 0) * 1000))
+      if (error.code === 'SEQUENCE_REPLAYED') this.startOver()
+      else this.#schedule(Math.max(this.#delay, (error.retryAfterSeconds ?? 0) * 1000))
       this.#delay = Math.min(this.#delay * 2, MAX_RETRY_MS)
     }
   }

@@ -32,6 +32,7 @@ import {
   newSessionId,
   toHex,
   type Amid,
+  type ErrorCode,
   type Intent,
   type PresenceState,
 } from '../wire/index.ts'
@@ -74,15 +75,21 @@ export class Responder {
    * A KNOCK came. Call within a commit; what it does not let in changes nothing but the owner's record.
    *
    * @param takenAt when the relay took it, milliseconds since the epoch
+   * @returns why it was not opened, when it was not
    */
-  receiveKnock(from: Amid, packet: Uint8Array, takenAt: number, afterCommit: (() => void)[]): void {
+  receiveKnock(
+    from: Amid,
+    packet: Uint8Array,
+    takenAt: number,
+    afterCommit: (() => void)[],
+  ): ErrorCode | undefined {
     const now = this.#core.now()
     const hash = toHex(knockHash(packet))
     const answered = this.#core.store.tables.answers.get(hash)
     if (answered) {
       // Our answer may have been lost: the same one again, never a second decision.
       this.#sendAnswer(from, answered.type, answered.packet, now, afterCommit)
-      return
+      return undefined
     }
     const precheck = precheckKnock(from, this.#core.policy.current(), this.#limits, now)
     let state: ResponderState = { name: 'received' }
@@ -96,6 +103,7 @@ export class Responder {
       }
     }
     this.#record(state, from, hash, precheck, afterCommit)
+    return state.name === 'dropped' && state.reason !== 'silent' ? state.reason : undefined
   }
 
   #perform(

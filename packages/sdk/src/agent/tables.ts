@@ -22,8 +22,6 @@ import type { PendingKnock, Session } from '../session/index.ts'
 import {
   ByteReader,
   ByteWriter,
-  utf8Bytes,
-  utf8Text,
   type Amid,
   type Envelope,
   type EnvelopeType,
@@ -50,6 +48,8 @@ export interface SessionRow {
 export interface HandshakeRow {
   pending: PendingKnock
   lane: string
+  /** base64 SHA-256 of the packet: what a RESET about it names. */
+  packetHash: string
   createdAt: number
 }
 
@@ -156,16 +156,17 @@ function framed<Row, Inner>(
   encodeInner: (inner: Inner) => Uint8Array,
   decodeInner: (bytes: Uint8Array) => Inner,
 ): TableCodec<Row> {
+  const restCodec = jsonCodec<object>()
   return {
     encode(row) {
       const { rest, inner } = split(row)
-      const json = utf8Bytes(JSON.stringify(rest))
+      const json = restCodec.encode(rest)
       return new ByteWriter().u32(json.length).bytes(json).bytes(encodeInner(inner)).finish()
     },
     decode(bytes) {
       const reader = new ByteReader(bytes)
-      const rest = JSON.parse(utf8Text(reader.bytes(reader.u32()))) as never
-      return join(rest, decodeInner(reader.rest()))
+      const rest = restCodec.decode(reader.bytes(reader.u32()))
+      return join(rest as never, decodeInner(reader.rest()))
     },
   }
 }

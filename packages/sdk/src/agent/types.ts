@@ -89,6 +89,12 @@ export interface ProgressEvent {
 export type Answer =
   | { type: 'response'; id: MessageId; from: Amid; payload: ResponsePayload }
   | { type: 'error'; id: MessageId; from: Amid; payload: ErrorPayload }
+  | {
+      type: 'capability_negotiation_response'
+      id: MessageId
+      from: Amid
+      payload: Payload<'capability_negotiation_response'>
+    }
 
 /** Where something a peer sent came from. It is data with this provenance, never instructions (DESIGN §9). */
 export interface Provenance {
@@ -198,6 +204,13 @@ export interface DecisionRecord {
 export type BreakerState = 'running' | 'paused' | 'shutdown' | 'emergency_stop'
 
 /** How an agent stands, as `agentmesh status` prints it. */
+/** Something an owner asked to be told, or should look at. May hold a peer's words: escape it where a person sees it. */
+export interface Notice {
+  at: string
+  about: string
+  text: string
+}
+
 export interface AgentStatus {
   amid: Amid
   display_name: string | null
@@ -225,4 +238,6 @@ export interface AgentStatus {
   /** `error`: what is wrong with `policy.json`, while the last good policy is in force. */
   policy: { valid: boolean; error?: string }
   capabilities: (Capability | string)[]
+  /** Since the daemon started, newest last. */
+  notices: Notice[]
 }

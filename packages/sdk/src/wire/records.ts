@@ -57,10 +57,18 @@ export const PrekeyUpload = Type.Object(
 )
 export type PrekeyUpload = Static<typeof PrekeyUpload>
 
+const HighestId = Type.Integer({
+  minimum: 0,
+  maximum: 0xffff_ffff,
+  description: 'Highest id ever uploaded: new keys need higher ones',
+})
+
 export const PrekeyCounts = Type.Object(
   {
     one_time_prekeys: Type.Integer({ minimum: 0 }),
     one_time_kem_prekeys: Type.Integer({ minimum: 0 }),
+    highest_one_time_prekey_id: Type.Optional(HighestId),
+    highest_one_time_kem_prekey_id: Type.Optional(HighestId),
   },
   { $id: 'agentmesh/prekey-counts', description: 'One-time prekeys the registry still holds' },
 )

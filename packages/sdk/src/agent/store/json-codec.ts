@@ -57,6 +57,9 @@ function typeName(value: unknown): string {
 }
 
 function revive(_key: string, value: unknown): unknown {
+  if (typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0))) {
+    throw new AgentMeshError('MALFORMED', 'A number that no row was written with')
+  }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
   const keys = Object.keys(value)
   const [key] = keys

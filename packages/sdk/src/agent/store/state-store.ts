@@ -151,6 +151,11 @@ export class StateStore<C extends TableCodecs> {
     }) as Promise<T>
   }
 
+  /** Set when a flush to disk failed: what the file holds is known only after it was opened again. */
+  get lost(): AgentMeshError | undefined {
+    return this.#lost
+  }
+
   /** Commits what is queued, then closes. Reads and commits after it fail with STATE_CLOSED. */
   close(): void {
     if (this.#closed) return

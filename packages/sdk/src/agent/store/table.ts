@@ -10,7 +10,7 @@
  */
 import { open, seal } from '../../crypto/sealing.ts'
 import type { RandomBytes } from '../../crypto/signing.ts'
-import { AgentMeshError, utf8Bytes } from '../../wire/index.ts'
+import { AgentMeshError, isAgentMeshError, utf8Bytes } from '../../wire/index.ts'
 import type { TableCodec } from './json-codec.ts'
 import type { SqlRow, SqlValue, Statement } from './sqlite.ts'
 
@@ -121,6 +121,27 @@ export class Table<T> {
       ORDER BY at ${direction}, position ${direction}${limit}`
     const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name, ...values)) as SqlRow[]
     return rows.map((row) => ({ key: String(row['key']), value: this.#open(row), index: indexOf(row) }))
+  }
+
+  /** Deletes the rows that are not as they were written; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
+  dropDamaged(): number {
+    this.#host.requireWork()
+    const sql = 'SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?'
+    const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name)) as SqlRow[]
+    const damaged = rows.filter((row) => !this.#opens(row))
+    for (const row of damaged)
+      this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [String(row['key'])])
+    return damaged.length
+  }
+
+  #opens(row: SqlRow): boolean {
+    try {
+      this.#open(row)
+      return true
+    } catch (error) {
+      if (!isAgentMeshError(error, 'STATE_DAMAGED')) throw error
+      return false
+    }
   }
 
   count(query: Pick<TableQuery, 'a' | 'b'> = {}): number {

@@ -1,0 +1,176 @@
+/**
+ * Repair of what a lost, rolled-back or damaged state breaks (DESIGN §7, spec/sessions.md 6).
+ *
+ *   their packet is of no use to us  --> RESET to them, a few a minute; new prekeys when ours were lost
+ *   our packet was of no use to them --> (RESET, signed, about a packet they have not confirmed)
+ *                                        session over, KNOCK given up; what they did not confirm goes out on a new KNOCK
+ *
+ * A RESET proves what the peer has seen. A state behind that is never used to send again.
+ */
+import { sha256 } from '../crypto/index.ts'
+import {
+  consumeReset,
+  createReset,
+  isBehind,
+  knockHash,
+  RateLimiter,
+  readReset,
+  type ResetNotice,
+} from '../session/index.ts'
+import type { ReceivedMessage } from '../transport/index.ts'
+import {
+  AgentMeshError,
+  decodeSessionPacket,
+  formatTimestamp,
+  fromBase64,
+  MAILBOX_TTL_SECONDS,
+  toBase64,
+  toHex,
+  type Amid,
+  type ErrorCode,
+  type Reset,
+  type SessionId,
+} from '../wire/index.ts'
+import { audit, commit, type Core } from './core.ts'
+import type { Initiator } from './initiator.ts'
+import type { Outbox } from './outbox.ts'
+import type { Outgoing } from './outgoing.ts'
+import { markClosed } from './session-rows.ts'
+
+/** RESETs a minute, to one peer and to all: making one costs a signature, provoking one costs a stranger nothing. */
+const RESETS_PER_PEER = 6
+const RESETS_IN_ALL = 60
+const EVERYBODY = 'all'
+
+/** What a session message that we hold the session of was refused with, and what that says of the session. */
+const REASONS: Partial<Record<ErrorCode, 'undecryptable' | 'state_behind'>> = {
+  DECRYPTION_FAILED: 'undecryptable',
+  RATCHET_GAP: 'undecryptable',
+  RATCHET_DUPLICATE: 'state_behind',
+  SEQUENCE_REPEATED: 'state_behind',
+  SEQUENCE_REPLAYED: 'state_behind',
+}
+
+export class Recovery {
+  readonly #core: Core
+  readonly #outbox: Outbox
+  readonly #outgoing: Outgoing
+  readonly #initiator: Initiator
+  readonly #lostPrekeys: () => void
+  readonly #budget = new RateLimiter()
+
+  /** @param lostPrekeys called when a KNOCK names prekeys that we no longer have */
+  constructor(core: Core, outbox: Outbox, outgoing: Outgoing, initiator: Initiator, lostPrekeys: () => void) {
+    this.#core = core
+    this.#outbox = outbox
+    this.#outgoing = outgoing
+    this.#initiator = initiator
+    this.#lostPrekeys = lostPrekeys
+  }
+
+  // --- their packet, of no use to us ------------------------------------------------------------------------------
+
+  /** Tells the peer that its packet could not be used, where that helps and is not too often. */
+  async refuse(message: ReceivedMessage, code: ErrorCode): Promise<void> {
+    if (code === 'PREKEY_UNKNOWN') this.#lostPrekeys()
+    const notice = this.#notice(message, code)
+    if (!notice || !this.#afford(message.from)) return
+    await commit(this.#core, (afterCommit) => {
+      const now = this.#core.now()
+      const packet = createReset(this.#core.identity, notice, now)
+      const expiresAt = now + MAILBOX_TTL_SECONDS * 1000
+      this.#outbox.put(
+        { to: message.from, type: 'reset', packet, awaitsReceipt: false, expiresAt },
+        afterCommit,
+      )
+    })
+  }
+
+  #notice(message: ReceivedMessage, code: ErrorCode): ResetNotice | undefined {
+    const { from, type, payload: packet } = message
+    if (type === 'knock' && code === 'PREKEY_UNKNOWN') {
+      return {
+        to: from,
+        about: { knock_hash: toBase64(knockHash(packet)) },
+        packet,
+        reason: 'prekey_unknown',
+      }
+    }
+    if (type !== 'message' && type !== 'close') return undefined
+    const { sessionId: session_id } = decodeSessionPacket(packet)
+    const row = this.#core.store.tables.sessions.get(session_id)
+    if (!row || row.session.peer !== from) {
+      // A CLOSE for a session that is gone asks for nothing.
+      return type === 'close' || code !== 'SESSION_UNKNOWN'
+        ? undefined
+        : { to: from, about: { session_id }, packet, reason: 'session_unknown' }
+    }
+    const reason = REASONS[code]
+    if (!reason) return undefined
+    return { to: from, about: { session_id }, packet, reason, receivedUpTo: row.session.received.highest }
+  }
+
+  #afford(peer: Amid): boolean {
+    const now = this.#core.now()
+    if (this.#core.policy.current().blocklist.includes(peer)) return false
+    return (
+      this.#budget.take(peer, RESETS_PER_PEER, now).allowed &&
+      this.#budget.take(EVERYBODY, RESETS_IN_ALL, now).allowed
+    )
+  }
+
+  // --- our packet, of no use to them ------------------------------------------------------------------------------
+
+  /** A RESET came. Call within a commit. @throws what `consumeReset` throws, RESET_MISMATCH; then nothing changed */
+  receiveReset(from: Amid, packet: Uint8Array, afterCommit: (() => void)[]): void {
+    const { about } = readReset(packet)
+    if ('session_id' in about) this.#resetSession(from, about.session_id, packet, afterCommit)
+    else this.#resetKnock(from, toHex(fromBase64(about.knock_hash)), packet, afterCommit)
+  }
+
+  #consume(from: Amid, packet: Uint8Array, peerSigningKey: Uint8Array): Reset {
+    const { identity } = this.#core
+    return consumeReset(packet, { from, to: identity.amid, peerSigningKey, now: this.#core.now() })
+  }
+
+  #resetSession(from: Amid, sessionId: SessionId, packet: Uint8Array, afterCommit: (() => void)[]): void {
+    const row = this.#core.store.tables.sessions.get(sessionId)
+    if (!row || row.session.peer !== from) throw new AgentMeshError('SESSION_UNKNOWN')
+    const reset = this.#consume(from, packet, row.session.peerSigningKey)
+    // What the peer confirmed, or we never sent, moves nothing: a replayed RESET names such a packet.
+    if (!this.#outstanding(sessionId, reset.packet_hash)) throw new AgentMeshError('RESET_MISMATCH')
+    if (row.session.state !== 'open') return
+    const behind = reset.received_up_to !== undefined && isBehind(row.session, reset.received_up_to)
+    const reason = behind ? 'our state was older than what the peer has seen' : reset.reason
+    audit(this.#core, { event: 'session_reset', session_id: sessionId, peer: from, reason }, afterCommit)
+    markClosed(this.#core, row, 'error', afterCommit)
+    const ended = this.#core.store.tables.sessions.get(sessionId)
+    if (ended) this.#outgoing.sessionClosed(ended.session, afterCommit)
+    this.#notify(
+      `A session with ${from} could not go on (${reason}); what was not confirmed is sent again`,
+      afterCommit,
+    )
+  }
+
+  /** Whether a packet of this session is unconfirmed and has this hash. */
+  #outstanding(sessionId: SessionId, packetHash: string): boolean {
+    const { outgoing, packets } = this.#core.store.tables
+    return outgoing.list({ a: sessionId, b: 'sealed' }).some(({ key }) => {
+      const packet = packets.get(key)
+      return packet !== undefined && toBase64(sha256(packet.packet)) === packetHash
+    })
+  }
+
+  #resetKnock(from: Amid, hash: string, packet: Uint8Array, afterCommit: (() => void)[]): void {
+    const row = this.#core.store.tables.handshakes.get(hash)
+    if (!row || row.pending.peer !== from) throw new AgentMeshError('ANSWER_MISMATCH')
+    const reset = this.#consume(from, packet, row.pending.peerSigningKey)
+    if (reset.packet_hash !== row.packetHash) throw new AgentMeshError('RESET_MISMATCH')
+    this.#initiator.knockAgain(hash, row, afterCommit)
+  }
+
+  #notify(text: string, afterCommit: (() => void)[]): void {
+    const at = formatTimestamp(this.#core.now())
+    afterCommit.push(() => this.#core.events.emit('notice', { at, about: 'recovery', text }))
+  }
+}

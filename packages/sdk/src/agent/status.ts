@@ -1,0 +1,66 @@
+/** How an agent stands, as its owner sees it. */
+import { formatTimestamp, PROTOCOL_VERSION } from '../wire/index.ts'
+import type { Breakers } from './breakers.ts'
+import type { Core } from './core.ts'
+import type { Inbox } from './inbox.ts'
+import type { Keyring } from './keyring.ts'
+import type { Network } from './network.ts'
+import type { Notices } from './notices.ts'
+import type { Outbox } from './outbox.ts'
+import type { Registrar } from './registrar.ts'
+import type { AgentStatus } from './types.ts'
+
+export interface StatusParts {
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number
+  readonly breakers: Breakers
+  readonly network: Network
+  readonly registrar: Registrar
+  readonly outbox: Outbox
+  readonly inbox: Inbox
+  readonly keyring: Keyring
+  readonly notices: Notices
+}
+
+export function statusOf(core: Core, parts: StatusParts): AgentStatus {
+  const { identity, config, home, store, policy } = core
+  const { breakers, network, registrar, outbox, inbox, keyring, notices } = parts
+  const packets = outbox.counts()
+  const keys = keyring.status()
+  const error = policy.error()
+  return {
+    amid: identity.amid,
+    display_name: config.display_name ?? null,
+    version: PROTOCOL_VERSION,
+    home: home.path,
+    pid: process.pid,
+    started_at: formatTimestamp(parts.startedAt),
+    breaker: breakers.state,
+    presence: breakers.offline ? 'offline' : network.presence,
+    relay: {
+      url: config.relay,
+      state: network.relayState,
+      ...(network.relayError === undefined ? {} : { last_error: network.relayError }),
+    },
+    registry: {
+      url: config.registry,
+      state: registrar.state,
+      ...(registrar.lastError === undefined ? {} : { last_error: registrar.lastError }),
+    },
+    sessions: { open: store.tables.sessions.count({ b: 'open' }), total: store.tables.sessions.count() },
+    outbox: {
+      queued: store.tables.outgoing.count({ b: 'queued' }),
+      unacknowledged: packets.waiting + packets.relayed,
+    },
+    inbox: { waiting: inbox.waiting() },
+    prekeys: {
+      one_time_left: keys.oneTimeLeft,
+      one_time_kem_left: keys.oneTimeKemLeft,
+      signed_prekey_rotates_at: formatTimestamp(keys.signedPrekeyRotatesAt),
+      exchange_key_rotates_at: formatTimestamp(keys.exchangeKeyRotatesAt),
+    },
+    policy: error === undefined ? { valid: true } : { valid: false, error },
+    capabilities: config.capabilities,
+    notices: [...notices.last],
+  }
+}
