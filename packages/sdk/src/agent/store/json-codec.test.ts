@@ -66,3 +66,11 @@ it('refuses what would come back as something else', () => {
     expect(() => codec.encode(value)).toThrow(expect.objectContaining({ code: 'MALFORMED' }))
   }
 })
+
+it('refuses bytes with numbers that it never writes', () => {
+  for (const text of ['-0', '1e400', '{"at":-0}', '[-1e999]']) {
+    expect(() => codec.decode(new TextEncoder().encode(text))).toThrow(
+      expect.objectContaining({ code: 'MALFORMED' }),
+    )
+  }
+})

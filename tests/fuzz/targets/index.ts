@@ -1,0 +1,17 @@
+/** Every reader of outside bytes, by the name of its target. */
+import type { TargetMaker } from '../target.ts'
+import { CRYPTO_TARGETS } from './crypto.ts'
+import { IDENTITY_TARGETS } from './identity.ts'
+import { NETWORK_TARGETS } from './network.ts'
+import { OWNER_TARGETS } from './owner.ts'
+import { SESSION_TARGETS } from './session.ts'
+import { WIRE_TARGETS } from './wire.ts'
+
+export const TARGETS: Readonly<Record<string, TargetMaker>> = {
+  ...WIRE_TARGETS,
+  ...IDENTITY_TARGETS,
+  ...CRYPTO_TARGETS,
+  ...SESSION_TARGETS,
+  ...OWNER_TARGETS,
+  ...NETWORK_TARGETS,
+}
