@@ -223,3 +223,125 @@ test('a damaged audit log is set aside, the agent goes on, and the new log says 
   expect(readdirSync(logs).some((name) => name.startsWith('damaged-'))).toBe(true)
   expect(again.online).toBe(true)
 })
+
+test('who is on the allowlist gets the first request with the KNOCK', async () => {
+  const bob = await network.agent('bob')
+  const seen: unknown[] = []
+  bob.handle((request) => {
+    seen.push(request.payload.parameters['n'])
+    return { results: 'ok' }
+  })
+  const alice = await network.agent('alice')
+  alice.allow(bob.amid)
+  const sent: string[] = []
+  for (const n of [1, 2, 3]) {
+    const message = await alice.send(bob.amid, { intent: FLIGHTS, parameters: { n } })
+    expect(await message.answer()).toMatchObject({ payload: { results: 'ok' } })
+  }
+  for (const line of readAuditLog(join(alice.home, 'logs'))) {
+    if (line.event === 'message_sent' && line['type'] === 'request')
+      sent.push(`${String(line['seq'])}:${String(line['size_bytes'])}`)
+  }
+  expect(seen).toEqual([1, 2, 3])
+  // The first one had no packet of its own.
+  expect(sent[0]).toBe('1:0')
+  expect(alice.sessions()).toHaveLength(1)
+})
+
+test('a request that came with a refused KNOCK is not looked at', async () => {
+  const bob = await network.agent('bob')
+  bob.setPolicy({ ...bob.policy(), accepted_intents: ['finance'] })
+  bob.handle(() => ({ results: 'never' }))
+  const alice = await network.agent('alice')
+  alice.allow(bob.amid)
+  const sent = await alice.send(bob.amid, { intent: FLIGHTS, parameters: { n: 1 } })
+  await expect(sent.answer()).rejects.toMatchObject({ code: 'KNOCK_REJECTED' })
+  expect(bob.status().inbox.waiting).toBe(0)
+  expect(bob.sessions()).toEqual([])
+})
+
+test('capability negotiation says what is matched, whom to ask for the rest, and what both speak', async () => {
+  const payBot = amidFromBytes(new Uint8Array(20).fill(9))
+  const bob = await network.agent('bob', {
+    capabilities: [FLIGHTS],
+    negotiation: {
+      capabilities: ['flight_search', 'booking'],
+      schemas: ['agentmesh/travel/v1', 'agentmesh/travel/v2'],
+      languages: ['he', 'en-GB'],
+      payment_methods: ['stripe'],
+      alternatives: { payment_processing: { amid: payBot, display_name: 'PayBot' } },
+    },
+  })
+  const alice = await network.agent('alice')
+  const asked = await alice.negotiate(bob.amid, FLIGHTS, {
+    i_need: ['flight_search', 'payment_processing'],
+    preferred_schemas: ['agentmesh/travel/v2'],
+    languages: ['en'],
+    payment_methods: ['agentmesh_credits', 'stripe'],
+  })
+  expect((await asked.answer()).payload).toMatchObject({
+    matched: ['flight_search'],
+    unavailable: ['payment_processing'],
+    suggested_alternative: { payment_processing: { amid: payBot } },
+    agreed_schema: 'agentmesh/travel/v2',
+    agreed_language: 'en-GB',
+    agreed_payment_method: 'stripe',
+  })
+})
+
+test('a strict agent refuses a request that does not fit its standard schema; a lenient one warns', async () => {
+  const strict = await network.agent('strict', { schemas: 'strict' })
+  const lenient = await network.agent('lenient')
+  const seen: string[] = []
+  strict.handle(() => {
+    seen.push('strict')
+    return { results: [] }
+  })
+  lenient.handle(() => {
+    seen.push('lenient')
+    return { results: [] }
+  })
+  const alice = await network.agent('alice')
+  const request = { intent: { ...FLIGHTS, action: 'search' }, parameters: { origin: 7 } }
+  const refused = await (await alice.send(strict.amid, request)).answer()
+  expect(refused).toMatchObject({ type: 'error', payload: { code: 'SCHEMA_MISMATCH' } })
+  const taken = await (await alice.send(lenient.amid, request)).answer()
+  expect(taken).toMatchObject({ type: 'response' })
+  expect(seen).toEqual(['lenient'])
+  expect(lenient.status().notices).toContainEqual(expect.objectContaining({ about: 'schema' }))
+})
+
+test('a fast sender waits for a slow reader, and everything arrives in order', async () => {
+  const bob = await network.agent('bob')
+  bob.setPolicy({ ...bob.policy(), rate_limit: { knocks_per_minute: 30, messages_per_minute: 100_000 } })
+  bob.handle(() => ({ results: 'go on' }))
+  const alice = await network.agent('alice')
+  const opened = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, { sessionType: 'stream' })
+  await opened.answer()
+  const [session] = alice.sessions()
+  const stream = alice.conversation(session!.session_id)
+  const total = 200
+  for (let n = 0; n < total; n++) await stream.send('status', { status: 'processing', message: String(n) })
+  expect(alice.status().outbox.queued).toBeGreaterThan(0)
+  const read: string[] = []
+  for await (const message of bob.conversation(session!.session_id)) {
+    if (message.direction === 'in' && message.type === 'status') {
+      read.push((message.payload as { message: string }).message)
+    }
+    if (read.length === total) break
+  }
+  expect(read).toEqual(Array.from({ length: total }, (_, n) => String(n)))
+})
+
+test('forgetting a peer deletes what was held about it', async () => {
+  const bob = await network.agent('bob')
+  bob.handle(() => ({ results: 1 }))
+  const alice = await network.agent('alice')
+  const sent = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
+  await sent.answer()
+  await alice.forget(bob.amid)
+  expect(alice.sessions()).toEqual([])
+  await expect(sent.answer()).rejects.toMatchObject({ code: 'MESSAGE_UNKNOWN' })
+  const again = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
+  expect(await again.answer()).toMatchObject({ payload: { results: 1 } })
+})

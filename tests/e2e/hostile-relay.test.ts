@@ -34,7 +34,7 @@ async function ask(n: unknown): Promise<unknown> {
     { sessionType: 'conversation' },
   )
   const answer = await sent.answer({ timeoutSeconds: 20 })
-  return answer.type === 'response' ? answer.payload.results : answer.payload.code
+  return answer.type === 'response' ? answer.payload.results : answer
 }
 
 /** What the agent refuses while `act` runs: the code its owner finds in the log. */
@@ -200,7 +200,7 @@ test('an ACCEPT replayed for another KNOCK is refused', async () => {
 
 test('garbage of every type changes nothing', async () => {
   await ask(1)
-  const types = ['accept', 'reject', 'message', 'close', 'ice'] as const
+  const types = ['accept', 'reject', 'message', 'close', 'ice', 'reset'] as const
   for (const type of types) {
     for (const length of [0, 1, 16, 33, 5000]) {
       const forged: Handover = { from: alice.amid, to: bob.amid, type, payload: new Uint8Array(length) }

@@ -134,6 +134,7 @@ export class Agent {
     })
     this.#initiator.join(this.#outgoing)
     this.#inbox = new Inbox(core, this.#outgoing)
+    this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
     this.#registrar = new Registrar(core, this.#keyring)
     this.#receiver = new Receiver(core, {
       initiator: this.#initiator,

@@ -18,6 +18,7 @@ import {
   type Amid,
   type Bundle,
   type ErrorCode,
+  type RequestPayload,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
@@ -133,6 +134,10 @@ export class Initiator {
           intent: row.intent,
           sessionRequest: { type: row.sessionType, ttl_seconds: row.ttlSeconds },
           ...(display_name === undefined ? {} : { displayName: display_name }),
+          // Who is on our allowlist gets the first request with the KNOCK (specification §5.5).
+          ...(row.type === 'request' && this.#core.policy.current().allowlist.includes(row.to)
+            ? { optimistic: { type: 'request', id: row.id, payload: row.payload as RequestPayload } }
+            : {}),
         },
       },
       this.#environment(),
@@ -215,6 +220,10 @@ export class Initiator {
     if (step.state.name === 'open') {
       const row = { session: step.state.session, lane: handshake.lane, deliverNext: 1 }
       startSession(this.#core, row, afterCommit)
+      const { optimisticMessageId: first } = handshake.pending
+      if (step.state.accept.optimistic_taken === true && first !== undefined) {
+        this.#outgoing.sentWithKnock(first, row.session.id, afterCommit)
+      }
       this.#outgoing.sessionOpened(row, afterCommit)
       return
     }

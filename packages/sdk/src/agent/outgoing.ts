@@ -52,6 +52,8 @@ const MAX_WAITING = 1000
 
 /** How often a message that its peer never received changes to a new session. */
 export const MAX_REBINDS = 5
+/** Messages that wait for an answer. */
+const ASKING: ReadonlySet<EnvelopeType> = new Set(['request', 'capability_negotiation'])
 /** A session this owner ended so is not replaced, and what came on it is not worked on. */
 export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
 
@@ -289,6 +291,20 @@ export class Outgoing {
     }
   }
 
+  /** The peer took a request that came with the KNOCK: the first message of the session. Call within a commit. */
+  sentWithKnock(id: MessageId, sessionId: SessionId, afterCommit: (() => void)[]): void {
+    const row = this.#core.store.tables.outgoing.get(id)
+    if (row?.state !== 'queued') return
+    const accepted = noteProgress(this.#core, row, { stage: 'accepted', session_id: sessionId }, afterCommit)
+    this.write({ ...accepted, sessionId, sequence: 1, state: 'sealed' })
+    const { to, type } = row
+    audit(
+      this.#core,
+      { event: 'message_sent', session_id: sessionId, to, seq: 1, type, size_bytes: 0, id },
+      afterCommit,
+    )
+  }
+
   /**
    * A session ended. What the peer never received goes out on a new session, unless an owner wanted the end; what it
    * received and will not answer has failed. Call within a commit.
@@ -306,7 +322,7 @@ export class Outgoing {
         if (retry && row.rebinds < MAX_REBINDS && session.role === 'initiator') {
           const { sessionId: _, sequence: __, ...rest } = row
           this.#bind({ ...rest, state: 'queued', rebinds: row.rebinds + 1 }, afterCommit)
-        } else if (row.type === 'request') {
+        } else if (ASKING.has(row.type)) {
           const message = `The session ended: ${reason}`
           this.fail(row, { code: 'SESSION_CLOSED', message }, afterCommit)
         } else {
@@ -359,8 +375,8 @@ export class Outgoing {
       if (!row || row.to !== from || row.receipts[receipt.state] !== undefined) continue
       this.#outbox.remove(row.id)
       const receipts = { ...row.receipts, [receipt.state]: parseTimestamp(receipt.at) }
-      // A request is done when it is answered; anything else when it was read.
-      const state = row.type !== 'request' && receipt.state === 'read' ? 'done' : row.state
+      // What asks is done when it is answered; anything else when it was read.
+      const state = !ASKING.has(row.type) && receipt.state === 'read' ? 'done' : row.state
       const stage = receipt.state === 'received' ? 'delivered' : receipt.state
       this.write(noteProgress(this.#core, { ...row, receipts, state }, { stage }, afterCommit))
       if (state === 'done' && row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)

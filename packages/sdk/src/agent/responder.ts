@@ -13,6 +13,7 @@ import {
   knockHash,
   newPrecheckState,
   openKnock,
+  openOptimistic,
   precheckKnock,
   refuseUnopened,
   rejectText,
@@ -32,6 +33,7 @@ import {
   newSessionId,
   toHex,
   type Amid,
+  type Envelope,
   type ErrorCode,
   type Intent,
   type PresenceState,
@@ -40,6 +42,7 @@ import { audit, commit, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import { isActive, startSession } from './session-rows.ts'
+import type { SessionRow } from './tables.ts'
 import type { DecisionRecord } from './types.ts'
 
 /** Decisions kept for `why`. */
@@ -53,18 +56,26 @@ export interface Availability {
   readonly connectedSince: number
 }
 
+type DeliverFirst = (row: SessionRow, envelope: Envelope, afterCommit: (() => void)[]) => void
+
 export class Responder {
   readonly #core: Core
   readonly #outbox: Outbox
   readonly #keyring: Keyring
   readonly #availability: () => Availability
   readonly #limits = newPrecheckState()
+  #deliver: DeliverFirst = () => {}
 
   constructor(core: Core, outbox: Outbox, keyring: Keyring, availability: () => Availability) {
     this.#core = core
     this.#outbox = outbox
     this.#keyring = keyring
     this.#availability = availability
+  }
+
+  /** Where a request that came with its KNOCK goes; the inbox exists later than we do. */
+  join(deliver: DeliverFirst): void {
+    this.#deliver = deliver
   }
 
   #environment() {
@@ -241,6 +252,10 @@ export class Responder {
     )
     this.#answer(hash, opened, 'accept', made.packet, afterCommit)
     startSession(this.#core, { session: made.session, lane: '', deliverNext: 1 }, afterCommit)
+    if (made.accept.optimistic_taken !== true) return
+    // It came with the KNOCK and was not looked at until now.
+    const { session, envelope } = openOptimistic(opened, made.session)
+    this.#deliver({ session, lane: '', deliverNext: 1 }, envelope, afterCommit)
   }
 
   #reject(hash: string, opened: OpenedKnock, decision: Decision, afterCommit: (() => void)[]): void {
