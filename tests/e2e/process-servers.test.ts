@@ -1,7 +1,9 @@
 /** Servers that are late, gone, or back, and a clock that is wrong: what the daemon says of it, and what it does. */
+import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { FLIGHTS } from '../support/network.ts'
 import { answerOf, ProcessMesh, reached, type Work } from '../support/process-mesh.ts'
+import { Program } from '../support/processes.ts'
 
 let mesh: ProcessMesh
 
@@ -76,4 +78,21 @@ test.each([2, -2])('a clock %i hours off is named by status, for relay and regis
   expect(registry.last_error).toMatch(/^SIGNATURE_EXPIRED: /)
   expect(relay.state).not.toBe('connected')
   expect(registry.state).toBe('waiting')
+})
+
+test('an embedded agent that closes while it looks for a peer leaves the process to end by itself', async () => {
+  await mesh.stop('registry')
+  const script = `import { Agent } from '@agentmesh/sdk'
+    const [home, registry, relay] = process.argv.slice(1)
+    const agent = await Agent.open({ home, config: { registry, relay } })
+    const request = { intent: { category: 'travel' }, parameters: {} }
+    await agent.send(agent.amid, request)
+    await agent.close()
+    console.log('{"closed":true}')`
+  const home = join(mesh.folder, 'embedded')
+  const urls = [mesh.url('registry'), mesh.url('relay')]
+  const program = new Program(['--input-type=module', '-e', script, home, ...urls])
+  await program.ready()
+  expect(await program.ended()).toBe(0)
+  expect(program.stderr).toBe('')
 })
