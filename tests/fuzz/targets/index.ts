@@ -2,6 +2,7 @@
 import type { TargetMaker } from '../target.ts'
 import { CRYPTO_TARGETS } from './crypto.ts'
 import { IDENTITY_TARGETS } from './identity.ts'
+import { MESSAGE_TARGETS } from './messages.ts'
 import { NETWORK_TARGETS } from './network.ts'
 import { OWNER_TARGETS } from './owner.ts'
 import { SESSION_TARGETS } from './session.ts'
@@ -12,6 +13,7 @@ export const TARGETS: Readonly<Record<string, TargetMaker>> = {
   ...IDENTITY_TARGETS,
   ...CRYPTO_TARGETS,
   ...SESSION_TARGETS,
+  ...MESSAGE_TARGETS,
   ...OWNER_TARGETS,
   ...NETWORK_TARGETS,
 }

@@ -5,6 +5,7 @@ import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text as textFrom } from 'node:stream/consumers'
+import { decodeCursor, encodeCursor } from '../../../apps/registry/src/search.ts'
 import type { Agent } from '../../../packages/sdk/src/agent/agent.ts'
 import { LocalApi, localApiPath } from '../../../packages/sdk/src/agent/local-api.ts'
 import { defaultPolicy, parsePolicy } from '../../../packages/sdk/src/session/index.ts'
@@ -14,11 +15,14 @@ import {
   AgentMeshError,
   canonicalBytes,
   ERROR_CODES,
+  fromBase64Url,
   isErrorCode,
   parseAmid,
+  toBase64Url,
   utf8Bytes,
   type ErrorCode,
 } from '@agentmesh/sdk/wire'
+import { mutateTree, parseTree, printTree } from '../mutate-json.ts'
 import { textOf, type Target, type TargetMaker } from '../target.ts'
 import { AGENT_RECORDS, readRequestText } from './identity.ts'
 
@@ -200,7 +204,26 @@ function judge(status: number, text: string): unknown {
   throw new AgentMeshError(answer.code, answer.message)
 }
 
+function cursors(): Target {
+  const cursor = { asOf: NOW - 1000, position: { online: true, reputation: 0.5, amid: agent.amid } }
+  return {
+    name: 'search-cursor',
+    form: 'text',
+    seeds: [utf8Bytes(encodeCursor(cursor))],
+    words: ['=', '-', '_', 'A', 'W10', 'bnVsbA'],
+    refusals: ['MALFORMED'],
+    // Dressed: the JSON inside changed, which no signature protects.
+    dress: (_input, random) => {
+      const inside = parseTree(textOf(fromBase64Url(encodeCursor(cursor))))
+      return utf8Bytes(toBase64Url(utf8Bytes(printTree(mutateTree(inside, random, inside)))))
+    },
+    read: (input) => decodeCursor(textOf(input), NOW, 60_000),
+    write: (value: typeof cursor) => utf8Bytes(encodeCursor(value)),
+  }
+}
+
 export const NETWORK_TARGETS: Readonly<Record<string, TargetMaker>> = {
   'registry-answer': registryAnswers,
   'local-api': localApi,
+  'search-cursor': cursors,
 }

@@ -1,9 +1,10 @@
 /**
- * Targets of sessions and messages: packets as they come from a relay, and, behind the encryption, what a peer that has keys
+ * Targets of the handshake: packets as they come from a relay, and, behind the encryption, what a peer that has keys
  * of its own can say in them. The latter are encrypted by the target itself, with handshakes made once.
  */
 import {
   AEAD_NONCE_BYTES,
+  aeadDecrypt,
   aeadEncrypt,
   concatBytes,
   ratchetEncrypt,
@@ -15,16 +16,6 @@ import {
   x3dhInitiate,
   ratchetDecrypt,
 } from '../../../packages/sdk/src/crypto/index.ts'
-import { createMessage, consumeMessage } from '../../../packages/sdk/src/messages/index.ts'
-import {
-  makeEnds,
-  request,
-  response,
-  receipt,
-  status,
-  close,
-  failure,
-} from '../../../packages/sdk/src/messages/test-support.ts'
 import { knockAssociatedData } from '../../../packages/sdk/src/session/handshake.ts'
 import {
   associatedData,
@@ -32,6 +23,7 @@ import {
   createAccept,
   createReject,
   openKnock,
+  openOptimistic,
   type OpenedKnock,
   type PendingKnock,
 } from '../../../packages/sdk/src/session/index.ts'
@@ -50,9 +42,8 @@ import {
   encodeAnswerPacket,
   encodeKnockHeader,
   encodeKnockPacket,
-  encodeSessionPacket,
   formatKey,
-  idToBytes,
+  newMessageId,
   PROTOCOL_VERSIONS,
   toBase64,
   unsignedBytes,
@@ -77,7 +68,7 @@ const KNOCK_REFUSALS: readonly ErrorCode[] = [
   'KNOCK_NOT_FOR_US',
   'KNOCK_EXPIRED',
 ]
-const RATCHET_REFUSALS = [
+export const RATCHET_REFUSALS = [
   'DECRYPTION_FAILED',
   'RATCHET_DUPLICATE',
   'RATCHET_GAP',
@@ -86,7 +77,7 @@ const RATCHET_REFUSALS = [
 ] as const
 
 /** The JSON with the signature that `make` gives for it; what is no JSON object stays as it is. */
-function signedJson(input: Uint8Array, make: (fields: JsonObject) => Uint8Array): Uint8Array {
+export function signedJson(input: Uint8Array, make: (fields: JsonObject) => Uint8Array): Uint8Array {
   try {
     const fields = JSON.parse(textOf(input)) as JsonObject
     return utf8Bytes(JSON.stringify({ ...fields, signature: toBase64(make(fields)) }))
@@ -174,6 +165,51 @@ function knocksInside(): Target {
     read(input) {
       const sealed = aeadEncrypt(agreed.keys.knockKey, nonce, input, knockAssociatedData(header, from, to))
       return openKnock(encodeKnockPacket(header, concatBytes(nonce, sealed)), from, bob, { now: NOW }).knock
+    },
+  }
+}
+
+/** What stands in the message that goes along with a KNOCK. */
+function optimisticMessages(): Target {
+  const alice = new TestAgent('alice')
+  const bob = new TestAgent('bob')
+  const payload = { intent: FLIGHTS, parameters: { origin: 'TLV', note: 'Grüße' } }
+  const draft = { type: 'request', id: newMessageId(testRandom('optimistic')), payload } as const
+  const opened = bob.open(knockOn(alice, bob.verifiedBundle(), { optimistic: draft }).packet, alice)
+  const { session } = createAccept(opened, acceptTerms(opened, bob), environment('accept'))
+  const [from, to] = [alice.identity.amid, bob.identity.amid]
+  const place = associatedData({
+    type: 'knock',
+    version: opened.version,
+    context: opened.knockHash,
+    from,
+    to,
+  })
+  const along = opened.sealedOptimistic ?? new Uint8Array(0)
+  const nonce = along.subarray(0, AEAD_NONCE_BYTES)
+  const genuine = aeadDecrypt(opened.keys.optimisticKey, nonce, along.subarray(AEAD_NONCE_BYTES), place)
+  if (genuine === null) throw new Error('the genuine message does not open')
+  return {
+    name: 'optimistic',
+    form: 'json',
+    seeds: [genuine],
+    edges: wireSeeds('envelope').edges,
+    refusals: [
+      ...JSON_REFUSALS,
+      'SESSION_MISMATCH',
+      'OPTIMISTIC_REFUSED',
+      'DECRYPTION_FAILED',
+      'INVALID_SIGNATURE',
+      'LIMIT_SIZE',
+      'TIME_IMPLAUSIBLE',
+    ],
+    dress: (input) =>
+      signedJson(input, (fields) =>
+        sign('envelope', alice.identity.signing.secretKey, Uint8Array.of(1), unsignedBytes(fields)),
+      ),
+    read(input) {
+      const sealed = concatBytes(nonce, aeadEncrypt(opened.keys.optimisticKey, nonce, input, place))
+      return openOptimistic({ ...opened, sealedOptimistic: sealed }, session).envelope
     },
   }
 }
@@ -267,80 +303,6 @@ function answersInside(type: 'accept' | 'reject'): Target {
   }
 }
 
-const MESSAGE_REFUSALS: readonly ErrorCode[] = [
-  ...JSON_REFUSALS,
-  ...RATCHET_REFUSALS,
-  'SESSION_MISMATCH',
-  'INVALID_ID',
-  'INVALID_SIGNATURE',
-  'TIME_IMPLAUSIBLE',
-  'SEQUENCE_REPEATED',
-  'SESSION_CLOSED',
-  'SESSION_EXPIRED',
-  'LIMIT_MESSAGES',
-  'LIMIT_SIZE',
-  'OUT_OF_TURN',
-  'UNKNOWN_TYPE',
-]
-
-/** Both ends of a session in which each has spoken, so that the next message opens with symmetric keys alone. */
-function talking() {
-  const { alice, bob } = makeEnds()
-  const env = environment('talk')
-  const first = createMessage(alice.session, request(), alice.identity, env)
-  const atBob = consumeMessage(bob.session, first.packet, 'message', env).session
-  return { alice: { ...alice, session: first.session }, bob: { ...bob, session: atBob } }
-}
-
-function messages(): Target {
-  const { alice, bob } = talking()
-  const drafts = [request(), status(), receipt(), failure(), response({ a: [1, 'x', null] })]
-  return {
-    name: 'message',
-    form: 'bytes',
-    seeds: drafts.map(
-      (draft) => createMessage(alice.session, draft, alice.identity, environment('send')).packet,
-    ),
-    refusals: MESSAGE_REFUSALS,
-    read: (input) => consumeMessage(bob.session, input, 'message', environment('read')),
-  }
-}
-
-/** What a peer can say inside the encryption. */
-function messagesInside(): Target {
-  const { alice, bob } = talking()
-  const { session, identity } = alice
-  const place = associatedData({
-    type: 'message',
-    version: session.version,
-    context: idToBytes(session.id),
-    from: session.self,
-    to: session.peer,
-  })
-  const drafts = [request(), status(), receipt(), failure(), response({ a: [1, 'x', null] })]
-  return {
-    name: 'message-inside',
-    form: 'json',
-    seeds: drafts.map((draft) =>
-      canonicalBytes(createMessage(session, draft, identity, environment('send')).envelope),
-    ),
-    edges: [
-      canonicalBytes(createMessage(session, close(), identity, environment('send')).envelope),
-      ...wireSeeds('envelope').edges,
-    ],
-    refusals: MESSAGE_REFUSALS,
-    dress: (input) =>
-      signedJson(input, (fields) =>
-        sign('envelope', identity.signing.secretKey, Uint8Array.of(1), unsignedBytes(fields)),
-      ),
-    read(input) {
-      const { message } = ratchetEncrypt(session.ratchet, input, place, environment('seal'))
-      const packet = encodeSessionPacket({ sessionId: session.id, ratchetMessage: message })
-      return consumeMessage(bob.session, packet, 'message', environment('read')).envelope
-    },
-  }
-}
-
 export const SESSION_TARGETS: Readonly<Record<string, TargetMaker>> = {
   knock: knocks,
   'knock-inside': knocksInside,
@@ -348,6 +310,5 @@ export const SESSION_TARGETS: Readonly<Record<string, TargetMaker>> = {
   'answer-reject': () => answers('reject'),
   'answer-accept-inside': () => answersInside('accept'),
   'answer-reject-inside': () => answersInside('reject'),
-  message: messages,
-  'message-inside': messagesInside,
+  optimistic: optimisticMessages,
 }
