@@ -15,7 +15,8 @@ export interface Context {
 
 function colorsFor(stream: NodeJS.WriteStream) {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env
-  const wanted = stream.isTTY && TERM !== 'dumb'
+  // Not a terminal is undefined here, which the library would take for its own guess.
+  const wanted = stream.isTTY === true && TERM !== 'dumb'
   return pc.createColors(!NO_COLOR && (FORCE_COLOR ? FORCE_COLOR !== '0' : wanted))
 }
 export const color = colorsFor(process.stdout)

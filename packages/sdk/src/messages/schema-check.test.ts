@@ -193,7 +193,7 @@ it('cuts a name a peer chose without breaking its characters', () => {
     'strict',
   )
   const path = check.problems[0]!.path
-  expect([...path]).toHaveLength(256)
+  expect(Array.from(path)).toHaveLength(256)
   expect(path.isWellFormed()).toBe(true)
 })
 

@@ -174,7 +174,7 @@ export class SchemaBook {
 
   #report(schema: object, first: ValidateFunction, value: unknown): ErrorObject[] {
     const errors = first.errors ?? []
-    if (String(JSON.stringify(value)).length > MAX_FULL_REPORT_CHARACTERS) return errors
+    if (value !== undefined && JSON.stringify(value).length > MAX_FULL_REPORT_CHARACTERS) return errors
     const all = this.#all.compile(schema)
     return all(value) ? errors : (all.errors ?? errors)
   }
@@ -189,7 +189,7 @@ export function mismatchError(check: SchemaCheck): ErrorPayload {
 
 /** By code points, so that no surrogate is left alone. */
 function cut(text: string, maxLength: number): string {
-  return [...text].slice(0, maxLength).join('')
+  return Array.from(text).slice(0, maxLength).join('')
 }
 
 function compiler(allErrors: boolean): Ajv {
