@@ -36,7 +36,7 @@ import type { AnswerInput, IncomingRequest, RequestHandler } from './types.ts'
 /** Requests an application works on at the same time; the rest wait on disk. */
 const MAX_RUNNING = 16
 
-export function incomingKey(sessionId: SessionId, sequence: number): string {
+function incomingKey(sessionId: SessionId, sequence: number): string {
   return `${sessionId}:${sequence}`
 }
 

@@ -38,7 +38,8 @@ export function builtinSqlite(): OpenDatabase | undefined {
 
 /** The package's SQLite, loaded only where it is needed. */
 export function packagedSqlite(): OpenDatabase {
-  return driver(createRequire(import.meta.url)('@photostructure/sqlite') as SqliteModule)
+  const require = createRequire(import.meta.url)
+  return driver(require('@photostructure/sqlite') as SqliteModule)
 }
 
 /**
