@@ -17,6 +17,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 const FOLDER = 'fuzz-findings'
 const BAR = 24
 const TICK_MILLISECONDS = 250
+const MAX_WAIT_MILLISECONDS = 120_000
 
 // Threads do not share hooks in every version of Node, so each registers its own.
 register('./source-hooks.mjs', import.meta.url)
@@ -84,14 +85,18 @@ async function watched(run) {
   const begin = performance.now()
   let last = 0
   let since = begin
+  let cpu = process.cpuUsage()
   return new Promise((resolve, reject) => {
     const timer = setInterval(() => {
       const now = performance.now()
       const seen = position[0]
-      if (seen !== last) [last, since] = [seen, now]
+      if (seen !== last) [last, since, cpu] = [seen, now, process.cpuUsage()]
       progress(run, seen, now - begin)
       // Nothing is read yet while the target is made, and nothing any more while memory is measured.
-      if (seen === 0 || seen === run.inputs || now - since < 2 * MAX_INPUT_MILLISECONDS) return
+      if (seen === 0 || seen === run.inputs) return
+      const { user, system } = process.cpuUsage(cpu)
+      // The thread is all that works here. One that waits for ever uses no processor at all.
+      if ((user + system) / 1000 < 2 * MAX_INPUT_MILLISECONDS && now - since < MAX_WAIT_MILLISECONDS) return
       clearInterval(timer)
       void hung(run, run.from + seen - 1, worker).then(resolve, reject)
     }, TICK_MILLISECONDS)

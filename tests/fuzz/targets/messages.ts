@@ -148,7 +148,7 @@ const OWN_SCHEMAS = [
     type: 'object',
     required: ['a'],
     properties: {
-      a: { type: 'string', pattern: '^[a-z]{1,8}-?(x|y)*$', maxLength: 100 },
+      a: { type: 'string', pattern: '^[a-z]{1,8}-?(x|y)?$', maxLength: 100 },
       b: { type: 'array', uniqueItems: true, maxItems: 10, items: { type: 'integer', minimum: 0 } },
       c: { $ref: '#/definitions/part' },
     },
