@@ -15,11 +15,20 @@ afterEach(() => network.close())
 
 test('a request finds its peer, passes policy, and is answered', async () => {
   const bob = await network.agent('bob', { capabilities: [FLIGHTS] })
+  let told = (): void => {}
+  const read = new Promise<void>((resolve) => {
+    told = resolve
+  })
   bob.handle(async (request, context) => {
+    // Receipts travel a little later than a quick answer would.
+    await read
     await context.status({ status: 'processing', progress: 0.5 })
     return { results: { echo: request.payload.parameters, from: request.provenance.from } }
   })
   const alice = await network.agent('alice')
+  alice.events.on('progress', (_id, event) => {
+    if (event.stage === 'read') told()
+  })
   const found = await alice.search({ capability: 'travel/flights' })
   expect(found.agents.map((agent) => agent.amid)).toEqual([bob.amid])
 

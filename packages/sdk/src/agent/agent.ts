@@ -13,13 +13,16 @@ import { execFile } from 'node:child_process'
 import { once, type EventEmitter } from 'node:events'
 import type { SearchQuery } from '../discovery/index.ts'
 import type { Policy } from '../session/index.ts'
-import { matchingIntent } from '../session/index.ts'
+import { encodeSession, matchingIntent } from '../session/index.ts'
 import {
   AgentMeshError,
   canonicalText,
+  formatTimestamp,
   parseAmid,
   parseMessageId,
   parseSessionId,
+  PROTOCOL_VERSION,
+  toBase64,
   type Amid,
   type CloseReason,
   type Intent,
@@ -55,6 +58,7 @@ import type {
   RequestInput,
   SendOptions,
   SessionDetail,
+  SessionExport,
   SessionSummary,
 } from './types.ts'
 
@@ -105,6 +109,7 @@ export class Agent {
     const opened = await openCore(options)
     try {
       const agent = new Agent(opened)
+      audit(opened.core, { event: 'agent_started', version: PROTOCOL_VERSION, pid: process.pid })
       await agent.#keyring.rotate()
       agent.#start()
       return agent
@@ -114,7 +119,7 @@ export class Agent {
     }
   }
 
-  private constructor({ core, release, recoveryWords }: OpenedCore) {
+  private constructor({ core, release, recoveryWords, notices }: OpenedCore) {
     this.#core = core
     this.#release = release
     this.recoveryWords = recoveryWords
@@ -147,7 +152,17 @@ export class Agent {
     })
     this.#network = new Network(core, this.#outbox, this.#registrar)
     this.#network.join(this.#receiver)
-    core.policy.onChange((policy) => background(core, 'apply a policy', this.#policyChanged(policy)))
+    for (const notice of notices) core.events.emit('notice', notice)
+    core.policy.watch({
+      changed: (policy, before, by) => {
+        audit(core, { event: 'policy_changed', fields: changedFields(policy, before), by })
+        background(core, 'apply a policy', this.#policyChanged(policy))
+      },
+      refused: (problem) => {
+        audit(core, { event: 'policy_refused', problem })
+        core.events.emit('notice', { at: formatTimestamp(core.now()), about: 'policy', text: problem })
+      },
+    })
   }
 
   #start(): void {
@@ -167,8 +182,10 @@ export class Agent {
   /**
    * Ends everything in order and frees lock and files. A request whose handler has not answered stays on disk and is
    * handed over at the next start. Calling it again does nothing.
+   *
+   * @param reason for the audit log
    */
-  async close(): Promise<void> {
+  async close(reason = 'closed'): Promise<void> {
     if (this.#closed) return
     this.#closed = true
     clearInterval(this.#timer)
@@ -178,6 +195,7 @@ export class Agent {
     this.#initiator.close()
     await this.#network.stop()
     this.#core.registry.close()
+    audit(this.#core, { event: 'agent_stopped', reason })
     await this.#core.audit.close()
     this.#release()
   }
@@ -300,6 +318,21 @@ export class Agent {
     return detail(this.#core, this.#sessionRow(parseSessionId(sessionId)))
   }
 
+  /**
+   * One session for its owner's records (specification §4.4), and a line in the audit log that it was taken out.
+   *
+   * @param options.keys adds the ratchet's state. Whoever has it can read what the peer sends next, and speak in this
+   *   session as this agent until it has moved on; what was said before cannot be decrypted with it
+   * @throws INVALID_ID, SESSION_UNKNOWN
+   */
+  exportSession(sessionId: string, options: { keys?: boolean } = {}, by: Actor = 'api'): SessionExport {
+    const row = this.#sessionRow(parseSessionId(sessionId))
+    const keys = options.keys === true
+    audit(this.#core, { event: 'session_exported', session_id: row.session.id, keys, by })
+    const exported = detail(this.#core, row)
+    return keys ? { ...exported, session_state: toBase64(encodeSession(row.session)) } : exported
+  }
+
   #sessionRow(sessionId: SessionId): SessionRow {
     const row = this.#core.store.tables.sessions.get(sessionId)
     if (!row) throw new AgentMeshError('SESSION_UNKNOWN')
@@ -327,13 +360,7 @@ export class Agent {
    * @throws POLICY_INVALID, HOME_FAILED; then the old one stays in force
    */
   setPolicy(policy: unknown, by: Actor = 'api'): Policy {
-    const before: Record<string, unknown> = this.policy()
-    const next: Record<string, unknown> & Policy = this.#core.policy.replace(policy)
-    const fields = Object.keys(next).filter(
-      (name) => canonicalText(next[name]) !== canonicalText(before[name]),
-    )
-    audit(this.#core, { event: 'policy_changed', fields, by })
-    return next
+    return this.#core.policy.replace(policy, by)
   }
 
   /** Refuses a peer from now on and ends every session with it. @throws INVALID_AMID, HOME_FAILED */
@@ -358,12 +385,14 @@ export class Agent {
   }
 
   /**
-   * Ends every session with a peer and deletes all that is held about it: keys, messages, receipts, decisions.
+   * Ends every session with a peer and deletes all that is held about it: keys, messages, receipts, decisions. What is
+   * kept: its place in the policy's lists, the audit log, files the owner exported, and filters against replays.
    *
    * @throws INVALID_AMID
    */
-  async forget(amid: string): Promise<void> {
+  async forget(amid: string, by: Actor = 'api'): Promise<void> {
     const peer = parseAmid(amid)
+    audit(this.#core, { event: 'breaker', action: 'forget', peer, by })
     await this.#endSessions((row) => row.session.peer === peer, 'killed')
     await forgetPeer(this.#core, peer)
   }
@@ -486,4 +515,11 @@ export class Agent {
     await this.#receiver.maintain()
     await forgetOldSessions(this.#core)
   }
+}
+
+function changedFields(policy: Policy, before: Policy): string[] {
+  const old: Record<string, unknown> = before
+  return Object.entries(policy)
+    .filter(([name, value]) => canonicalText(value) !== canonicalText(old[name]))
+    .map(([name]) => name)
 }

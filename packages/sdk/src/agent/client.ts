@@ -10,6 +10,7 @@ import {
   isErrorCode,
   type ClosePayload,
   type EnvelopeType,
+  type Intent,
   type MessageId,
   type Payload,
   type PresenceState,
@@ -28,6 +29,7 @@ import type {
   RequestInput,
   SendOptions,
   SessionDetail,
+  SessionExport,
   SessionSummary,
 } from './types.ts'
 
@@ -64,6 +66,17 @@ export class AgentClient {
     return id
   }
 
+  /** Asks a peer what it can do; resolves as `send`, and the answer comes as one. @throws as `Agent.negotiate` */
+  async negotiate(
+    to: string,
+    intent: Intent,
+    need: Payload<'capability_negotiation'>,
+    options: SendOptions = {},
+  ): Promise<MessageId> {
+    const { id } = await this.#call<{ id: MessageId }>('POST', 'negotiate', { to, intent, need, options })
+    return id
+  }
+
   /**
    * Every stage of a message so far and to come; ends with `answered` or `failed`.
    *
@@ -79,6 +92,11 @@ export class AgentClient {
 
   session(id: string): Promise<SessionDetail> {
     return this.#call('GET', `sessions/${encodeURIComponent(id)}`)
+  }
+
+  /** @param options.keys adds the session's keys: read the warning of `Agent.exportSession`. */
+  exportSession(id: string, options: { keys?: boolean } = {}): Promise<SessionExport> {
+    return this.#call('POST', `sessions/${encodeURIComponent(id)}/export`, options)
   }
 
   /** @throws INVALID_ID, SESSION_UNKNOWN */
@@ -151,10 +169,12 @@ export class AgentClient {
     await this.#call('POST', 'allow', { amid })
   }
 
+  /** Ends every session with a peer and deletes what is held about it. @throws INVALID_AMID */
   async forget(amid: string): Promise<void> {
     await this.#call('POST', 'forget', { amid })
   }
 
+  /** Until the daemon ends. */
   async setPresence(state: PresenceState): Promise<void> {
     await this.#call('POST', 'presence', { state })
   }

@@ -15,9 +15,13 @@ export interface DaemonOptions extends AgentOptions {
  */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const agent = await Agent.open(options)
-  let end!: () => void
+  let end!: (reason: string) => void
+  let reason = 'fatal'
   const ended = new Promise<void>((resolve, reject) => {
-    end = resolve
+    end = (why) => {
+      reason = why
+      resolve()
+    }
     agent.events.once('fatal', reject)
   })
   // `await` comes only after the API listens.
@@ -33,6 +37,6 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     process.removeListener('SIGINT', end)
     process.removeListener('SIGTERM', end)
     await api.close()
-    await agent.close()
+    await agent.close(reason)
   }
 }

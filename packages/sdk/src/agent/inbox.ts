@@ -413,13 +413,15 @@ export class Inbox {
     const { requests, sessions } = this.#core.store.tables
     const answer = toAnswer(input)
     await commit(this.#core, (afterCommit) => {
-      const sessionId = requests.get(requestKey(envelope))?.sessionId ?? envelope.session_id
+      const known = requests.get(requestKey(envelope))
+      const sessionId = known?.sessionId ?? envelope.session_id
       const session = sessions.get(sessionId)?.session
       if (session?.state === 'open' && session.expiresAt > this.#core.now()) {
         this.#outgoing.onSession(sessionId, { ...answer, inReplyTo: envelope.id }, afterCommit)
       }
       this.#setState(key, 'done')
-      requests.put(requestKey(envelope), { sessionId, answer }, { a: envelope.from, at: receivedAt })
+      // A peer that was forgotten meanwhile stays so.
+      if (known) requests.put(requestKey(envelope), { sessionId, answer }, { a: envelope.from, at: receivedAt })
     })
   }
 

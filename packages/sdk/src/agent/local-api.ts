@@ -5,9 +5,11 @@
  *
  *   GET  /v1/status  /v1/policy  /v1/decisions?from=  /v1/search?capability=...
  *   POST /v1/send                       { to, request, options }          -> { id }
+ *   POST /v1/negotiate                  { to, intent, need, options }     -> { id }
  *   GET  /v1/messages/{id}/progress     stream of ProgressEvent, ends with answered or failed
  *   GET  /v1/sessions  /v1/sessions/{id}
  *   POST /v1/sessions/{id}/kill  /v1/sessions/{id}/close
+ *   POST /v1/sessions/{id}/export       { keys }                          -> SessionExport
  *   POST /v1/sessions/{id}/messages     { type, payload, in_reply_to? }   -> { id }
  *   GET  /v1/sessions/{id}/messages     stream of ConversationMessage, ends with the session
  *   GET  /v1/requests                   stream of ListenerEvent: this connection answers requests while it lasts
@@ -22,10 +24,12 @@ import { Type, type Static, type TSchema } from 'typebox'
 import {
   AgentMeshError,
   AmidText,
+  CapabilityNegotiationPayload,
   ClosePayload,
   Embedded,
   ErrorPayload,
   formatTimestamp,
+  Intent,
   isAgentMeshError,
   MessageIdText,
   parseAmid,
@@ -52,17 +56,20 @@ import { Listeners } from './listeners.ts'
 const MAX_BODY_BYTES = 2 * 1024 * 1024
 const BASE = 'http://local'
 
-const SendBody = Type.Object({
+const Options = Type.Optional(
+  Type.Object({
+    id: Type.Optional(MessageIdText),
+    sessionType: Type.Optional(SessionType),
+    ttlSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 30 * 86_400 })),
+    expiresInSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 72 * 3600 })),
+  }),
+)
+const SendBody = Type.Object({ to: AmidText, request: Embedded(RequestPayload), options: Options })
+const NegotiateBody = Type.Object({
   to: AmidText,
-  request: Embedded(RequestPayload),
-  options: Type.Optional(
-    Type.Object({
-      id: Type.Optional(MessageIdText),
-      sessionType: Type.Optional(SessionType),
-      ttlSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 30 * 86_400 })),
-      expiresInSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 72 * 3600 })),
-    }),
-  ),
+  intent: Embedded(Intent),
+  need: Embedded(CapabilityNegotiationPayload),
+  options: Options,
 })
 const MessageBody = Type.Object({
   type: Type.Enum(Object.keys(PAYLOADS) as EnvelopeType[]),
@@ -79,6 +86,7 @@ const AnswerBody = Type.Union([
   Type.Object({ error: Embedded(ErrorPayload) }),
 ])
 const PeerBody = Type.Object({ amid: AmidText })
+const ExportBody = Type.Object({ keys: Type.Optional(Type.Boolean()) })
 const PresenceBody = Type.Object({ state: PresenceState })
 
 /** Where clients of a home find its daemon. */
@@ -103,11 +111,11 @@ export class LocalApi {
   readonly #agent: Agent
   readonly #server: Server
   readonly #listeners: Listeners
-  readonly #onDown: () => void
+  readonly #onDown: (reason: string) => void
   readonly #routes: Readonly<Record<string, Handler>>
 
   /** @param onDown asked by a client to end the daemon */
-  constructor(agent: Agent, onDown: () => void) {
+  constructor(agent: Agent, onDown: (reason: string) => void) {
     this.#agent = agent
     this.#onDown = onDown
     this.#listeners = new Listeners(agent)
@@ -159,11 +167,18 @@ export class LocalApi {
         const sent = await agent.send(to, request, options ?? {})
         return { id: sent.id }
       },
+      'POST negotiate': async (call) => {
+        const { to, intent, need, options } = await call.body(NegotiateBody)
+        const sent = await agent.negotiate(to, intent, need, options ?? {})
+        return { id: sent.id }
+      },
       'GET messages/*/progress': ({ parts, response }) =>
         stream(response, (signal) => agent.sent(parts[0] ?? '').progress(signal)),
       'GET sessions': () => ({ sessions: agent.sessions() }),
       'GET sessions/*': ({ parts }) => agent.session(parts[0] ?? ''),
       'POST sessions/*/kill': ({ parts, by }) => agent.killSession(parts[0] ?? '', by),
+      'POST sessions/*/export': async (call) =>
+        agent.exportSession(call.parts[0] ?? '', await call.body(ExportBody), call.by),
       'POST sessions/*/close': async (call) =>
         agent.conversation(call.parts[0] ?? '').close(await call.body(ClosePayload)),
       'POST sessions/*/messages': async (call) => {
@@ -179,7 +194,7 @@ export class LocalApi {
       'POST requests/*/status': async (call) =>
         this.#listeners.status(parseMessageId(call.parts[0] ?? ''), await call.body(StatusPayload)),
       'POST block': async (call) => agent.block((await call.body(PeerBody)).amid, call.by),
-      'POST forget': async (call) => agent.forget((await call.body(PeerBody)).amid),
+      'POST forget': async (call) => agent.forget((await call.body(PeerBody)).amid, call.by),
       'POST allow': async (call) => agent.allow((await call.body(PeerBody)).amid, call.by),
       'POST presence': async (call) => agent.setPresence((await call.body(PresenceBody)).state),
       'POST pause': ({ by }) => agent.pause(by),
@@ -189,14 +204,14 @@ export class LocalApi {
         await agent.shutdown('emergency_stop', by)
         this.#listeners.stopPrograms()
         await agent.stopFramework()
-        this.#endAfterAnswer()
+        this.#endAfterAnswer('emergency_stop')
       },
-      'POST down': () => this.#endAfterAnswer(),
+      'POST down': () => this.#endAfterAnswer('down'),
     }
   }
 
-  #endAfterAnswer(): void {
-    setImmediate(this.#onDown)
+  #endAfterAnswer(reason: string): void {
+    setImmediate(() => this.#onDown(reason))
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

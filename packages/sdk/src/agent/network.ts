@@ -1,9 +1,9 @@
 /**
  * Where the agent is reachable: its registry record and its relay connection, kept while the owner lets it be online.
  */
-import { RelayConnection } from '../transport/index.ts'
+import { RelayConnection, type TransportState } from '../transport/index.ts'
 import type { AgentMeshError, PresenceState } from '../wire/index.ts'
-import { background, type Core } from './core.ts'
+import { audit, background, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import type { Receiver } from './receiver.ts'
 import type { Registrar } from './registrar.ts'
@@ -74,7 +74,12 @@ export class Network {
     relay.connect().catch(() => {})
   }
 
-  #relayIs(relay: RelayConnection, state: string, error: AgentMeshError | undefined): void {
+  #relayIs(relay: RelayConnection, state: TransportState, error: AgentMeshError | undefined): void {
+    // Dialling again is no news: only that the connection came, and that it went.
+    if (state !== 'connecting' && (state === 'connected' || this.#relayState === 'connected')) {
+      const code = error === undefined ? {} : { code: error.code }
+      audit(this.#core, { event: 'relay_state', relay: this.#core.config.relay, state, ...code })
+    }
     this.#relayState = state
     if (error) this.#relayError = `${error.code}: ${error.message}`
     if (state === 'connected') {

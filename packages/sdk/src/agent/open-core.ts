@@ -23,6 +23,7 @@ import type { AgentEvents, AgentStore, Core } from './core.ts'
 import { PolicyFile } from './policy-file.ts'
 import { acquireLock, StateStore } from './store/index.ts'
 import { TABLES } from './tables.ts'
+import type { Notice } from './types.ts'
 
 const AUDIT_FOLDER = 'logs'
 const STATE_FILE = 'state.db'
@@ -45,6 +46,8 @@ export interface OpenedCore {
   readonly core: Core
   /** Present once, when the identity was made here. */
   readonly recoveryWords: string | undefined
+  /** What the owner should know of how the home was found. */
+  readonly notices: readonly Notice[]
   /** Closes the store and frees the lock. */
   readonly release: () => void
 }
@@ -75,18 +78,20 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       onFailure: (error) =>
         events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message }),
     })
+    const notices: Notice[] = []
+    const tell = (about: string, text: string): void => {
+      notices.push({ at: formatTimestamp(now()), about, text })
+    }
     for (const detail of repairs) {
       audit.append({ event: 'state_recovered', ts: formatTimestamp(now()), what: STATE_FILE, detail })
+      tell('recovery', `${STATE_FILE}: ${detail}`)
     }
     const registry = new HttpRegistryClient(config.registry, identity, { now, random })
-    const schemas = openSchemas(home, (problem) =>
-      audit.append({
-        event: 'agent_error',
-        ts: formatTimestamp(now()),
-        code: 'SCHEMA_INVALID',
-        detail: problem,
-      }),
-    )
+    const schemas = openSchemas(home, (problem) => {
+      const ts = formatTimestamp(now())
+      audit.append({ event: 'agent_error', ts, code: 'SCHEMA_INVALID', detail: problem })
+      tell('schema', problem)
+    })
     const core: Core = {
       home,
       identity,
@@ -100,7 +105,7 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       random,
       now,
     }
-    return { core, recoveryWords, release }
+    return { core, recoveryWords, notices, release }
   } catch (error) {
     release()
     throw error

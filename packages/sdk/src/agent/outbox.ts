@@ -1,15 +1,17 @@
 /**
  * Packets on their way to a relay.
  *
- *   put (in a commit) -> waiting -> [relay: delivered | stored] -> gone, or relayed until the peer's receipt
- *                           ^                                               |
- *                           +---- refused for now, disconnected, no receipt in time ----+
+ *   put (in a commit) -> waiting -> in flight -> [relay: delivered | stored] -> gone, or relayed until the peer's receipt
+ *                           ^                                                              |
+ *                           +---- refused for now, disconnected, no receipt in time, restart ----+
  *
  * Packets go out in the order they were put; ratchet and relay keep that order a peer, and the receiver's duplicate
- * filter takes a packet sent twice once. DESIGN §6 and §7.
+ * filter takes a packet sent twice once. That a relay has a packet is therefore remembered in memory only: after a crash
+ * it goes out once more. DESIGN §6 and §7.
  */
 import type { RelayConnection } from '../transport/index.ts'
 import {
+  formatTimestamp,
   isAgentMeshError,
   newMessageId,
   type Amid,
@@ -56,6 +58,10 @@ export class Outbox {
   readonly #inFlight = new Set<MessageId>()
   /** Refused for now, with the timer that tries them again. */
   readonly #held = new Map<MessageId, { to: Amid; full: boolean; timer: NodeJS.Timeout }>()
+  /** What a relay has and the peer has not confirmed. */
+  readonly #relayed = new Map<MessageId, { at: number; attempts: number }>()
+  /** What nobody waits for any more: deleted with the next commit that puts something. */
+  #finished: MessageId[] = []
   #lastOrder = 0
   #relay: RelayConnection | undefined
 
@@ -71,20 +77,27 @@ export class Outbox {
       ...packet,
       id: packet.id ?? newMessageId(this.#core.random),
       order: this.#lastOrder,
-      attempts: 0,
     }
-    this.#write(row, 'waiting')
+    const { packets } = this.#core.store.tables
+    this.#deleteFinished(afterCommit)
+    packets.put(row.id, row, { a: row.to, at: row.order })
     afterCommit.push(() => this.#enqueue(row.id))
     return row.id
   }
 
-  #write(row: PacketRow, state: 'waiting' | 'relayed'): void {
-    this.#core.store.tables.packets.put(row.id, row, { a: row.to, b: state, at: row.order })
+  #deleteFinished(afterCommit: (() => void)[]): void {
+    const done = this.#finished
+    if (done.length === 0) return
+    for (const id of done) this.#core.store.tables.packets.delete(id)
+    afterCommit.push(() => {
+      this.#finished = this.#finished.slice(done.length)
+    })
   }
 
   /** The peer has it: nothing to resend. Call within a commit. */
   remove(id: MessageId): void {
     this.#core.store.tables.packets.delete(id)
+    this.#relayed.delete(id)
   }
 
   #enqueue(id: MessageId): void {
@@ -119,11 +132,14 @@ export class Outbox {
 
   /** Reads the waiting packets back from the store and sends. */
   reload(): void {
-    const rows = this.#core.store.tables.packets.list({ b: 'waiting', order: 'asc' })
+    const rows = this.#core.store.tables.packets.list()
     this.#lastOrder = Math.max(this.#lastOrder, rows.at(-1)?.value.order ?? 0)
+    const finished = new Set(this.#finished)
     this.#waiting = rows
       .map((row) => row.value.id)
-      .filter((id) => !this.#inFlight.has(id) && !this.#held.has(id))
+      .filter(
+        (id) => !this.#inFlight.has(id) && !this.#held.has(id) && !this.#relayed.has(id) && !finished.has(id),
+      )
     this.#pump()
   }
 
@@ -132,8 +148,9 @@ export class Outbox {
       const id = this.#waiting.shift()
       if (id === undefined) return
       const row = this.#core.store.tables.packets.get(id)
-      if (row && !this.#inFlight.has(id))
-        background(this.#core, 'send a packet', this.#send(this.#relay, row))
+      if (!row || this.#inFlight.has(id)) continue
+      if (row.expiresAt <= this.#core.now()) this.#finished.push(id)
+      else background(this.#core, 'send a packet', this.#send(this.#relay, row))
     }
   }
 
@@ -144,7 +161,7 @@ export class Outbox {
       if (result.status === 'refused') {
         await this.#refused(row, result.code ?? 'MALFORMED', result.retryAfterSeconds)
       } else {
-        await this.#relayed(row, result.status)
+        await this.#taken(row, result.status)
       }
     } catch (error) {
       // The connection ended before an answer: `connected` sends it again. A store failure leaves it waiting too.
@@ -155,25 +172,24 @@ export class Outbox {
     }
   }
 
-  async #relayed(row: PacketRow, status: 'delivered' | 'stored'): Promise<void> {
-    const { tables } = this.#core.store
+  async #taken(row: PacketRow, status: 'delivered' | 'stored'): Promise<void> {
+    const { id } = row
+    if (row.awaitsReceipt) {
+      this.#relayed.set(id, { at: this.#core.now(), attempts: (this.#relayed.get(id)?.attempts ?? 0) + 1 })
+    } else {
+      this.#finished.push(id)
+    }
+    if (status === 'delivered') {
+      const at = formatTimestamp(this.#core.now())
+      this.#core.events.emit('progress', id, { stage: 'sent', at })
+      return
+    }
     await commit(this.#core, (afterCommit) => {
-      // A receipt may have come first and ended the packet.
-      if (!tables.packets.get(row.id)) return
-      if (row.type === 'knock' && status === 'stored') this.#knockStored(row.to, afterCommit)
-      if (!row.awaitsReceipt) {
-        tables.packets.delete(row.id)
-        return
-      }
-      this.#write({ ...row, relayedAt: this.#core.now(), attempts: row.attempts + 1 }, 'relayed')
-      const message = tables.outgoing.get(row.id)
+      if (row.type === 'knock') this.#knockStored(row.to, afterCommit)
+      const message = this.#core.store.tables.outgoing.get(id)
       if (!message || message.receipts.stored !== undefined) return
-      const noted = noteProgress(
-        this.#core,
-        { ...message, receipts: { ...message.receipts, stored: this.#core.now() } },
-        { stage: status === 'stored' ? 'stored' : 'sent' },
-        afterCommit,
-      )
+      const receipts = { ...message.receipts, stored: this.#core.now() }
+      const noted = noteProgress(this.#core, { ...message, receipts }, { stage: 'stored' }, afterCommit)
       putOutgoing(this.#core, noted)
     })
   }
@@ -217,25 +233,25 @@ export class Outbox {
   /** Sends again what the peer did not confirm in time; drops what nobody waits for any more. */
   async maintain(): Promise<void> {
     const now = this.#core.now()
-    const { tables } = this.#core.store
-    const relayed = tables.packets.list({ b: 'relayed', order: 'asc' })
-    const due = relayed.filter(({ value: row }) => {
-      const wait = Math.min(RESEND_AFTER_MS * 2 ** (row.attempts - 1), MAX_RESEND_AFTER_MS)
-      return row.expiresAt <= now || (row.relayedAt ?? 0) + wait <= now
-    })
-    if (due.length === 0) return
-    await commit(this.#core, () => {
-      for (const { value: row } of due) {
-        if (row.expiresAt <= now) tables.packets.delete(row.id)
-        else this.#write(row, 'waiting')
+    const { packets } = this.#core.store.tables
+    for (const [id, { at, attempts }] of this.#relayed) {
+      if (at + Math.min(RESEND_AFTER_MS * 2 ** (attempts - 1), MAX_RESEND_AFTER_MS) > now) continue
+      const row = packets.get(id)
+      if (row && row.expiresAt > now) this.#waiting.push(id)
+      else {
+        this.#relayed.delete(id)
+        this.#finished.push(id)
       }
-    })
-    this.reload()
+    }
+    if (this.#finished.length > 0)
+      await commit(this.#core, (afterCommit) => this.#deleteFinished(afterCommit))
+    this.#pump()
   }
 
   /** Packets no relay has taken yet, and those the peer has not confirmed. */
   counts(): { waiting: number; relayed: number } {
-    const { packets } = this.#core.store.tables
-    return { waiting: packets.count({ b: 'waiting' }), relayed: packets.count({ b: 'relayed' }) }
+    const relayed = this.#relayed.size
+    const total = this.#core.store.tables.packets.count() - this.#finished.length
+    return { waiting: Math.max(0, total - relayed), relayed }
   }
 }

@@ -127,8 +127,8 @@ export class Outgoing {
     message: { type: T; payload: Payload<T>; id?: MessageId; inReplyTo?: MessageId },
     afterCommit: (() => void)[],
   ): MessageId {
-    // What the peer is owed goes first, so that it sees its message received before it sees it answered.
-    if (message.type !== 'receipt') this.receipts.sendOwed(sessionId, afterCommit)
+    // After a CLOSE the peer waits for nothing.
+    if (message.type === 'close') this.receipts.sendOwed(sessionId, afterCommit)
     const session = this.#core.store.tables.sessions.get(sessionId)
     if (!session) throw new AgentMeshError('SESSION_UNKNOWN')
     const now = this.#core.now()
@@ -370,16 +370,38 @@ export class Outgoing {
 
   /** The peer's receipts for our messages. Call within the commit that takes them. */
   receipted(from: Amid, payload: ReceiptPayload, afterCommit: (() => void)[]): void {
-    for (const receipt of payload.receipts) {
-      const row = this.#core.store.tables.outgoing.get(receipt.message_id)
-      if (!row || row.to !== from || row.receipts[receipt.state] !== undefined) continue
-      this.#outbox.remove(row.id)
-      const receipts = { ...row.receipts, [receipt.state]: parseTimestamp(receipt.at) }
+    const ids = new Set(payload.receipts.map((receipt) => receipt.message_id))
+    for (const id of ids) {
+      const row = this.#core.store.tables.outgoing.get(id)
+      if (row?.to !== from) continue
+      this.#receipted(
+        row,
+        payload.receipts.filter((receipt) => receipt.message_id === id),
+        afterCommit,
+      )
+    }
+  }
+
+  #receipted(row: OutgoingRow, receipts: ReceiptPayload['receipts'], afterCommit: (() => void)[]): void {
+    this.#outbox.remove(row.id)
+    let next = row
+    for (const { state: received, at } of receipts) {
+      if (next.receipts[received] !== undefined) continue
+      next = { ...next, receipts: { ...next.receipts, [received]: parseTimestamp(at) } }
+      // Receipts travel together and may come after the answer, which says more.
+      if (row.state === 'done') continue
+      next = noteProgress(
+        this.#core,
+        next,
+        { stage: received === 'received' ? 'delivered' : received },
+        afterCommit,
+      )
       // What asks is done when it is answered; anything else when it was read.
-      const state = !ASKING.has(row.type) && receipt.state === 'read' ? 'done' : row.state
-      const stage = receipt.state === 'received' ? 'delivered' : receipt.state
-      this.write(noteProgress(this.#core, { ...row, receipts, state }, { stage }, afterCommit))
-      if (state === 'done' && row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
+      if (!ASKING.has(row.type) && received === 'read') next = { ...next, state: 'done' }
+    }
+    this.write(next)
+    if (next.state === 'done' && row.state !== 'done' && row.sessionId !== undefined) {
+      this.#useWindow(row.sessionId, afterCommit)
     }
   }
 

@@ -4,15 +4,26 @@
  */
 import { statSync } from 'node:fs'
 import type { Home } from '../identity/index.ts'
+import type { AuditFields } from '../observability/index.ts'
 import { defaultPolicy, parsePolicy, type Policy } from '../session/index.ts'
 import { AgentMeshError, isAgentMeshError, utf8Bytes, utf8Text } from '../wire/index.ts'
 
 export const POLICY_FILE = 'policy.json'
 
+/** Who put a policy there: an edit of the file, unless it came through `replace`. */
+export type PolicySource = AuditFields['policy_changed']['by']
+
+export interface PolicyWatcher {
+  /** A new policy is in force. */
+  changed(policy: Policy, before: Policy, by: PolicySource): void
+  /** The file has a mistake; the policy before it stays in force. */
+  refused(problem: string): void
+}
+
 export class PolicyFile {
   readonly #home: Home
   readonly #path: string
-  readonly #listeners: ((policy: Policy) => void)[] = []
+  readonly #watchers: PolicyWatcher[] = []
   #policy: Policy
   #stamp = ''
   #error: string | undefined
@@ -34,9 +45,14 @@ export class PolicyFile {
 
   /** The policy in force, after a look whether the file changed. */
   current(): Policy {
+    return this.#look('file')
+  }
+
+  #look(by: PolicySource): Policy {
     const stamp = this.#fileStamp()
     if (stamp === this.#stamp) return this.#policy
     this.#stamp = stamp
+    const before = this.#policy
     try {
       const bytes = this.#home.readFile(POLICY_FILE)
       if (bytes === undefined) throw new AgentMeshError('POLICY_INVALID', `${POLICY_FILE} is gone`)
@@ -45,9 +61,10 @@ export class PolicyFile {
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       this.#error = error.message
+      for (const watcher of this.#watchers) watcher.refused(error.message)
       return this.#policy
     }
-    for (const listener of this.#listeners) listener(this.#policy)
+    for (const watcher of this.#watchers) watcher.changed(this.#policy, before, by)
     return this.#policy
   }
 
@@ -57,16 +74,15 @@ export class PolicyFile {
     return this.#error
   }
 
-  /** Called with each new policy that is in force. */
-  onChange(listener: (policy: Policy) => void): void {
-    this.#listeners.push(listener)
+  watch(watcher: PolicyWatcher): void {
+    this.#watchers.push(watcher)
   }
 
   /** Checks and writes a policy; in force when it returns. @throws POLICY_INVALID, HOME_FAILED; then the old one stays */
-  replace(policy: unknown): Policy {
+  replace(policy: unknown, by: PolicySource): Policy {
     const checked = parsePolicy(JSON.stringify(policy))
     this.#save(checked)
-    return this.current()
+    return this.#look(by)
   }
 
   #save(policy: Policy): void {

@@ -1,7 +1,7 @@
 /**
  * Receipts this agent owes its peers (DESIGN §7): `received` when a message is on our disk, `read` when the application
- * has it. The answer itself is the receipt of having answered. Those of one session travel together, and before anything
- * else the session sends.
+ * has it. The answer itself is the receipt of having answered. Those of one session travel together, a little later: an
+ * envelope of receipts costs as much as one of the application's.
  *
  * What is owed is kept in memory: after a crash the peer sends its message again, and the duplicate filter owes the
  * receipt once more.

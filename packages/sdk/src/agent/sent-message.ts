@@ -1,5 +1,4 @@
 /** A message that was sent: where it is, and its answer. */
-import { on } from 'node:events'
 import { AgentMeshError, isErrorCode, type MessageId } from '../wire/index.ts'
 import type { Core } from './core.ts'
 import type { Answer, ProgressEvent } from './types.ts'
@@ -19,28 +18,37 @@ export class SentMessage {
    * @throws MESSAGE_UNKNOWN; WAIT_TIMEOUT when the signal aborts
    */
   async *progress(signal?: AbortSignal): AsyncGenerator<ProgressEvent, void, void> {
-    const stop = new AbortController()
-    const signals = signal === undefined ? [stop.signal] : [stop.signal, signal]
+    const queue: ProgressEvent[] = []
+    // A stage whose commit is just done stands in the row, and is told once more after it.
+    const told = new Set<string>()
+    let wake = (): void => {}
+    const listen = (id: MessageId, event: ProgressEvent): void => {
+      if (id !== this.id || told.has(nameOf(event))) return
+      queue.push(event)
+      wake()
+    }
+    const abort = (): void => wake()
     // Listening starts before the row is read, so that no stage falls between.
-    const events = on(this.#core.events, 'progress', { signal: AbortSignal.any(signals) })
+    this.#core.events.on('progress', listen)
+    signal?.addEventListener('abort', abort)
     try {
       const row = this.#core.store.tables.outgoing.get(this.id)
       if (!row) throw new AgentMeshError('MESSAGE_UNKNOWN')
-      for (const event of row.progress) {
-        yield event
-        if (isLast(event)) return
+      for (const event of row.progress) told.add(nameOf(event))
+      queue.push(...row.progress)
+      for (;;) {
+        for (let event = queue.shift(); event; event = queue.shift()) {
+          yield event
+          if (isLast(event)) return
+        }
+        if (signal?.aborted) throw new AgentMeshError('WAIT_TIMEOUT', 'No answer in the time given')
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
       }
-      for await (const [id, event] of events) {
-        if (id !== this.id) continue
-        yield event as ProgressEvent
-        if (isLast(event as ProgressEvent)) return
-      }
-    } catch (error) {
-      if (signal?.aborted)
-        throw new AgentMeshError('WAIT_TIMEOUT', 'No answer in the time given', { cause: error })
-      throw error
     } finally {
-      stop.abort()
+      this.#core.events.off('progress', listen)
+      signal?.removeEventListener('abort', abort)
     }
   }
 
@@ -63,6 +71,10 @@ export class SentMessage {
     }
     throw new AgentMeshError('WAIT_TIMEOUT', 'No answer in the time given')
   }
+}
+
+function nameOf({ stage, at }: ProgressEvent): string {
+  return `${stage} ${at}`
 }
 
 function isLast(event: ProgressEvent): boolean {

@@ -9,7 +9,7 @@
  *   outgoing    message id               session id  state            created       messages of this agent's application
  *   incoming    session id : sequence    session id  state            order         messages from peers, in order a session
  *   requests    peer : message id        peer                         received      answers by request id, for repeats
- *   packets     relay message id         peer        waiting|relayed  order         bytes that must reach a relay
+ *   packets     relay message id         peer                         order         bytes that must reach a relay
  *   seen        hash of a packet                                      received      duplicate filter
  *   nonces      peer : nonce                                          expiry        KNOCK replay filter
  *   keys        kind : id                kind        current|retired  expiry        exchange keys and prekeys, both halves
@@ -122,8 +122,6 @@ export interface PacketRow {
   /** Kept until the peer's receipt; otherwise only until a relay has it. */
   awaitsReceipt: boolean
   order: number
-  relayedAt?: number
-  attempts: number
   expiresAt: number
 }
 
@@ -188,7 +186,12 @@ export const TABLES = {
   outgoing: jsonCodec<OutgoingRow>(),
   incoming: jsonCodec<IncomingRow>(),
   requests: jsonCodec<RequestRow>(),
-  packets: jsonCodec<PacketRow>(),
+  packets: framed<PacketRow, Uint8Array>(
+    ({ packet, ...rest }) => ({ rest, inner: packet }),
+    (rest: Omit<PacketRow, 'packet'>, packet) => ({ ...rest, packet }),
+    (packet) => packet,
+    (bytes) => Uint8Array.from(bytes),
+  ),
   seen: jsonCodec<SeenRow>(),
   nonces: jsonCodec<true>(),
   keys: jsonCodec<KeyRow>(),

@@ -185,6 +185,12 @@ export interface SessionDetail extends SessionSummary {
   messages: (ConversationMessage & { receipts?: ReceiptTimes })[]
 }
 
+/** A session as its owner takes it out. */
+export interface SessionExport extends SessionDetail {
+  /** base64 of the session with every key it holds (spec/sessions.md): as secret as the identity's own keys. */
+  session_state?: string
+}
+
 /** One KNOCK that was decided here, with every rule that was asked and its inputs. */
 export interface DecisionRecord {
   /** SHA-256 of the KNOCK in hex; what the audit log names. */
@@ -203,7 +209,6 @@ export interface DecisionRecord {
 /** `paused` refuses KNOCKs; the last two are off the network. */
 export type BreakerState = 'running' | 'paused' | 'shutdown' | 'emergency_stop'
 
-/** How an agent stands, as `agentmesh status` prints it. */
 /** Something an owner asked to be told, or should look at. May hold a peer's words: escape it where a person sees it. */
 export interface Notice {
   at: string
@@ -211,6 +216,7 @@ export interface Notice {
   text: string
 }
 
+/** How an agent stands, as `agentmesh status` prints it. */
 export interface AgentStatus {
   amid: Amid
   display_name: string | null
