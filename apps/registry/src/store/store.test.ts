@@ -45,6 +45,14 @@ const prekeys = (sequence: number, ids: readonly number[], expiresAt = NOW + DAY
   oneTime: ids.flatMap((id) => [key('opk', id, 1, expiresAt), key('pq-one', id, 1, expiresAt)]),
 })
 
+/** What is held of each kind of one-time prekey, and the highest id that was uploaded. */
+const counts = (held: number, highestId: number) => ({
+  one_time_prekeys: held,
+  one_time_kem_prekeys: held,
+  highest_one_time_prekey_id: highestId,
+  highest_one_time_kem_prekey_id: highestId,
+})
+
 const travel: SearchInput = {
   category: 'travel',
   subcategory: undefined,
@@ -86,10 +94,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
           lastSeen: NOW + 5,
           registeredAt: NOW,
         })
-        expect(await again.countPrekeys(amidOf('a'), NOW)).toEqual({
-          one_time_prekeys: 2,
-          one_time_kem_prekeys: 2,
-        })
+        expect(await again.countPrekeys(amidOf('a'), NOW)).toEqual(counts(2, 2))
         expect(await again.admit({ amid: amidOf('a'), nonce: 'n', expiresAt: NOW + 1, now: NOW })).toBe(false)
       } finally {
         await again.close()
@@ -144,10 +149,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       expect(await store.deleteAgent(amidOf('a'))).toBe(true)
       expect(await store.deleteAgent(amidOf('a'))).toBe(false)
       expect(await store.search(travel)).toEqual([])
-      expect(await store.countPrekeys(amidOf('a'), NOW)).toEqual({
-        one_time_prekeys: 0,
-        one_time_kem_prekeys: 0,
-      })
+      expect(await store.countPrekeys(amidOf('a'), NOW)).toEqual(counts(0, 0))
       expect(await store.setPresence(amidOf('a'), 'online')).toBe(false)
     })
 
@@ -255,10 +257,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
         oneTimePrekey: undefined,
         kemPrekey: key('pq-last', 1).record,
       })
-      expect(await store.countPrekeys(amidOf('a'), NOW)).toEqual({
-        one_time_prekeys: 1,
-        one_time_kem_prekeys: 1,
-      })
+      expect(await store.countPrekeys(amidOf('a'), NOW)).toEqual(counts(1, 1))
     })
 
     it('never hands out an expired one-time prekey, and purges it', async () => {
@@ -276,7 +275,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       const first = await store.takeBundle(amidOf('a'), true, NOW)
       expect(await store.putPrekeys(amidOf('a'), prekeys(1, [1, 2, 3]), 100)).toEqual({
         outcome: 'stored',
-        counts: { one_time_prekeys: 2, one_time_kem_prekeys: 2 },
+        counts: counts(2, 3),
       })
       const second = await store.takeBundle(amidOf('a'), true, NOW)
       expect(second?.oneTimePrekey).not.toBe(first?.oneTimePrekey)
@@ -287,7 +286,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       await store.putPrekeys(amidOf('a'), prekeys(1, ids(1, 100)), 100)
       expect(await store.putPrekeys(amidOf('a'), prekeys(2, ids(101, 130)), 100)).toEqual({
         outcome: 'stored',
-        counts: { one_time_prekeys: 100, one_time_kem_prekeys: 100 },
+        counts: counts(100, 130),
       })
       expect((await store.takeBundle(amidOf('a'), true, NOW))?.oneTimePrekey).toBe(key('opk', 31).record)
     })
