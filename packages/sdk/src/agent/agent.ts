@@ -66,6 +66,8 @@ import type {
 const MAX_OPEN = 1000
 /** How often expiry, resends and limits are looked at. */
 const MAINTENANCE_MS = 5_000
+/** How often all open sessions are looked at. */
+const SWEEP_MS = 30_000
 /** A framework that takes longer to stop is left to its owner, who is told. */
 const FRAMEWORK_STOP_MS = 10_000
 
@@ -97,6 +99,7 @@ export class Agent {
   #timer: NodeJS.Timeout | undefined
   #maintaining: Promise<void> = Promise.resolve()
   #closed = false
+  #sweepAt = 0
 
   /**
    * Opens a home as its only writer and goes online. Does not wait for registry or relay: both are kept trying, and
@@ -155,7 +158,9 @@ export class Agent {
     for (const notice of notices) core.events.emit('notice', notice)
     core.policy.watch({
       changed: (policy, before, by) => {
-        audit(core, { event: 'policy_changed', fields: changedFields(policy, before), by })
+        const fields = changedFields(policy, before)
+        // A file that was only touched says nothing new.
+        if (fields.length > 0 || by !== 'file') audit(core, { event: 'policy_changed', fields, by })
         background(core, 'apply a policy', this.#policyChanged(policy))
       },
       refused: (problem) => {
@@ -492,6 +497,16 @@ export class Agent {
     })
   }
 
+  /** Sessions whose time is over, or that nobody used for as long as the owner keeps idle ones. */
+  async #endOverdue(): Promise<void> {
+    const now = this.#core.now()
+    const idleMs = (this.#core.config.session_idle_seconds ?? MAX_SESSION_SECONDS) * 1000
+    await this.#endSessions(
+      ({ session }) => session.expiresAt <= now || session.lastActivityAt + idleMs <= now,
+      'timeout',
+    )
+  }
+
   /** Sessions kept beyond what the agent holds open end, those used longest ago first. */
   async #makeRoom(): Promise<void> {
     const { sessions } = this.#core.store.tables
@@ -506,8 +521,11 @@ export class Agent {
   async #maintain(): Promise<void> {
     // Looks at the file, so that a changed policy is in force without a KNOCK to ask for it.
     this.#core.policy.current()
-    await this.#endSessions(({ session }) => session.expiresAt <= this.#core.now(), 'timeout')
-    await this.#makeRoom()
+    if (this.#core.now() >= this.#sweepAt) {
+      this.#sweepAt = this.#core.now() + SWEEP_MS
+      await this.#endOverdue()
+      await this.#makeRoom()
+    }
     await this.#outgoing.maintain()
     await this.#outbox.maintain()
     await this.#initiator.maintain()

@@ -421,7 +421,8 @@ export class Inbox {
       }
       this.#setState(key, 'done')
       // A peer that was forgotten meanwhile stays so.
-      if (known) requests.put(requestKey(envelope), { sessionId, answer }, { a: envelope.from, at: receivedAt })
+      if (known)
+        requests.put(requestKey(envelope), { sessionId, answer }, { a: envelope.from, at: receivedAt })
     })
   }
 

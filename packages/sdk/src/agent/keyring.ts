@@ -23,6 +23,7 @@ import {
 import type { KeyLookup, OpenedKnock, OwnSignedPrekey } from '../session/index.ts'
 import {
   AgentMeshError,
+  formatTimestamp,
   parseKey,
   parseTimestamp,
   PROTOCOL_VERSIONS,
@@ -33,6 +34,7 @@ import {
   type SignedKey,
 } from '../wire/index.ts'
 import { audit, commit, type Core } from './core.ts'
+import { PrekeyWatch, type PrekeyNumbers } from './prekey-watch.ts'
 import { forgetLanes } from './session-rows.ts'
 import type { KeyRow } from './tables.ts'
 
@@ -72,6 +74,7 @@ export class Keyring implements KeyLookup {
   /** What the registry said it has left; unknown until it was asked. */
   #left: HeldPrekeys | undefined
   #replaceAll = false
+  readonly #watch = new PrekeyWatch()
 
   constructor(core: Core) {
     this.#core = core
@@ -179,7 +182,7 @@ export class Keyring implements KeyLookup {
 
   /** Uploads new keys and fills up the one-time ones. @throws what the registry client throws */
   async publish(): Promise<void> {
-    const held = this.#left ?? countsOf(await this.#core.registry.prekeyCounts())
+    const held = this.#left ?? (await this.#ask())
     const left = this.#replaceAll ? { ...held, oneTime: 0, oneTimeKem: 0 } : held
     await commit(this.#core, () => {
       // A registry takes higher ids only, and may have seen ones that a restored state forgot.
@@ -212,6 +215,40 @@ export class Keyring implements KeyLookup {
         if (row) this.#write({ ...row, uploaded: true })
       }
     })
+    // Fresh keys push out what is too many: the watch begins anew with what lies there.
+    this.#watch.forget()
+    this.#watch.look(this.#held(), this.#left, this.#core.now())
+    const added = {
+      one_time: upload.one_time_prekeys.length,
+      one_time_kem: upload.one_time_kem_prekeys.length,
+    }
+    if (added.one_time + added.one_time_kem > 0) audit(this.#core, { event: 'prekeys_added', ...added })
+  }
+
+  /** What the registry has left; tells the owner when far more is gone than KNOCKs came. */
+  async #ask(): Promise<HeldPrekeys> {
+    const left = countsOf(await this.#core.registry.prekeyCounts())
+    const drain = this.#watch.look(this.#held(), left, this.#core.now())
+    if (drain) {
+      const { taken, seconds } = drain
+      audit(this.#core, { event: 'prekeys_drained', taken, seconds })
+      const minutes = Math.max(1, Math.round(seconds / 60))
+      this.#core.events.emit('notice', {
+        at: formatTimestamp(this.#core.now()),
+        about: 'prekeys',
+        text:
+          `${taken} one-time prekeys were fetched in ${minutes} min and no KNOCK came with them: somebody may be ` +
+          'draining them, so that KNOCKs rest on weekly keys; they are filled up again',
+      })
+    }
+    return left
+  }
+
+  /** One-time keys that should lie at the registry. */
+  #held(): PrekeyNumbers {
+    const { keys } = this.#core.store.tables
+    const uploaded = (kind: KeyKind): number => keys.count({ a: kind, b: 'uploaded' })
+    return { oneTime: uploaded('opk'), oneTimeKem: uploaded('pq-one') }
   }
 
   /** Makes the keys that bring a kind to 100, counting those made and not yet uploaded. Call within a commit. */
@@ -223,13 +260,14 @@ export class Keyring implements KeyLookup {
 
   /** Asks the registry what is left and fills up below 20. @throws what the registry client throws */
   async replenish(): Promise<void> {
-    this.#left = countsOf(await this.#core.registry.prekeyCounts())
+    this.#left = await this.#ask()
     if (Math.min(this.#left.oneTime, this.#left.oneTimeKem) < REPLENISH_BELOW) await this.publish()
   }
 
   /** The registry may have started over: ask it again before the next upload. */
   forgetCounts(): void {
     this.#left = undefined
+    this.#watch.forget()
   }
 
   status(): PrekeyStatus {

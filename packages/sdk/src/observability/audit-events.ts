@@ -16,8 +16,8 @@ import type {
 } from '../wire/index.ts'
 
 type Result = 'accepted' | 'rejected'
-/** Which of the owner's hands did it: a command, the page, an API call, or the agent itself. */
-type Actor = 'cli' | 'dashboard' | 'api' | 'agent'
+/** Which of the owner's hands did it: a command, the page, an API call, or an edit of the file. */
+type Actor = 'cli' | 'dashboard' | 'api' | 'file'
 
 export interface AuditFields {
   // --- specification 7.1
@@ -69,12 +69,13 @@ export interface AuditFields {
   }
   /** A session could not go on and a new KNOCK was sent. */
   session_reset: { session_id: SessionId; peer: Amid; reason: string }
-  session_exported: { session_id: SessionId; by: Actor }
+  /** `keys`: with the keys of the session. */
+  session_exported: { session_id: SessionId; keys: boolean; by: Actor }
 
   // --- ours: the owner
   policy_changed: { fields: readonly string[]; by: Actor }
   /** An edit of policy.json that was refused; the last good policy stays in force. */
-  policy_refused: { at_line?: number; field?: string; problem: string }
+  policy_refused: { problem: string }
   breaker: {
     action:
       | 'kill_session'
@@ -83,7 +84,7 @@ export interface AuditFields {
       | 'shutdown'
       | 'block'
       | 'allow'
-      | 'unblock'
+      | 'forget'
       | 'emergency_stop'
     session_id?: SessionId
     peer?: Amid
@@ -93,9 +94,12 @@ export interface AuditFields {
   // --- ours: the agent
   agent_started: { version: string; pid: number }
   agent_stopped: { reason: string }
-  relay_state: { relay: string; state: string }
+  /** Connected, and not any more: `waiting` dials again, `replaced` and `closed` do not. */
+  relay_state: { relay: string; state: 'connected' | 'waiting' | 'replaced' | 'closed'; code?: string }
   key_rotated: { key: 'exchange' | 'signed-prekey' | 'kem-prekey'; sequence: number }
   prekeys_added: { one_time: number; one_time_kem: number }
+  /** One-time prekeys that were fetched in so many seconds, and no KNOCK came with them. */
+  prekeys_drained: { taken: number; seconds: number }
   /** The agent repaired or gave up something of its own; `what` names it, such as `state.db` or `prekeys`. */
   state_recovered: { what: string; detail?: string }
   agent_error: { code: string; operation?: string; detail?: string }
