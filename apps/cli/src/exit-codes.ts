@@ -79,7 +79,13 @@ const LISTS: readonly (readonly [ExitCode, readonly (ErrorCode | 'USAGE')[]])[] 
   ],
   [
     EXIT.network,
-    ['REGISTRY_UNREACHABLE', 'REGISTRY_ANSWER_INVALID', 'RELAY_DISCONNECTED', 'RELAY_ID_MISMATCH'],
+    [
+      'REGISTRY_UNREACHABLE',
+      'REGISTRY_ANSWER_INVALID',
+      'WRONG_AUTHORITY',
+      'RELAY_DISCONNECTED',
+      'RELAY_ID_MISMATCH',
+    ],
   ],
   [EXIT.stopped, ['AGENT_STOPPED']],
 ]
@@ -97,6 +103,7 @@ const HINTS: Readonly<Partial<Record<ErrorCode, string>>> = {
   HOME_UNSAFE: '`agentmesh doctor` lists what is open to others.',
   PASSPHRASE_REQUIRED: 'Set AGENTMESH_PASSPHRASE, or use --passphrase-prompt.',
   AGENT_STOPPED: '`agentmesh resume` puts it back on the network.',
+  WRONG_AUTHORITY: 'The server knows itself by another address than config.json: ask its operator for it.',
   REGISTRY_UNREACHABLE: '`agentmesh doctor` tells what is wrong.',
 }
 

@@ -195,7 +195,7 @@ describe('signed requests', () => {
       passed.on('error', reject)
       passed.end(meant.init.body)
     })
-    expect(status).toBe(421)
+    expect(status).toBe(403)
     expect((await lookup(alice.amid)).status).toBe(404)
   })
 

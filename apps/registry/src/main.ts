@@ -1,24 +1,30 @@
 /**
  * The registry as a program of its own:
  *
- *     node main.js [--host 127.0.0.1] [--port 7780] [--data registry.db] [--public-url URL] [--trusted-proxy IP]...
- *         [--log-level info]
+ *     node main.js [--host 127.0.0.1] [--port 7700] [--data agentmesh-registry.db] [--database-url URL] [--public-url URL]
+ *         [--trusted-proxy IP]... [--log-level info]
  *
- * DATABASE_URL selects PostgreSQL in place of the SQLite file. One JSON line on stdout says where it listens; the log goes
- * to stderr. SIGINT and SIGTERM end it in order.
+ * Options, their variables (AGENTMESH_REGISTRY_HOST, _PORT, _DATA, DATABASE_URL) and defaults are those of
+ * `agentmesh registry`. One JSON line on stdout says where it listens; the log goes to stderr. SIGINT and SIGTERM end it in
+ * order.
  */
 import { parseArgs } from 'node:util'
 import { pino } from 'pino'
 import { startRegistry } from './server.ts'
 
-const DEFAULT_PORT = '7780'
-
 async function main(): Promise<void> {
+  const {
+    AGENTMESH_REGISTRY_HOST: host = '127.0.0.1',
+    AGENTMESH_REGISTRY_PORT: port = '7700',
+    AGENTMESH_REGISTRY_DATA: data = 'agentmesh-registry.db',
+    DATABASE_URL: database = '',
+  } = process.env
   const { values } = parseArgs({
     options: {
-      host: { type: 'string', default: '127.0.0.1' },
-      port: { type: 'string', default: DEFAULT_PORT },
-      data: { type: 'string', default: 'registry.db' },
+      host: { type: 'string', default: host },
+      port: { type: 'string', default: port },
+      data: { type: 'string', default: data },
+      'database-url': { type: 'string', default: database },
       'public-url': { type: 'string' },
       'trusted-proxy': { type: 'string', multiple: true, default: [] },
       'log-level': { type: 'string', default: 'info' },
@@ -26,7 +32,7 @@ async function main(): Promise<void> {
   })
   if (!/^\d{1,5}$/.test(values.port) || Number(values.port) > 65_535) throw new Error('--port is 0 to 65535')
   const logger = pino({ level: values['log-level'] }, pino.destination(2))
-  const databaseUrl = process.env['DATABASE_URL']
+  const databaseUrl = values['database-url']
   const publicUrl = values['public-url']
   const registry = await startRegistry({
     host: values.host,
@@ -34,7 +40,7 @@ async function main(): Promise<void> {
     trustedProxies: values['trusted-proxy'],
     logger,
     ...(publicUrl === undefined ? {} : { publicUrl }),
-    ...(databaseUrl === undefined || databaseUrl === '' ? { dataPath: values.data } : { databaseUrl }),
+    ...(databaseUrl === '' ? { dataPath: values.data } : { databaseUrl }),
   })
   process.stdout.write(`${JSON.stringify({ url: registry.url, port: registry.port })}\n`)
 

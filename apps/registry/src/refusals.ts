@@ -10,7 +10,10 @@ import {
 } from '@agentmesh/sdk/wire'
 import type { RegistryMetrics } from './metrics.ts'
 
-/** What is not listed is a fault of the request: 400. */
+/**
+ * What is not listed is a fault of the request: 400. WRONG_AUTHORITY is not 421, which HTTP clients take as an invitation to
+ * send the same request again: one that is signed, and whose body may be gone.
+ */
 const STATUS: Partial<Record<ErrorCode, number>> = {
   INVALID_SIGNATURE: 401,
   SIGNATURE_EXPIRED: 401,
@@ -19,12 +22,12 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   NOT_OWNER: 403,
   NOT_REGISTERED: 403,
   TIER_UNAVAILABLE: 403,
+  WRONG_AUTHORITY: 403,
   AGENT_NOT_FOUND: 404,
   PREKEYS_MISSING: 404,
   NOT_FOUND: 404,
   SEQUENCE_REPLAYED: 409,
   TOO_LARGE: 413,
-  WRONG_AUTHORITY: 421,
   RATE_LIMITED: 429,
   INTERNAL: 500,
   REGISTRY_FULL: 503,

@@ -10,6 +10,7 @@ export interface RelayCommandOptions {
   port: number
   data: string
   name?: readonly string[]
+  logLevel: LogLevel
 }
 
 export interface RegistryCommandOptions {
@@ -18,17 +19,19 @@ export interface RegistryCommandOptions {
   data: string
   databaseUrl?: string
   publicUrl?: string
+  trustedProxy?: readonly string[]
+  logLevel: LogLevel
 }
 
 export async function relay(context: Context, options: RelayCommandOptions): Promise<void> {
   const { startRelay } = await import('@agentmesh/relay')
-  const { host, port, data, name } = options
+  const { host, port, data, name, logLevel } = options
   const running = await started(
     startRelay({
       host,
       port,
       dataPath: data,
-      logger: serverLog,
+      logger: serverLog(logLevel),
       ...(name === undefined ? {} : { names: name }),
     }),
     `${host}:${port}`,
@@ -39,12 +42,17 @@ export async function relay(context: Context, options: RelayCommandOptions): Pro
 
 export async function registry(context: Context, options: RegistryCommandOptions): Promise<void> {
   const { startRegistry } = await import('@agentmesh/registry')
-  const { host, port, data, databaseUrl, publicUrl } = options
-  const common = { host, port, logger: serverLog, ...(publicUrl === undefined ? {} : { publicUrl }) }
-  const running = await started(
-    startRegistry(databaseUrl === undefined ? { ...common, dataPath: data } : { ...common, databaseUrl }),
-    `${host}:${port}`,
-  )
+  const { host, port, data, databaseUrl, publicUrl, trustedProxy, logLevel } = options
+  const common = {
+    host,
+    port,
+    logger: serverLog(logLevel),
+    trustedProxies: trustedProxy ?? [],
+    ...(publicUrl === undefined ? {} : { publicUrl }),
+  }
+  // A variable that is set and empty names no database.
+  const database = databaseUrl === undefined || databaseUrl === '' ? { dataPath: data } : { databaseUrl }
+  const running = await started(startRegistry({ ...common, ...database }), `${host}:${port}`)
   await serve(context, { url: running.url, port: running.port }, `Registry at ${running.url}`, running)
 }
 
@@ -77,17 +85,26 @@ async function serve(
   await server.close()
 }
 
-/** A server's log on stderr, one JSON value a line: what needs its operator, and nothing of ordinary work. */
-const serverLog = {
-  level: 'warn',
-  fatal: logLine('fatal'),
-  error: logLine('error'),
-  warn: logLine('warn'),
-  info: () => {},
-  debug: () => {},
-  trace: () => {},
-  silent: () => {},
-  child: () => serverLog,
+const SEVERITY = { silent: 0, fatal: 1, error: 1, warn: 2, info: 3 } as const
+export type LogLevel = Exclude<keyof typeof SEVERITY, 'fatal'>
+
+/** A server's log on stderr, one JSON value a line, in the form servers expect of their logger. */
+function serverLog(level: LogLevel) {
+  const quiet = (): void => {}
+  const lineOf = (name: 'fatal' | 'error' | 'warn' | 'info') =>
+    SEVERITY[name] <= SEVERITY[level] ? logLine(name) : quiet
+  const log = {
+    level,
+    fatal: lineOf('fatal'),
+    error: lineOf('error'),
+    warn: lineOf('warn'),
+    info: lineOf('info'),
+    debug: quiet,
+    trace: quiet,
+    silent: quiet,
+    child: () => log,
+  }
+  return log
 }
 
 function logLine(level: string): (facts: unknown, message?: string) => void {

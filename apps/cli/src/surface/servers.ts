@@ -3,6 +3,11 @@ import { Argument, Command, Option } from 'commander'
 import type { RegistryCommandOptions, RelayCommandOptions } from '../commands/servers.ts'
 import { collect, contextOf, port, withExamples } from './kit.ts'
 
+const logLevel = (): Option =>
+  new Option('--log-level <level>', 'what to log on stderr')
+    .choices(['silent', 'error', 'warn', 'info'])
+    .default('warn')
+
 export function serverCommands(program: Command): Command[] {
   const relay = new Command('relay')
     .description('run a relay in the foreground')
@@ -16,6 +21,7 @@ export function serverCommands(program: Command): Command[] {
       'host[:port] agents dial, when not the address; may be given again',
       collect,
     )
+    .addOption(logLevel())
     .action(async (options: RelayCommandOptions, command: Command) =>
       (await import('../commands/servers.ts')).relay(contextOf(command), options),
     )
@@ -35,6 +41,12 @@ export function serverCommands(program: Command): Command[] {
     )
     .addOption(new Option('--database-url <url>', 'PostgreSQL in place of the file').env('DATABASE_URL'))
     .option('--public-url <url>', 'URL agents use, when not the address')
+    .option(
+      '--trusted-proxy <ip>',
+      'proxy whose X-Forwarded-For counts for limits by address; may be given again',
+      collect,
+    )
+    .addOption(logLevel())
     .action(async (options: RegistryCommandOptions, command: Command) =>
       (await import('../commands/servers.ts')).registry(contextOf(command), options),
     )
