@@ -23,6 +23,7 @@ import {
   decodeSessionPacket,
   formatTimestamp,
   fromBase64,
+  isAgentMeshError,
   MAILBOX_TTL_SECONDS,
   toBase64,
   toHex,
@@ -49,6 +50,16 @@ const REASONS: Partial<Record<ErrorCode, 'undecryptable' | 'state_behind'>> = {
   RATCHET_DUPLICATE: 'state_behind',
   SEQUENCE_REPEATED: 'state_behind',
   SEQUENCE_REPLAYED: 'state_behind',
+}
+
+/** Strangers send what they like, such as a packet that names no session. */
+function namedSession(packet: Uint8Array): SessionId | undefined {
+  try {
+    return decodeSessionPacket(packet).sessionId
+  } catch (error) {
+    if (!isAgentMeshError(error)) throw error
+    return undefined
+  }
 }
 
 export class Recovery {
@@ -97,7 +108,8 @@ export class Recovery {
       }
     }
     if (type !== 'message' && type !== 'close') return undefined
-    const { sessionId: session_id } = decodeSessionPacket(packet)
+    const session_id = namedSession(packet)
+    if (session_id === undefined) return undefined
     const row = this.#core.store.tables.sessions.get(session_id)
     if (!row || row.session.peer !== from) {
       // A CLOSE for a session that is gone asks for nothing.

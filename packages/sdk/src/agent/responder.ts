@@ -96,13 +96,16 @@ export class Responder {
   ): ErrorCode | undefined {
     const now = this.#core.now()
     const hash = toHex(knockHash(packet))
+    const precheck = precheckKnock(from, this.#core.policy.current(), this.#limits, now)
     const answered = this.#core.store.tables.answers.get(hash)
     if (answered) {
-      // Our answer may have been lost: the same one again, never a second decision.
-      this.#sendAnswer(from, answered.type, answered.packet, now, afterCommit)
+      // Our answer may have been lost: the same one again, never a second decision. At the rate of KNOCKs, since an
+      // answer that nobody fetches stays on our disk.
+      if (precheck.verdict === 'ok') {
+        this.#sendAnswer(from, answered.type, answered.packet, now, afterCommit)
+      }
       return undefined
     }
-    const precheck = precheckKnock(from, this.#core.policy.current(), this.#limits, now)
     let state: ResponderState = { name: 'received' }
     const events: ResponderEvent[] = [{ type: 'prechecked', precheck }]
     for (let event = events.shift(); event; event = events.shift()) {

@@ -1,0 +1,190 @@
+/**
+ * An agent that keeps no rule: real keys, a real relay connection, real sessions, and whatever it likes inside them. Where
+ * an honest agent counts, it takes the number a test gives it.
+ */
+import { ed25519KeyPair, systemRandom } from '@agentmesh/sdk/crypto/signing'
+import {
+  identityFromKeyPair,
+  makeExchangeKey,
+  signRegistration,
+  verifyBundle,
+  type Identity,
+} from '@agentmesh/sdk/identity'
+import {
+  formatTimestamp,
+  newMessageId,
+  type Amid,
+  type Envelope,
+  type Intent,
+  type MessageId,
+  type MessageType,
+  type Payload,
+  type EnvelopeType,
+  type SessionType,
+} from '@agentmesh/sdk/wire'
+import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
+import { consumeMessage, createMessage, type MessageDraft } from '../../packages/sdk/src/messages/index.ts'
+import {
+  consumeAnswer,
+  createKnock,
+  type PendingKnock,
+  type Session,
+} from '../../packages/sdk/src/session/index.ts'
+import {
+  RelayConnection,
+  type ReceivedMessage,
+  type SentResult,
+} from '../../packages/sdk/src/transport/index.ts'
+import { FLIGHTS } from './network.ts'
+
+const random = systemRandom
+
+export interface Said {
+  /** Envelope sequence; default the next one. */
+  sequence?: number
+  id?: MessageId
+  inReplyTo?: MessageId
+}
+
+export class HostilePeer {
+  readonly identity: Identity = identityFromKeyPair(ed25519KeyPair(random(32)))
+  readonly #exchangeKey = makeExchangeKey(this.identity, {
+    startId: 1,
+    sequence: 1,
+    random,
+    now: Date.now(),
+  })
+  readonly #relay: RelayConnection
+  readonly #registry: HttpRegistryClient
+  readonly #waiting = new Set<() => void>()
+  #pending: PendingKnock | undefined
+  /** The KNOCK sent last, to be sent again. */
+  knockPacket = new Uint8Array()
+  session: Session | undefined
+  /** Every packet that came. */
+  readonly packets: ReceivedMessage[] = []
+  /** Every envelope that came on the session and could be read. */
+  readonly envelopes: Envelope[] = []
+
+  private constructor(relay: string, registry: string) {
+    const now = Date.now
+    this.#registry = new HttpRegistryClient(registry, this.identity, { now, random })
+    this.#relay = new RelayConnection({
+      url: relay,
+      identity: this.identity,
+      onReceive: (message) => this.#receive(message),
+      onState: () => {},
+      random,
+      now,
+    })
+  }
+
+  static async open(network: { relay: { url: string }; registry: { url: string } }): Promise<HostilePeer> {
+    const peer = new HostilePeer(network.relay.url, network.registry.url)
+    await peer.#registry.register(
+      signRegistration(peer.identity, {
+        exchange_key: peer.#exchangeKey.record,
+        capabilities: [],
+        relay_endpoint: network.relay.url,
+        direct_endpoint: null,
+        p2p_capable: false,
+        sequence: 1,
+        created_at: formatTimestamp(Date.now()),
+      }),
+    )
+    await peer.#relay.connect()
+    return peer
+  }
+
+  get amid(): Amid {
+    return this.identity.amid
+  }
+
+  #receive(message: ReceivedMessage): void {
+    message.ack()
+    this.packets.push(message)
+    if ((message.type === 'accept' || message.type === 'reject') && this.#pending) {
+      const environment = { random, now: Date.now() }
+      const answer = consumeAnswer(this.#pending, message.type, message.payload, environment)
+      this.#pending = undefined
+      if (answer.kind === 'accepted') this.session = answer.session
+    } else if ((message.type === 'message' || message.type === 'close') && this.session) {
+      this.#read(this.session, message, message.type)
+    }
+    for (const wake of this.#waiting) wake()
+  }
+
+  #read(session: Session, { payload }: ReceivedMessage, type: 'message' | 'close'): void {
+    // What it said itself does not bind it.
+    const lawless = { ...session, state: 'open' as const, closes: 'none' as const }
+    const read = consumeMessage(lawless, payload, type, { random, now: Date.now() })
+    this.session = { ...read.session, state: 'open', closes: 'none' }
+    this.envelopes.push(read.envelope)
+  }
+
+  /** Looked at with each packet that comes. */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          this.#waiting.delete(wake)
+          resolve()
+        }
+        this.#waiting.add(wake)
+      })
+    }
+  }
+
+  /** Resolves when the KNOCK was accepted. */
+  async knock(to: Amid, type: SessionType = 'stream', intent: Intent = FLIGHTS): Promise<void> {
+    const now = Date.now()
+    const { pending, packet } = createKnock(
+      {
+        identity: this.identity,
+        exchangeKey: this.#exchangeKey,
+        bundle: verifyBundle(await this.#registry.fetchBundle(to), to, now),
+        intent,
+        sessionRequest: { type, ttl_seconds: 3600 },
+      },
+      { random, now },
+    )
+    this.#pending = pending
+    this.session = undefined
+    this.knockPacket = Uint8Array.from(packet)
+    await this.send(to, 'knock', packet)
+    await this.until(() => this.session !== undefined)
+  }
+
+  /** Bytes of its choice. */
+  send(
+    to: Amid,
+    type: MessageType,
+    payload: Uint8Array,
+    id: MessageId = newMessageId(random),
+  ): Promise<SentResult> {
+    return this.#relay.send({ id, to, type, payload })
+  }
+
+  /** An envelope of the session, whatever the session's rules say. */
+  make<T extends EnvelopeType>(type: T, payload: Payload<T>, said: Said = {}): Uint8Array {
+    const session = this.session!
+    const id = said.id ?? newMessageId(random)
+    const { inReplyTo } = said
+    const draft = { type, payload, id, ...(inReplyTo === undefined ? {} : { inReplyTo }) } as MessageDraft
+    const sequence = said.sequence ?? session.sendSequence + 1
+    const lawless: Session = { ...session, state: 'open', closes: 'none', sendSequence: sequence - 1 }
+    const made = createMessage(lawless, draft, this.identity, { random, now: Date.now() })
+    this.session = { ...made.session, state: 'open', closes: 'none' }
+    return made.packet
+  }
+
+  say<T extends EnvelopeType>(type: T, payload: Payload<T>, said: Said = {}): Promise<SentResult> {
+    const packet = this.make(type, payload, said)
+    return this.send(this.session!.peer, type === 'close' ? 'close' : 'message', packet)
+  }
+
+  async close(): Promise<void> {
+    this.#registry.close()
+    await this.#relay.close()
+  }
+}
