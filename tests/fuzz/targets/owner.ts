@@ -103,7 +103,7 @@ function placeOf(table: string): Uint8Array {
 }
 
 /** Rows of one table through seal and codec. Dressed ones open, as only what the key's owner wrote would. */
-function tableRows(name: keyof typeof TABLES, values: readonly unknown[], reframe?: number): Target {
+function tableRows(name: keyof typeof TABLES, values: readonly unknown[]): Target {
   const codec = TABLES[name] as TableCodec<unknown>
   const table = tableOver(name, codec)
   const sealed = (plain: Uint8Array, random = testRandom('row')) =>
@@ -354,11 +354,11 @@ export const OWNER_TARGETS: Readonly<Record<string, TargetMaker>> = {
     tableRows(
       'sessions',
       SESSIONS.map((session) => ({ session, lane: 'lane', deliverNext: 1 })),
-      0,
     ),
-  'row-handshakes': () => tableRows('handshakes', [{ pending: PENDING, lane: 'lane', createdAt: NOW }], 0),
+  'row-handshakes': () => tableRows('handshakes', [{ pending: PENDING, lane: 'lane', createdAt: NOW }]),
   'row-outgoing': outgoingRows,
   'row-packets': packetRows,
+  'row-answers': () => tableRows('answers', [{ type: 'accept', packet: testRandom('answer')(64) }]),
   'audit-log': auditLogs,
   'audit-line': auditLines,
   'audit-head': auditHeads,
