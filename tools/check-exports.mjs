@@ -42,6 +42,9 @@ try {
       if (/\.test\.|\/test-support|\/vector-|\.tsbuildinfo$/.test(path))
         problems.push(`packed-leftover: ${manifest.name} ships ${path}`)
     }
+    for (const path of ['LICENSE', 'README.md']) {
+      if (!files.includes(path)) problems.push(`not-packed: ${manifest.name} lacks ${path}`)
+    }
 
     const bytes = readFileSync(tarball)
     const { messages } = await publint({

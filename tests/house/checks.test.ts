@@ -123,6 +123,11 @@ describe('the check of packed packages refuses', () => {
       'packed-leftover: @agentmesh/sdk ships dist/wire/fault.test.js',
     )
   })
+
+  it('a package without its license', () => {
+    tree.discard('apps/relay/LICENSE')
+    expect(tree.run('exports:check')).toContain('not-packed: @agentmesh/relay lacks LICENSE')
+  })
 })
 
 describe('the sum of test reports refuses', () => {

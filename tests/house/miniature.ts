@@ -44,6 +44,10 @@ const CONFIGURATION = [
   'tsconfig.base.json',
   'packages/sdk/tsconfig.json',
   'apps/relay/tsconfig.json',
+  'packages/sdk/LICENSE',
+  'packages/sdk/README.md',
+  'apps/relay/LICENSE',
+  'apps/relay/README.md',
 ]
 
 /** What the scripts need; a dependency that only real code uses would be unused here. */
@@ -185,6 +189,10 @@ export class Miniature {
 
   append(path: string, text: string): void {
     this.write(path, this.read(path) + text)
+  }
+
+  discard(path: string): void {
+    rmSync(join(this.root, path))
   }
 
   /**

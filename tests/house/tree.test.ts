@@ -146,4 +146,11 @@ describe('packages', () => {
     expect(manifests.length).toBeGreaterThanOrEqual(4)
     expect(new Set(kinds).size).toBe(1)
   })
+
+  it('carry the text of the license', () => {
+    const [license] = named(/^LICENSE$/)
+    const copies = named(/^(packages|apps)\/[^/]+\/LICENSE$/)
+    expect(copies.length).toBe(manifests.length)
+    expect(new Set(copies.map(({ text }) => text))).toEqual(new Set([license?.text]))
+  })
 })
