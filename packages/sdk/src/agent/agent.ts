@@ -13,7 +13,7 @@ import { execFile } from 'node:child_process'
 import { once, type EventEmitter } from 'node:events'
 import type { SearchQuery } from '../discovery/index.ts'
 import type { Policy } from '../session/index.ts'
-import { encodeSession, matchingIntent } from '../session/index.ts'
+import { encodeSession } from '../session/index.ts'
 import {
   AgentMeshError,
   canonicalText,
@@ -24,7 +24,6 @@ import {
   PROTOCOL_VERSION,
   toBase64,
   type Amid,
-  type CloseReason,
   type Intent,
   type Payload,
   type PresenceState,
@@ -33,7 +32,7 @@ import {
 } from '../wire/index.ts'
 import { Breakers } from './breakers.ts'
 import { Conversation } from './conversation.ts'
-import { audit, background, commit, type Actor, type AgentEvents, type Core } from './core.ts'
+import { audit, background, type Actor, type AgentEvents, type Core } from './core.ts'
 import { Inbox } from './inbox.ts'
 import { Initiator } from './initiator.ts'
 import { Keyring } from './keyring.ts'
@@ -48,7 +47,8 @@ import { Registrar } from './registrar.ts'
 import { Responder } from './responder.ts'
 import { forgetOldSessions, forgetPeer } from './retention.ts'
 import { SentMessage } from './sent-message.ts'
-import { detail, isActive, summarize } from './session-rows.ts'
+import { SessionKeeper } from './session-keeper.ts'
+import { detail, summarize } from './session-rows.ts'
 import { statusOf } from './status.ts'
 import type { SessionRow } from './tables.ts'
 import type {
@@ -62,12 +62,8 @@ import type {
   SessionSummary,
 } from './types.ts'
 
-/** Sessions held open where the policy asks for no more. */
-const MAX_OPEN = 1000
 /** How often expiry, resends and limits are looked at. */
 const MAINTENANCE_MS = 5_000
-/** How often all open sessions are looked at. */
-const SWEEP_MS = 30_000
 /** A framework that takes longer to stop is left to its owner, who is told. */
 const FRAMEWORK_STOP_MS = 10_000
 
@@ -92,6 +88,7 @@ export class Agent {
   readonly #initiator: Initiator
   readonly #responder: Responder
   readonly #inbox: Inbox
+  readonly #sessions: SessionKeeper
   readonly #receiver: Receiver
   readonly #network: Network
   readonly #notices: Notices
@@ -99,7 +96,6 @@ export class Agent {
   #timer: NodeJS.Timeout | undefined
   #maintaining: Promise<void> = Promise.resolve()
   #closed = false
-  #sweepAt = 0
 
   /**
    * Opens a home as its only writer and goes online. Does not wait for registry or relay: both are kept trying, and
@@ -142,6 +138,7 @@ export class Agent {
     })
     this.#initiator.join(this.#outgoing)
     this.#inbox = new Inbox(core, this.#outgoing)
+    this.#sessions = new SessionKeeper(core, this.#outgoing)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
     this.#registrar = new Registrar(core, this.#keyring)
     this.#receiver = new Receiver(core, {
@@ -161,7 +158,7 @@ export class Agent {
         const fields = changedFields(policy, before)
         // A file that was only touched says nothing new.
         if (fields.length > 0 || by !== 'file') audit(core, { event: 'policy_changed', fields, by })
-        background(core, 'apply a policy', this.#policyChanged(policy))
+        background(core, 'apply a policy', this.#sessions.policyChanged(policy))
       },
       refused: (problem) => {
         audit(core, { event: 'policy_refused', problem })
@@ -376,7 +373,7 @@ export class Agent {
     const allowlist = policy.allowlist.filter((listed) => listed !== peer)
     this.setPolicy({ ...policy, blocklist, allowlist }, by)
     audit(this.#core, { event: 'breaker', action: 'block', peer, by })
-    await this.#endSessions((row) => row.session.peer === peer, 'policy')
+    await this.#sessions.end((row) => row.session.peer === peer, 'policy')
   }
 
   /** Puts a peer on the allowlist, and off the blocklist. @throws INVALID_AMID, HOME_FAILED */
@@ -398,7 +395,7 @@ export class Agent {
   async forget(amid: string, by: Actor = 'api'): Promise<void> {
     const peer = parseAmid(amid)
     audit(this.#core, { event: 'breaker', action: 'forget', peer, by })
-    await this.#endSessions((row) => row.session.peer === peer, 'killed')
+    await this.#sessions.end((row) => row.session.peer === peer, 'killed')
     await forgetPeer(this.#core, peer)
   }
 
@@ -407,7 +404,7 @@ export class Agent {
     const id = parseSessionId(sessionId)
     const { peer } = this.#sessionRow(id).session
     audit(this.#core, { event: 'breaker', action: 'kill_session', session_id: id, peer, by })
-    await this.#endSessions((row) => row.session.id === id, 'killed')
+    await this.#sessions.end((row) => row.session.id === id, 'killed')
   }
 
   /**
@@ -430,7 +427,7 @@ export class Agent {
   /** Ends all sessions and goes off the network until `resume`, also across restarts. */
   async shutdown(state: 'shutdown' | 'emergency_stop' = 'shutdown', by: Actor = 'api'): Promise<void> {
     await this.#breakers.set(state, by)
-    await this.#endSessions(() => true, 'shutdown')
+    await this.#sessions.end(() => true, 'shutdown')
     await this.#network.stop()
   }
 
@@ -456,33 +453,6 @@ export class Agent {
     })
   }
 
-  async #endSessions(which: (row: SessionRow) => boolean, reason: CloseReason): Promise<void> {
-    await commit(this.#core, (afterCommit) => {
-      for (const { value: row } of this.#core.store.tables.sessions.list({ b: 'open' })) {
-        if (which(row)) this.#end(row, reason, afterCommit)
-      }
-    })
-  }
-
-  #end(row: SessionRow, reason: CloseReason, afterCommit: (() => void)[]): void {
-    // CLOSE may be sent at any time, so the peer of a session that timed out learns it too.
-    this.#outgoing.close(row, { reason }, afterCommit)
-  }
-
-  /** Sessions the new policy would not let in end; those kept only to skip a KNOCK do too (specification §5.5). */
-  async #policyChanged(policy: Policy): Promise<void> {
-    await this.#endSessions((row) => {
-      const { peer, role, intent } = row.session
-      if (policy.blocklist.includes(peer)) return true
-      if (role === 'initiator') return false
-      return (
-        matchingIntent(policy.rejected_intents, intent) !== undefined ||
-        matchingIntent(policy.accepted_intents, intent) === undefined ||
-        !isActive(this.#core, row)
-      )
-    }, 'policy')
-  }
-
   /** How the agent stands at this moment; asks nobody. */
   status(): AgentStatus {
     return statusOf(this.#core, {
@@ -497,35 +467,12 @@ export class Agent {
     })
   }
 
-  /** Sessions whose time is over, or that nobody used for as long as the owner keeps idle ones. */
-  async #endOverdue(): Promise<void> {
-    const now = this.#core.now()
-    const idleMs = (this.#core.config.session_idle_seconds ?? MAX_SESSION_SECONDS) * 1000
-    await this.#endSessions(
-      ({ session }) => session.expiresAt <= now || session.lastActivityAt + idleMs <= now,
-      'timeout',
-    )
-  }
-
-  /** Sessions kept beyond what the agent holds open end, those used longest ago first. */
-  async #makeRoom(): Promise<void> {
-    const { sessions } = this.#core.store.tables
-    const surplus = sessions.count({ b: 'open' }) - Math.max(MAX_OPEN, this.policy().max_concurrent_sessions)
-    if (surplus <= 0) return
-    const oldest = new Set(sessions.list({ b: 'open', limit: surplus }).map((entry) => entry.key))
-    await this.#endSessions((row) => oldest.has(row.session.id), 'limit')
-  }
-
   // --- time -------------------------------------------------------------------------------------------------------
 
   async #maintain(): Promise<void> {
     // Looks at the file, so that a changed policy is in force without a KNOCK to ask for it.
     this.#core.policy.current()
-    if (this.#core.now() >= this.#sweepAt) {
-      this.#sweepAt = this.#core.now() + SWEEP_MS
-      await this.#endOverdue()
-      await this.#makeRoom()
-    }
+    await this.#sessions.maintain()
     await this.#outgoing.maintain()
     await this.#outbox.maintain()
     await this.#initiator.maintain()

@@ -28,6 +28,8 @@ export const Config = Type.Object(
     framework: Type.Optional(PeerText(64)),
     framework_version: Type.Optional(PeerText(32)),
     capabilities: Type.Array(Type.Union([Capability, CategoryText]), { maxItems: 64 }),
+    /** A session without a message for this long ends. Default 24 hours. */
+    session_idle_seconds: Type.Optional(Type.Integer({ minimum: 60, maximum: 86_400 })),
     /** Checks of requests and answers against the schemas known here (spec/schemas.md). Default `warn`. */
     schemas: Type.Optional(Type.Enum(['strict', 'warn', 'off'])),
     /** What capability negotiation may agree on (specification §6.3). Default: the capabilities above. */
