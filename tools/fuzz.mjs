@@ -107,7 +107,7 @@ async function watched(run) {
     })
     worker.once('error', (error) => {
       clearInterval(timer)
-      reject(error)
+      reject(new Error(`${run.name} ended its thread`, { cause: error }))
     })
   })
 }

@@ -140,12 +140,18 @@ describe.each(['SQLite', 'PostgreSQL'])('a registry process on %s', (kind) => {
       agents: [],
     })
     expect((await alice.client.didDocument(bob.amid)).id).toBe(`did:agentmesh:${bob.amid}`)
+    const highest = { highest_one_time_prekey_id: 3, highest_one_time_kem_prekey_id: 3 }
     expect(await bob.client.uploadPrekeys(bob.upload(3))).toEqual({
       one_time_prekeys: 3,
       one_time_kem_prekeys: 3,
+      ...highest,
     })
     expect((await alice.client.fetchBundle(bob.amid)).one_time_prekey?.id).toBe(1)
-    expect(await bob.client.prekeyCounts()).toEqual({ one_time_prekeys: 2, one_time_kem_prekeys: 2 })
+    expect(await bob.client.prekeyCounts()).toEqual({
+      one_time_prekeys: 2,
+      one_time_kem_prekeys: 2,
+      ...highest,
+    })
     expect((await alice.client.schema('agentmesh/travel/flight-search/v1'))['type']).toBe('object')
     const refused = await bob.client.update(bob.registration(1)).catch((error: unknown) => error)
     expect(isAgentMeshError(refused, 'SEQUENCE_REPLAYED')).toBe(true)

@@ -26,15 +26,22 @@ afterEach(async () => {
   await registry.close()
 })
 
+/** What the registry says it holds of each kind of one-time prekey, and the highest id it ever took. */
+const held = (count: number, highestId: number) => ({
+  one_time_prekeys: count,
+  one_time_kem_prekeys: count,
+  highest_one_time_prekey_id: highestId,
+  highest_one_time_kem_prekey_id: highestId,
+})
 const counts = (agent: TestAgent) => agent.send({ method: 'GET', path: '/v1/registry/prekeys' })
 const refusal = ({ status, body }: Reply) => [status, body.code]
 
 describe('prekey upload', () => {
   it('stores a full upload of 202 keys and counts what is left', async () => {
     const stored = await bob.putPrekeys(bob.upload(1, 100))
-    expect([stored.status, stored.body]).toEqual([200, { one_time_prekeys: 100, one_time_kem_prekeys: 100 }])
+    expect([stored.status, stored.body]).toEqual([200, held(100, 100)])
     await alice.fetchBundle(bob)
-    expect((await counts(bob)).body).toEqual({ one_time_prekeys: 99, one_time_kem_prekeys: 99 })
+    expect((await counts(bob)).body).toEqual(held(99, 100))
   })
 
   it('refuses any key that its owner did not sign, and then stores nothing', async () => {
@@ -60,7 +67,7 @@ describe('prekey upload', () => {
     for (const [upload, code] of uploads) {
       expect((await bob.putPrekeys(upload)).body.code).toBe(code)
     }
-    expect((await counts(bob)).body).toEqual({ one_time_prekeys: 0, one_time_kem_prekeys: 0 })
+    expect((await counts(bob)).body).toEqual(held(0, 0))
     expect(refusal(await alice.fetchBundle(bob))).toEqual([404, 'PREKEYS_MISSING'])
   })
 
@@ -170,6 +177,6 @@ describe('prekey fetch', () => {
       undefined,
     ])
     expect([await take(alice), await take(alice)]).toEqual([3, undefined])
-    expect((await counts(bob)).body).toEqual({ one_time_prekeys: 47, one_time_kem_prekeys: 47 })
+    expect((await counts(bob)).body).toEqual(held(47, 50))
   })
 })
