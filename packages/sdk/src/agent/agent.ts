@@ -323,8 +323,8 @@ export class Agent {
   /**
    * One session for its owner's records (specification §4.4), and a line in the audit log that it was taken out.
    *
-   * @param options.keys adds the ratchet's state. Whoever has it can read what the peer sends next, and speak in this
-   *   session as this agent until it has moved on; what was said before cannot be decrypted with it
+   * @param options.keys adds the ratchet's state. Whoever has it and sees the packets can read what both sides say next,
+   *   until each has answered the other once more; not what was said before, and nothing can be signed with it
    * @throws INVALID_ID, SESSION_UNKNOWN
    */
   exportSession(sessionId: string, options: { keys?: boolean } = {}, by: Actor = 'api'): SessionExport {

@@ -41,6 +41,8 @@ import type { KeyRow } from './tables.ts'
 /** One-time prekeys of each kind kept at the registry, and when to fill up (DESIGN §7). */
 const ONE_TIME_PREKEYS = 100
 const REPLENISH_BELOW = 20
+/** Secrets kept of each one-time kind: who drains the registry would else fill our disk for 30 days. */
+const MAX_ONE_TIME_KEPT = 1000
 
 const LIFETIME_SECONDS = {
   ik: EXCHANGE_KEY_SECONDS,
@@ -256,6 +258,11 @@ export class Keyring implements KeyLookup {
     const missing = ONE_TIME_PREKEYS - left - this.#core.store.tables.keys.count({ a: kind, b: 'new' })
     if (left >= REPLENISH_BELOW || missing <= 0) return
     for (const key of make(this.#core.identity, this.#newKeyOptions(kind, missing))) this.#put(key)
+    const { keys } = this.#core.store.tables
+    const surplus = keys.count({ a: kind }) - MAX_ONE_TIME_KEPT
+    if (surplus <= 0) return
+    // Fetched longest ago; a KNOCK that still comes with one is answered with a RESET and made again.
+    for (const { key } of keys.list({ a: kind, order: 'asc', limit: surplus })) keys.delete(key)
   }
 
   /** Asks the registry what is left and fills up below 20. @throws what the registry client throws */
