@@ -1,5 +1,5 @@
-/** The owner's hands on the agent: block, allow, and the circuit breakers (specification §7.4). */
-import { parseAmid, type Amid, type Policy } from '@agentmesh/sdk'
+/** The owner's hands on the agent: block, allow, presence, and the circuit breakers (specification §7.4). */
+import { parseAmid, type Amid, type Policy, type PresenceState } from '@agentmesh/sdk'
 import { show, type Context } from '../output.ts'
 import { changePolicy } from './policy.ts'
 import { clientOf, unlessDown } from './shared.ts'
@@ -26,6 +26,11 @@ export async function allow(context: Context, text: string): Promise<void> {
   if (done === undefined)
     await changePolicy(context, (policy) => listed(policy, amid, 'allowlist', 'blocklist'))
   show(context, { amid, allowed: true }, () => `${amid} is on the allowlist.`)
+}
+
+export async function presence(context: Context, state: PresenceState): Promise<void> {
+  await clientOf(context).setPresence(state)
+  show(context, { presence: state }, () => `Others see this agent as ${state}, until its daemon ends.`)
 }
 
 type List = 'blocklist' | 'allowlist'

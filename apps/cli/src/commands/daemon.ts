@@ -18,6 +18,7 @@ import {
   runDaemon,
   type Agent,
   type AgentStatus,
+  type Notice,
 } from '@agentmesh/sdk'
 import { Home } from '@agentmesh/sdk/identity'
 import { color, fields, jsonLine, note, print, show, type Context } from '../output.ts'
@@ -103,7 +104,10 @@ function announce(context: Context, agent: Agent): void {
     else if (event === 'ready') print(describe(state))
     else print(`online as ${state.amid}`)
   }
-  agent.events.on('notice', ({ at, about, text }) => note(`${at} ${escapeText(`${about}: ${text}`)}`))
+  const tellNotice = ({ at, about, text }: Notice): void => note(escapeText(`${at} ${about}: ${text}`))
+  // What was found while the agent opened is told too.
+  for (const notice of agent.status().notices) tellNotice(notice)
+  agent.events.on('notice', tellNotice)
   say('ready')
   const whenOnline = (): void => {
     if (!agent.online) return
@@ -224,7 +228,11 @@ function describe(state: AgentStatus): string {
     ['daemon', `process ${state.pid} since ${state.started_at}, ${state.version}`],
     ['breaker', good(state.breaker === 'running', state.breaker)],
     ['presence', state.presence],
-    ['relay', `${good(relay.state === 'connected', relay.state)}  ${relay.url}`],
+    [
+      'relay',
+      `${good(relay.state === 'connected', relay.state)}  ${relay.url}` +
+        (relay.last_error === undefined ? '' : `  ${relay.last_error}`),
+    ],
     [
       'registry',
       `${good(registry.state === 'registered', registry.state)}  ${registry.url}` +
@@ -242,5 +250,7 @@ function describe(state: AgentStatus): string {
     ['policy', policy.valid ? 'valid' : `the last good one is in force: ${policy.error ?? ''}  (!)`],
     ['can do', capabilities.join(', ') || '-'],
   ])
-  return text.replaceAll('(!)', color.yellow('(!)'))
+  const notices = state.notices.map(({ at, about, text: said }) => escapeText(`${at} ${about}: ${said}`))
+  const told = notices.length === 0 ? [] : ['', color.dim('notices since it started'), ...notices]
+  return [text.replaceAll('(!)', color.yellow('(!)')), ...told].join('\n')
 }

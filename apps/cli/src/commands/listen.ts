@@ -10,11 +10,13 @@ import {
   parseMessageId,
   type AgentClient,
   type AnswerInput,
+  type ErrorCode,
   type IncomingRequest,
   type MessageId,
   type StatusPayload,
 } from '@agentmesh/sdk'
 import { HANDLER_FAILED, type AnswerProgram } from '../listen/answer-program.ts'
+import { requestStream } from '../listen/request-stream.ts'
 import { color, jsonLine, note, print, type Context } from '../output.ts'
 import { EXIT } from '../exit-codes.ts'
 import { clientOf } from './shared.ts'
@@ -29,6 +31,14 @@ const DEFAULT_TIMEOUT_SECONDS = 60
 const MAX_PROGRAMS = 8
 /** The largest answer line read from stdin. */
 const MAX_LINE_BYTES = 1024 * 1024
+/** Answers kept for a daemon that went away before it took them; it asks again when it is back. */
+const MAX_KEPT = 64
+
+/** The daemon is gone, or back and has not handed the request out again. */
+const AWAY_CODES: ReadonlySet<ErrorCode> = new Set(['DAEMON_NOT_RUNNING', 'MESSAGE_UNKNOWN'])
+
+const WAITING = 'Waiting for requests.'
+const AWAY = 'The daemon went away; waiting for it.'
 
 export async function listen(context: Context, options: ListenOptions): Promise<void> {
   const client = clientOf(context)
@@ -62,8 +72,9 @@ async function listenOnStdin(client: AgentClient, stop: AbortController): Promis
   })
   // Nobody can answer any more: the requests that are open go back to the daemon.
   lines.on('close', () => stop.abort())
-  for await (const event of client.requests(stop.signal)) {
-    if (event.type === 'ready') note('Waiting for requests.')
+  for await (const event of requestStream(client, stop.signal)) {
+    if (event.type === 'ready') note(WAITING)
+    else if (event.type === 'disconnected') note(AWAY)
     else if (event.type === 'request') print(jsonLine(event.request))
     else if (event.type === 'cancelled') print(jsonLine({ cancelled: event.id }))
     else return
@@ -94,7 +105,8 @@ async function listenWithProgram(
 ): Promise<void> {
   const { startProgram } = await import('../listen/answer-program.ts')
   const waiting: IncomingRequest[] = []
-  const running = new Map<MessageId, AnswerProgram>()
+  const running = new Map<string, AnswerProgram>()
+  const kept = new Map<string, AnswerInput>()
   const log = (event: string, request: IncomingRequest, detail = ''): void =>
     context.json
       ? print(jsonLine({ event, id: request.id, from: request.from, ...(detail === '' ? {} : { detail }) }))
@@ -107,13 +119,32 @@ async function listenWithProgram(
         client.requestStatus(request.id, status).catch((error: unknown) => note(reason(error)))
       },
     })
-    running.set(request.id, program)
+    running.set(keyOf(request), program)
     log('request', request, `from ${request.from}`)
     const outcome = await program.outcome
-    running.delete(request.id)
+    running.delete(keyOf(request))
     if (outcome.kind === 'ended') return log('ended', request, outcome.why)
-    await deliver(client, request.id, outcome.answer)
     log(outcome.kind, request, outcome.kind === 'failed' ? outcome.why : '')
+    await give(request, outcome.answer)
+  }
+  const give = async (request: IncomingRequest, answer: AnswerInput): Promise<void> => {
+    try {
+      await deliver(client, request.id, answer)
+    } catch (error) {
+      if (!isAgentMeshError(error) || !AWAY_CODES.has(error.code)) throw error
+      const [oldest] = kept.keys()
+      if (oldest !== undefined && kept.size >= MAX_KEPT) kept.delete(oldest)
+      kept.set(keyOf(request), answer)
+    }
+  }
+  /** Handed out again by a daemon that was restarted: the work that was done or is under way is not done twice. */
+  const isKnown = (request: IncomingRequest): boolean => {
+    const key = keyOf(request)
+    const answer = kept.get(key)
+    if (answer === undefined) return running.has(key) || waiting.some((other) => keyOf(other) === key)
+    kept.delete(key)
+    give(request, answer).catch((error: unknown) => note(reason(error)))
+    return true
   }
   const next = (): void => {
     while (running.size < MAX_PROGRAMS) {
@@ -132,17 +163,21 @@ async function listenWithProgram(
   }
 
   try {
-    for await (const event of client.requests(stop.signal)) {
-      if (event.type === 'ready') {
-        if (context.json) print(jsonLine({ event: 'ready' }))
-        else note('Waiting for requests.')
+    for await (const event of requestStream(client, stop.signal)) {
+      if (event.type === 'ready' || event.type === 'disconnected') {
+        // What no program has begun is handed out again.
+        if (event.type === 'disconnected') waiting.length = 0
+        if (context.json) print(jsonLine({ event: event.type }))
+        else note(event.type === 'ready' ? WAITING : AWAY)
       } else if (event.type === 'request') {
+        if (isKnown(event.request)) continue
         waiting.push(event.request)
         next()
       } else if (event.type === 'cancelled') {
         const place = waiting.findIndex(({ id }) => id === event.id)
         if (place >= 0) waiting.splice(place, 1)
-        running.get(event.id)?.end('its session ended')
+        for (const [key, program] of running)
+          if (key.endsWith(`:${event.id}`)) program.end('its session ended')
       } else {
         note('Emergency stop.')
         return
@@ -151,6 +186,11 @@ async function listenWithProgram(
   } finally {
     await endAll()
   }
+}
+
+/** Senders choose the ids of their requests, so two may choose the same. */
+function keyOf({ from, id }: IncomingRequest): string {
+  return `${from}:${id}`
 }
 
 /** An answer the daemon does not take (too large, not JSON that can be carried) is told to the peer as a failure. */

@@ -78,13 +78,15 @@ export async function sessionKill(context: Context, id: string): Promise<void> {
   show(context, { session_id: session, killed: true }, () => `Session ${session} has ended.`)
 }
 
+export interface ExportOptions {
+  output?: string
+  keys?: boolean
+}
+
 /** A file named by the owner is never written over; the one in the home is the latest export. */
-export async function sessionExport(
-  context: Context,
-  id: string,
-  options: { output?: string },
-): Promise<void> {
-  const detail = await clientOf(context).session(parseSessionId(id))
+export async function sessionExport(context: Context, id: string, options: ExportOptions): Promise<void> {
+  const keys = options.keys === true
+  const detail = await clientOf(context).exportSession(parseSessionId(id), { keys })
   const content = utf8Bytes(`${JSON.stringify(detail, null, 2)}\n`)
   let file: string
   if (options.output === undefined) {
@@ -96,8 +98,9 @@ export async function sessionExport(
     file = resolve(options.output)
     writeNew(file, content)
   }
-  const result = { session_id: detail.session_id, file, messages: detail.messages.length }
-  show(context, result, () => `${result.messages} messages are in ${escapeText(file)}.`)
+  const result = { session_id: detail.session_id, file, messages: detail.messages.length, keys }
+  const warning = keys ? ' It holds the keys of the session: keep it as you keep a password.' : ''
+  show(context, result, () => `${result.messages} messages are in ${escapeText(file)}.${warning}`)
 }
 
 function writeNew(file: string, content: Uint8Array): void {

@@ -11,7 +11,7 @@ import {
   type RuleResult,
 } from '@agentmesh/sdk'
 import { color, show, type Context } from '../output.ts'
-import { describeStage } from './send.ts'
+import { describeStage } from './progress.ts'
 import { clientOf } from './shared.ts'
 
 const MAX_DECISIONS = 20

@@ -16,7 +16,7 @@ import {
 } from '@agentmesh/sdk'
 import { Home, readPublicIdentity } from '@agentmesh/sdk/identity'
 import type { NewAgent } from '../commands/init.ts'
-import { describeStage } from '../commands/send.ts'
+import { describeStage } from '../commands/progress.ts'
 import { EXIT } from '../exit-codes.ts'
 import { color, table } from '../output.ts'
 import { expectedFlights, PROGRAM, travelDate, type Flight, type FlightSearch } from './flights.ts'

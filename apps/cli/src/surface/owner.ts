@@ -1,5 +1,6 @@
 /** Commands by which the owner stays in charge: policy and circuit breakers. */
-import { Command } from 'commander'
+import type { PresenceState } from '@agentmesh/sdk'
+import { Argument, Command } from 'commander'
 import { contextOf, withExamples } from './kit.ts'
 
 export function ownerCommands(): Command[] {
@@ -51,6 +52,21 @@ export function ownerCommands(): Command[] {
     .action(async (amid: string, _options: object, command: Command) =>
       (await import('../commands/breakers.ts')).allow(contextOf(command), amid),
     )
+  const forget = new Command('forget')
+    .description('end every session with an agent and delete all that is held about it')
+    .argument('<amid>')
+    .option('--yes', 'do not ask')
+    .action(async (amid: string, options: { yes?: boolean }, command: Command) =>
+      (await import('../commands/forget.ts')).forget(contextOf(command), amid, options),
+    )
+  forget.addHelpText('after', FORGET_HELP)
+  const presence = new Command('presence')
+    .description('how reachable others see this agent')
+    .addArgument(new Argument('<state>').choices(['online', 'away', 'dnd', 'offline']))
+    .action(async (state: PresenceState, _options: object, command: Command) =>
+      (await import('../commands/breakers.ts')).presence(contextOf(command), state),
+    )
+  presence.addHelpText('after', PRESENCE_HELP)
   const breaker = (name: 'pause' | 'resume' | 'shutdown' | 'emergency-stop', description: string) =>
     withExamples(
       new Command(name)
@@ -65,9 +81,21 @@ export function ownerCommands(): Command[] {
     policy,
     withExamples(block, ['agentmesh block <amid>']),
     withExamples(allow, ['agentmesh allow <amid>']),
+    withExamples(forget, ['agentmesh forget <amid>', 'agentmesh forget <amid> --yes --json']),
+    withExamples(presence, ['agentmesh presence dnd', 'agentmesh presence online']),
     breaker('pause', 'refuse new KNOCKs; sessions go on'),
     breaker('resume', 'undo pause, shutdown and emergency-stop'),
     breaker('shutdown', 'end all sessions and stay off the network until resume'),
     breaker('emergency-stop', 'shutdown, stop the agent framework and answering programs, end the daemon'),
   ]
 }
+
+const FORGET_HELP = `
+Deleted: sessions with their keys, messages of both directions, receipts, kept answers, decisions, the newest keys seen.
+Kept: its place on allowlist or blocklist, the audit log, files you exported, and filters against replayed packets.
+`
+
+const PRESENCE_HELP = `
+dnd, away and offline are told to whoever asks; dnd also refuses new KNOCKs. Sessions go on in all of them. It lasts until
+the daemon ends, which then starts as online.
+`

@@ -1,7 +1,9 @@
 /** Commands that have to do with other agents: find, ask, answer, look at what was said. */
 import { Command } from 'commander'
 import type { ListenOptions } from '../commands/listen.ts'
+import type { NegotiateOptions } from '../commands/negotiate.ts'
 import type { SearchOptions } from '../commands/search.ts'
+import type { ExportOptions } from '../commands/sessions.ts'
 import type { SendCommandOptions } from '../commands/send.ts'
 import { contextOf, count, seconds, withExamples } from './kit.ts'
 
@@ -37,6 +39,23 @@ export function peerCommands(): Command[] {
   withExamples(send, [
     `agentmesh send <amid> --intent travel/flights --params '{"origin":"TLV","destination":"BER"}' --wait 60`,
     'echo \'{"text":"..."}\' | agentmesh send <amid> --intent communication/translation --params - --wait 60 --json',
+  ])
+
+  const negotiate = new Command('negotiate')
+    .description('ask an agent what it can do before a conversation')
+    .argument('<amid>', 'who is asked')
+    .requiredOption('--intent <intent>', 'what about, category[/subcategory]')
+    .requiredOption('--need <names>', 'capabilities, with commas')
+    .option('--schema <names>', 'schemas, best first, with commas')
+    .option('--language <tags>', 'languages, best first, with commas')
+    .option('--payment <names>', 'payment methods, best first, with commas')
+    .option('--wait <seconds>', 'show progress and wait for the answer', seconds)
+    .action(async (amid: string, options: NegotiateOptions, command: Command) =>
+      (await import('../commands/negotiate.ts')).negotiate(contextOf(command), amid, options),
+    )
+  withExamples(negotiate, [
+    'agentmesh negotiate <amid> --intent travel/flights --need travel/flights,seat_selection --wait 30',
+    'agentmesh negotiate <amid> --intent travel --need travel/hotels --schema agentmesh/travel/v1 --language de,en --wait 30',
   ])
 
   const listen = new Command('listen')
@@ -78,12 +97,14 @@ export function peerCommands(): Command[] {
     )
   session
     .command('export')
-    .description('write its messages and receipts to a file that only the owner can read')
+    .description('write its messages and receipts, in clear, to a file that only the owner can read')
     .argument('<id>')
     .option('--output <file>', 'where to; default sessions/<peer>/<id>.json in the home')
-    .action(async (id: string, options: { output?: string }, command: Command) =>
+    .option('--keys', "with the session's keys, see below")
+    .action(async (id: string, options: ExportOptions, command: Command) =>
       (await import('../commands/sessions.ts')).sessionExport(contextOf(command), id, options),
     )
+    .addHelpText('after', EXPORT_HELP)
 
   const why = new Command('why')
     .description('why a KNOCK was let in or refused, or what became of a message')
@@ -93,8 +114,16 @@ export function peerCommands(): Command[] {
     )
   withExamples(why, ['agentmesh why <amid>', 'agentmesh why <message id>'])
 
-  return [search, send, listen, sessions, session, why]
+  return [search, send, negotiate, listen, sessions, session, why]
 }
+
+const EXPORT_HELP = `
+The file is in clear, and the audit log says that it was written.
+
+--keys adds session_state: the keys the session holds at this moment, as base64. Whoever reads the file and sees the packets
+can decrypt what both sides say next, until each has answered the other once more. They cannot decrypt what was said before,
+whose keys are gone, nor speak in your name, since messages are signed. Keep such a file as you keep a password.
+`
 
 const LISTEN_HELP = `
 Each request is one JSON object: id, from, session_id, intent, payload, provenance.
@@ -104,6 +133,9 @@ With --exec the command gets it on stdin and prints one of
 and before it, each on a line of its own, as many as it likes of
   {"status": "processing", "progress": 0.5, "message": "..."}
 Another exit code than 0, no JSON, too much output or too long a time is answered with HANDLER_FAILED.
+
+When the daemon ends, listen waits for it to come back. A request that was open then is handed over again, with the same id;
+a program that is at work on it is not started a second time.
 
 Without --exec requests are printed one a line, and answers read from stdin one a line:
   {"id": "...", "results": ...}   {"id": "...", "error": {...}}   {"id": "...", "status": "processing", ...}
