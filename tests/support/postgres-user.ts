@@ -7,6 +7,6 @@ import { spawnSync } from 'node:child_process'
 export function setup(): void {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) return
   if (spawnSync('id', ['postgres']).status === 0) return
-  const made = spawnSync('useradd', ['--system', '--user-group', 'postgres'], { encoding: 'utf8' })
-  if (made.status !== 0) throw new Error(`PostgreSQL needs a user of its own: ${made.error ?? made.stderr}`)
+  // Where this is refused, the suites that need the server say so.
+  spawnSync('useradd', ['--system', '--user-group', 'postgres'])
 }
