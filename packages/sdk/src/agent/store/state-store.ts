@@ -37,7 +37,7 @@ import {
   type SqlRow,
   type Statement,
 } from './sqlite.ts'
-import { Table, type TableHost } from './table.ts'
+import { RecentValues, Table, type TableHost } from './table.ts'
 
 export type TableCodecs = Readonly<Record<string, TableCodec<unknown>>>
 export type Tables<C extends TableCodecs> = {
@@ -58,6 +58,8 @@ interface Job {
 }
 
 const SCHEMA_VERSION = 1
+/** Opened rows kept in memory. */
+const RECENT_VALUES = 256
 const KEY_CHECK_PLACE = utf8Bytes('agentmesh/0.2 state key check')
 
 // The texts are compared with what the file holds: a trigger or a changed column in a tampered file would run in ours.
@@ -87,6 +89,7 @@ export class StateStore<C extends TableCodecs> {
   readonly #database: Database
   readonly #statements = new Map<string, Statement>()
   #queue: Job[] = []
+  readonly #recent = new RecentValues(RECENT_VALUES)
   #working = false
   #closed = false
   /** The first SQLite failure inside the work that is running. */
@@ -131,6 +134,8 @@ export class StateStore<C extends TableCodecs> {
           throw new AgentMeshError('STATE_MISUSED', 'Tables change only inside the work of a commit')
         }
       },
+      recent: this.#recent,
+      isOpen: () => !this.#closed,
     }
     this.tables = Object.fromEntries(
       Object.entries(options.tables).map(([name, codec]) => [name, new Table(name, codec, host)]),
@@ -213,6 +218,7 @@ export class StateStore<C extends TableCodecs> {
 
   /** Throws when SQLite rolled back the whole transaction by itself, as it may on a full disk. */
   #undoWork(): void {
+    this.#recent.clear()
     try {
       this.#database.exec('ROLLBACK TO work')
       this.#database.exec('RELEASE work')
@@ -238,6 +244,7 @@ export class StateStore<C extends TableCodecs> {
   }
 
   #rollBack(): void {
+    this.#recent.clear()
     try {
       this.#database.exec('ROLLBACK')
     } catch {

@@ -47,6 +47,42 @@ export interface TableHost {
   execute<T>(step: () => T): T
   /** @throws STATE_MISUSED unless a commit's work is running. */
   requireWork(): void
+  /** Values put or read last, by table and key; emptied whenever anything is undone. */
+  readonly recent: RecentValues
+  isOpen(): boolean
+}
+
+/**
+ * Opened rows, so that a session's row is not unsealed and decoded for every message. Values are shared: whoever gets one
+ * makes a new one instead of changing it.
+ */
+export class RecentValues {
+  readonly #values = new Map<string, unknown>()
+  readonly #limit: number
+
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  get(name: string): unknown {
+    return this.#values.get(name)
+  }
+
+  set(name: string, value: unknown): void {
+    this.#values.delete(name)
+    this.#values.set(name, value)
+    if (this.#values.size <= this.#limit) return
+    const [oldest] = this.#values.keys()
+    if (oldest !== undefined) this.#values.delete(oldest)
+  }
+
+  delete(name: string): void {
+    this.#values.delete(name)
+  }
+
+  clear(): void {
+    this.#values.clear()
+  }
 }
 
 /** Keys and index values pass through SQLite as UTF-8 text, so they must have exactly one such form. */
@@ -82,6 +118,9 @@ export class Table<T> {
 
   /** @throws STATE_DAMAGED when the row is not as it was written, STATE_CLOSED. */
   get(key: string): T | undefined {
+    const recent = this.#host.recent.get(this.#nameOf(key))
+    // A closed store answers nothing, whatever it remembers.
+    if (recent !== undefined && this.#host.isOpen()) return recent as T
     const row = this.#first('SELECT key, a, b, at, sealed FROM entries WHERE tbl = ? AND key = ?', [
       requireText(key),
     ])
@@ -97,17 +136,20 @@ export class Table<T> {
     const place = placeOf(this.#name, requireText(key), a, b, at)
     const sealed = seal(this.#host.storageKey, this.#codec.encode(value), place, this.#host.random)
     this.#change(PUT, [key, a, b, at, sealed])
+    this.#host.recent.set(this.#nameOf(key), value)
   }
 
   /** Whether there was such a row. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   delete(key: string): boolean {
     this.#host.requireWork()
+    this.#host.recent.delete(this.#nameOf(key))
     return this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [requireText(key)]) > 0
   }
 
   /** Deletes all rows whose `at` is less, unopened; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   deleteBefore(at: number): number {
     this.#host.requireWork()
+    this.#host.recent.clear()
     return this.#change('DELETE FROM entries WHERE tbl = ? AND at < ?', [requireInteger(at)])
   }
 
@@ -120,12 +162,17 @@ export class Table<T> {
     const sql = `SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?${where}
       ORDER BY at ${direction}, position ${direction}${limit}`
     const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name, ...values)) as SqlRow[]
-    return rows.map((row) => ({ key: String(row['key']), value: this.#open(row), index: indexOf(row) }))
+    return rows.map((row) => ({
+      key: String(row['key']),
+      value: this.#recentOrOpen(row),
+      index: indexOf(row),
+    }))
   }
 
   /** Deletes the rows that are not as they were written; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   dropDamaged(): number {
     this.#host.requireWork()
+    this.#host.recent.clear()
     const sql = 'SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?'
     const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name)) as SqlRow[]
     const damaged = rows.filter((row) => !this.#opens(row))
@@ -158,6 +205,15 @@ export class Table<T> {
 
   #change(sql: string, values: readonly SqlValue[]): number {
     return Number(this.#host.execute(() => this.#host.statement(sql).run(this.#name, ...values)).changes)
+  }
+
+  #nameOf(key: string): string {
+    return `${this.#name} ${key}`
+  }
+
+  #recentOrOpen(row: SqlRow): T {
+    const recent = this.#host.recent.get(this.#nameOf(String(row['key'])))
+    return recent === undefined ? this.#open(row) : (recent as T)
   }
 
   #open(row: SqlRow): T {
