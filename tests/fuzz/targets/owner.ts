@@ -117,8 +117,8 @@ function tableRows(name: keyof typeof TABLES, values: readonly unknown[]): Targe
     dress(input, random) {
       const draws = (length: number) => random.bytes(length)
       const seed = random.pick(plain)
-      if (reframe !== undefined)
-        return sealed(random.oneIn(4) ? input : reframed(seed, reframe, random), draws)
+      // A row is JSON, or begins with the length of its JSON part.
+      if (seed[0] === 0) return sealed(random.oneIn(4) ? input : reframed(seed, 0, random), draws)
       const tree = parseTree(textOf(seed))
       return sealed(utf8Bytes(shallow(printTree(mutateTree(tree, random, tree)))), draws)
     },
