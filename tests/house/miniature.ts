@@ -66,6 +66,9 @@ const TOOLS: ReadonlySet<string> = new Set([
   'vitest',
 ])
 
+/** The tools that checks are made of; the others work on code that is not here. */
+const CHECKS = /^(check-.*|summarize-tests|workspaces)\.mjs$/
+
 const SOURCES: Readonly<Record<string, string>> = {
   'packages/sdk/src/wire/errors.ts': `export class MiniatureError extends Error {}\n`,
   'packages/sdk/src/wire/index.ts': `export * from './errors.ts'
@@ -170,7 +173,7 @@ export class Miniature {
     })
     for (const path of CONFIGURATION) this.copy(path)
     for (const name of readdirSync(join(REPOSITORY, 'tools'))) {
-      if (name.endsWith('.mjs') && !name.startsWith('generate-')) this.copy(`tools/${name}`)
+      if (CHECKS.test(name)) this.copy(`tools/${name}`)
     }
     for (const [path, text] of Object.entries(SOURCES)) this.write(path, text)
     this.linkModules()
