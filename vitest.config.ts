@@ -1,5 +1,7 @@
+import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
+import { SkippedReporter } from './tests/support/skipped-reporter.ts'
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
@@ -20,6 +22,9 @@ export default defineConfig({
   test: {
     globalSetup: source('./tests/support/postgres-user.ts'),
     include: ['{packages,apps}/*/src/**/*.test.ts', 'tests/**/*.test.ts'],
+    // Half of the suites wait for processes of their own, so no core needs to be kept free.
+    maxWorkers: availableParallelism(),
+    reporters: ['default', new SkippedReporter()],
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
