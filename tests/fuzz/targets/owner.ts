@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readConfig } from '../../../packages/sdk/src/agent/config.ts'
-import { Table, type TableHost } from '../../../packages/sdk/src/agent/store/table.ts'
+import { RecentValues, Table, type TableHost } from '../../../packages/sdk/src/agent/store/table.ts'
 import { TABLES } from '../../../packages/sdk/src/agent/tables.ts'
+import type { Statement } from '../../../packages/sdk/src/agent/store/sqlite.ts'
 import type { TableCodec } from '../../../packages/sdk/src/agent/store/index.ts'
 import { seal } from '../../../packages/sdk/src/crypto/sealing.ts'
 import {
@@ -81,14 +82,17 @@ const ROW_KEY = 'key'
 /** A table over one row, without the database under it: the database gives the columns, the table judges them. */
 function tableOver<T>(name: string, codec: TableCodec<T>) {
   let sealed = new Uint8Array(0)
-  const statement = { get: () => ({ key: ROW_KEY, a: null, b: null, at: null, sealed }) }
-  const host = {
+  const stored = () => ({ key: ROW_KEY, a: null, b: null, at: null, sealed })
+  const host: TableHost = {
     storageKey: STORAGE_KEY,
     random: testRandom('rows'),
-    statement: () => statement,
-    execute: (step: () => unknown) => step(),
+    statement: (): Statement => ({ get: stored, all: () => [stored()], run: () => ({ changes: 0 }) }),
+    execute: (step) => step(),
     requireWork: () => undefined,
-  } as unknown as TableHost
+    // Nothing is remembered, so that every row is opened.
+    recent: new RecentValues(0),
+    isOpen: () => true,
+  }
   const table = new Table(name, codec, host)
   return {
     get(row: Uint8Array): T | undefined {
