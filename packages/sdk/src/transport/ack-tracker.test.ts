@@ -15,12 +15,17 @@ describe('AckTracker', () => {
     expect(acks.take()).toBe(3)
   })
 
-  it('refuses numbers that repeat or go back', () => {
+  it('refuses numbers that repeat, go back, or leave a gap', () => {
     const acks = new AckTracker()
-    acks.receive(5)
-    for (const sequence of [5, 4, 0]) {
+    for (const sequence of [2, 0]) {
       expect(() => acks.receive(sequence)).toThrow(expect.objectContaining({ code: 'MALFORMED' }))
     }
+    for (const sequence of [1, 2, 3]) acks.receive(sequence)
+    for (const sequence of [3, 2, 0, 5]) {
+      expect(() => acks.receive(sequence)).toThrow(expect.objectContaining({ code: 'MALFORMED' }))
+    }
+    for (const sequence of [1, 2, 3]) acks.acknowledge(sequence)
+    expect(acks.take()).toBe(3)
   })
 
   it('never reports a number with an open one at or below it', () => {

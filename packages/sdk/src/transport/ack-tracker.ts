@@ -10,9 +10,9 @@ export class AckTracker {
   #last = 0
   #reported = 0
 
-  /** @throws MALFORMED for a number that does not ascend */
+  /** @throws MALFORMED for any number but the next: behind a gap is a message we would acknowledge unseen */
   receive(sequence: number): void {
-    if (sequence <= this.#last) throw new AgentMeshError('MALFORMED', 'RECEIVE numbers must ascend')
+    if (sequence !== this.#last + 1) throw new AgentMeshError('MALFORMED', 'RECEIVE numbers have no gaps')
     this.#last = sequence
     this.#open.add(sequence)
   }

@@ -20,6 +20,11 @@ import type { OutgoingMessage, SentResult, Transport, TransportEvents, Transport
 
 /** A connection that lasted so long makes the next failure a first one. */
 const SETTLED_MS = 10_000
+/**
+ * One that lasted less counts as so many failures at most: a relay that lets us in is there, and what ended the connection
+ * is worth seconds, not the minute that a relay out of reach is.
+ */
+const UNSETTLED_FAILURES = 3
 /** However long a relay asks us to stay away. */
 const MAX_WAIT_MS = 300_000
 
@@ -144,8 +149,10 @@ export class RelayConnection implements Transport {
       this.#abandon(error)
       return
     }
-    if (this.#state === 'connected' && this.#options.now() - this.#connectedAt >= SETTLED_MS)
-      this.#failures = 0
+    if (this.#state === 'connected') {
+      const settled = this.#options.now() - this.#connectedAt >= SETTLED_MS
+      this.#failures = settled ? 0 : Math.min(this.#failures, UNSETTLED_FAILURES)
+    }
     const asked = Math.min(MAX_WAIT_MS, (error.retryAfterSeconds ?? 0) * 1000)
     const wait = Math.max(asked, backoffMs(this.#failures, this.#options.random))
     this.#failures += 1
