@@ -16,7 +16,7 @@ export interface Context {
 function colorsFor(stream: NodeJS.WriteStream) {
   const { NO_COLOR, FORCE_COLOR, TERM } = process.env
   // Not a terminal is undefined here, which the library would take for its own guess.
-  const wanted = stream.isTTY === true && TERM !== 'dumb'
+  const wanted = stream.isTTY ? TERM !== 'dumb' : false
   return pc.createColors(!NO_COLOR && (FORCE_COLOR ? FORCE_COLOR !== '0' : wanted))
 }
 export const color = colorsFor(process.stdout)
