@@ -11,7 +11,7 @@ const { AGENTMESH_REGISTRY: registry, AGENTMESH_RELAY: relay } = process.env
 const config = { ...(registry && { registry }), ...(relay && { relay }) }
 
 const agent = await Agent.open({ home, config })
-agent.handle(({ from, payload }) => ({ results: { hello: from, you_said: payload.parameters } }))
+agent.on('request', ({ from, payload }) => ({ results: { hello: from, you_said: payload.parameters } }))
 await agent.ready()
 
 if (peer === undefined) {

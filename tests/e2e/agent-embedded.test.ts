@@ -19,7 +19,7 @@ test('a request finds its peer, passes policy, and is answered', async () => {
   const read = new Promise<void>((resolve) => {
     told = resolve
   })
-  bob.handle(async (request, context) => {
+  bob.on('request', async (request, context) => {
     // Receipts travel a little later than a quick answer would.
     await read
     await context.status({ status: 'processing', progress: 0.5 })
@@ -55,7 +55,7 @@ test('a request finds its peer, passes policy, and is answered', async () => {
 test('a request the handler fails on is answered with an error, and the next one still works', async () => {
   const bob = await network.agent('bob')
   let calls = 0
-  bob.handle(() => {
+  bob.on('request', () => {
     calls++
     if (calls === 1) throw new Error('secret detail')
     return { results: calls }
@@ -71,7 +71,7 @@ test('a request the handler fails on is answered with an error, and the next one
 test('the same request id is answered once by the handler, and again from memory', async () => {
   const bob = await network.agent('bob')
   let calls = 0
-  bob.handle(() => ({ results: ++calls }))
+  bob.on('request', () => ({ results: ++calls }))
   const alice = await network.agent('alice')
   const sent = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
   await sent.answer()
@@ -84,7 +84,7 @@ test('the same request id is answered once by the handler, and again from memory
 test('an intent outside the policy is refused, with a reason for the sender and a trace for the owner', async () => {
   const bob = await network.agent('bob')
   bob.setPolicy({ ...bob.policy(), accepted_intents: ['travel'] })
-  bob.handle(() => ({ results: 'never' }))
+  bob.on('request', () => ({ results: 'never' }))
   const alice = await network.agent('alice')
   const sent = await alice.send(bob.amid, { intent: { category: 'creative' }, parameters: {} })
   const stages = await stagesOf(sent)
@@ -101,7 +101,7 @@ test('an intent outside the policy is refused, with a reason for the sender and 
 test('a request about something else than its KNOCK does not reach the handler', async () => {
   const bob = await network.agent('bob')
   const seen: string[] = []
-  bob.handle((request) => {
+  bob.on('request', (request) => {
     seen.push(request.intent.category)
     return { results: null }
   })
@@ -130,7 +130,7 @@ test('a request about something else than its KNOCK does not reach the handler',
 
 test('a conversation carries messages both ways in order until it is closed', async () => {
   const bob = await network.agent('bob')
-  bob.handle((request) => ({ results: request.payload.parameters['n'] }))
+  bob.on('request', (request) => ({ results: request.payload.parameters['n'] }))
   const alice = await network.agent('alice')
   const first = await alice.send(
     bob.amid,
@@ -172,7 +172,7 @@ test('an AMID nobody registered fails with a clear code, and one that cannot be 
 
 test('blocking ends the session at once and refuses the next KNOCK', async () => {
   const bob = await network.agent('bob')
-  bob.handle(() => ({ results: 1 }))
+  bob.on('request', () => ({ results: 1 }))
   const alice = await network.agent('alice')
   const sent = await alice.send(
     bob.amid,
@@ -190,7 +190,7 @@ test('blocking ends the session at once and refuses the next KNOCK', async () =>
 
 test('pause refuses new sessions while open ones go on; resume lets in again', async () => {
   const bob = await network.agent('bob')
-  bob.handle(() => ({ results: 1 }))
+  bob.on('request', () => ({ results: 1 }))
   const alice = await network.agent('alice')
   const talk = { sessionType: 'conversation' } as const
   await (await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, talk)).answer()
@@ -236,7 +236,7 @@ test('a damaged audit log is set aside, the agent goes on, and the new log says 
 test('who is on the allowlist gets the first request with the KNOCK', async () => {
   const bob = await network.agent('bob')
   const seen: unknown[] = []
-  bob.handle((request) => {
+  bob.on('request', (request) => {
     seen.push(request.payload.parameters['n'])
     return { results: 'ok' }
   })
@@ -260,7 +260,7 @@ test('who is on the allowlist gets the first request with the KNOCK', async () =
 test('a request that came with a refused KNOCK is not looked at', async () => {
   const bob = await network.agent('bob')
   bob.setPolicy({ ...bob.policy(), accepted_intents: ['finance'] })
-  bob.handle(() => ({ results: 'never' }))
+  bob.on('request', () => ({ results: 'never' }))
   const alice = await network.agent('alice')
   alice.allow(bob.amid)
   const sent = await alice.send(bob.amid, { intent: FLIGHTS, parameters: { n: 1 } })
@@ -302,11 +302,11 @@ test('a strict agent refuses a request that does not fit its standard schema; a 
   const strict = await network.agent('strict', { schemas: 'strict' })
   const lenient = await network.agent('lenient')
   const seen: string[] = []
-  strict.handle(() => {
+  strict.on('request', () => {
     seen.push('strict')
     return { results: [] }
   })
-  lenient.handle(() => {
+  lenient.on('request', () => {
     seen.push('lenient')
     return { results: [] }
   })
@@ -323,7 +323,7 @@ test('a strict agent refuses a request that does not fit its standard schema; a 
 test('a fast sender waits for a slow reader, and everything arrives in order', async () => {
   const bob = await network.agent('bob')
   bob.setPolicy({ ...bob.policy(), rate_limit: { knocks_per_minute: 30, messages_per_minute: 100_000 } })
-  bob.handle(() => ({ results: 'go on' }))
+  bob.on('request', () => ({ results: 'go on' }))
   const alice = await network.agent('alice')
   const opened = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} }, { sessionType: 'stream' })
   await opened.answer()
@@ -344,7 +344,7 @@ test('a fast sender waits for a slow reader, and everything arrives in order', a
 
 test('forgetting a peer deletes what was held about it', async () => {
   const bob = await network.agent('bob')
-  bob.handle(() => ({ results: 1 }))
+  bob.on('request', () => ({ results: 1 }))
   const alice = await network.agent('alice')
   const sent = await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
   await sent.answer()

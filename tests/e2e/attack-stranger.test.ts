@@ -12,7 +12,7 @@ let mallory: HostilePeer
 beforeEach(async () => {
   network = await TestNetwork.start()
   bob = await network.agent('bob')
-  bob.handle(({ payload }) => ({ results: payload.parameters['n'] }))
+  bob.on('request', ({ payload }) => ({ results: payload.parameters['n'] }))
   mallory = await HostilePeer.open(network)
 })
 afterEach(async () => {

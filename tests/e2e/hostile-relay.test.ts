@@ -16,7 +16,7 @@ beforeEach(async () => {
   relay = await HostileRelay.start()
   seen = []
   bob = await network.agent('bob', { relay: relay.url })
-  bob.handle((request) => {
+  bob.on('request', (request) => {
     seen.push(request.payload.parameters['n'])
     return { results: request.payload.parameters['n'] }
   })

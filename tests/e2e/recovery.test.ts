@@ -20,7 +20,7 @@ afterEach(() => network.close())
 
 async function openBob(): Promise<Agent> {
   const agent = await network.agent('bob')
-  agent.handle((request) => {
+  agent.on('request', (request) => {
     seen.push(request.payload.parameters['n'])
     return { results: request.payload.parameters['n'] }
   })

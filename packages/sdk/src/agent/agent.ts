@@ -3,20 +3,18 @@
  * joins the parts that send, receive and decide.
  *
  *     const agent = await Agent.open({ home: './alice' })
- *     agent.handle(async (request) => ({ results: await lookUp(request.payload.parameters) }))
+ *     agent.on('request', async (request) => ({ results: await lookUp(request.payload.parameters) }))
  *     const sent = await agent.send(peer, { intent: { category: 'travel' }, parameters: {} })
  *     const answer = await sent.answer()
  *
  * The daemon (`agentmesh up`) is this class behind a local API. DESIGN §2.
  */
-import { execFile } from 'node:child_process'
 import { once, type EventEmitter } from 'node:events'
 import type { SearchQuery } from '../discovery/index.ts'
 import type { Policy } from '../session/index.ts'
 import { encodeSession } from '../session/index.ts'
 import {
   AgentMeshError,
-  canonicalText,
   formatTimestamp,
   parseAmid,
   parseMessageId,
@@ -41,6 +39,7 @@ import { Notices } from './notices.ts'
 import { openCore, type AgentOptions, type OpenedCore } from './open-core.ts'
 import { Outbox } from './outbox.ts'
 import { Outgoing } from './outgoing.ts'
+import { changedFields } from './policy-file.ts'
 import { Receiver } from './receiver.ts'
 import { Recovery } from './recovery.ts'
 import { Registrar } from './registrar.ts'
@@ -64,8 +63,6 @@ import type {
 
 /** How often expiry, resends and limits are looked at. */
 const MAINTENANCE_MS = 5_000
-/** A framework that takes longer to stop is left to its owner, who is told. */
-const FRAMEWORK_STOP_MS = 10_000
 
 /**
  * One agent at work in this process. Errors thrown are `AgentMeshError` with a code of spec/errors.md; whatever writes
@@ -243,12 +240,18 @@ export class Agent {
   }
 
   /**
-   * Who answers peers' requests from now on, up to 16 at a time; `undefined` lets them wait on disk. A handler that
-   * throws has the peer answered with HANDLER_FAILED. After a crash a request that was not answered is handed over
-   * again.
+   * Who answers peers' requests from now on, up to 16 at a time: what the handler returns is the answer. One that throws
+   * has the peer answered with HANDLER_FAILED. After a crash a request that was not answered is handed over again.
    */
-  handle(handler: RequestHandler | undefined): void {
+  on(_event: 'request', handler: RequestHandler): this {
     this.#inbox.handle(handler)
+    return this
+  }
+
+  /** Nobody answers any more: requests wait on disk. */
+  off(_event: 'request'): this {
+    this.#inbox.handle(undefined)
+    return this
   }
 
   /**
@@ -431,26 +434,9 @@ export class Agent {
     await this.#network.stop()
   }
 
-  /**
-   * Runs the owner's command that stops the agent framework, when `config.json` names one; resolves when it ended, at
-   * the latest after 10 seconds. A failure is in the audit log (FRAMEWORK_NOT_STOPPED), not thrown.
-   */
-  async stopFramework(): Promise<void> {
-    const [program, ...args] = this.#core.config.framework_stop_command ?? []
-    if (program === undefined) return
-    await new Promise<void>((resolve) => {
-      execFile(program, args, { timeout: FRAMEWORK_STOP_MS }, (error) => {
-        if (error) {
-          audit(this.#core, {
-            event: 'agent_error',
-            code: 'FRAMEWORK_NOT_STOPPED',
-            operation: program,
-            detail: error.message,
-          })
-        }
-        resolve()
-      })
-    })
+  /** Runs `framework_stop_command`: see `Breakers.stopFramework`. */
+  stopFramework(): Promise<void> {
+    return this.#breakers.stopFramework()
   }
 
   /** How the agent stands at this moment; asks nobody. */
@@ -480,11 +466,4 @@ export class Agent {
     await this.#receiver.maintain()
     await forgetOldSessions(this.#core)
   }
-}
-
-function changedFields(policy: Policy, before: Policy): string[] {
-  const old: Record<string, unknown> = before
-  return Object.entries(policy)
-    .filter(([name, value]) => canonicalText(value) !== canonicalText(old[name]))
-    .map(([name]) => name)
 }

@@ -7,10 +7,13 @@
  *      |   +--> shutdown          sessions ended, off the relay and the registry, until `resume`
  *      +------- emergency_stop    the same, and the agent framework is stopped too
  */
+import { execFile } from 'node:child_process'
 import { AgentMeshError } from '../wire/index.ts'
 import { audit, commit, type Actor, type Core } from './core.ts'
 import type { BreakerState } from './types.ts'
 
+/** A framework that takes longer to stop is left to its owner, who is told. */
+const FRAMEWORK_STOP_MS = 10_000
 const META_KEY = 'breaker'
 
 const ACTIONS = {
@@ -58,5 +61,27 @@ export class Breakers {
       afterCommit.push(() => this.#core.events.emit('breaker', state))
     })
     audit(this.#core, { event: 'breaker', action: ACTIONS[state], by })
+  }
+
+  /**
+   * Runs the owner's command that stops the agent framework, when `config.json` names one; resolves when it ended, at
+   * the latest after 10 seconds. A failure is in the audit log (FRAMEWORK_NOT_STOPPED), not thrown.
+   */
+  async stopFramework(): Promise<void> {
+    const [program, ...args] = this.#core.config.framework_stop_command ?? []
+    if (program === undefined) return
+    await new Promise<void>((resolve) => {
+      execFile(program, args, { timeout: FRAMEWORK_STOP_MS }, (error) => {
+        if (error) {
+          audit(this.#core, {
+            event: 'agent_error',
+            code: 'FRAMEWORK_NOT_STOPPED',
+            operation: program,
+            detail: error.message,
+          })
+        }
+        resolve()
+      })
+    })
   }
 }

@@ -18,6 +18,8 @@ export type ListenerEvent =
 interface Open {
   listener: Listener
   context: RequestContext
+  /** Resolves when nobody is asked for this id any more. */
+  ended: Promise<void>
   resolve(answer: AnswerInput): void
   reject(error: unknown): void
 }
@@ -67,7 +69,7 @@ export class Listeners {
     this.#listeners.add(listener)
     signal.addEventListener('abort', () => this.#detach(listener))
     if (this.#listeners.size === 1) {
-      this.#agent.handle((request, context) => this.#offer(request, context))
+      this.#agent.on('request', (request, context) => this.#offer(request, context))
     }
     return listener.events()
   }
@@ -75,22 +77,24 @@ export class Listeners {
   #detach(listener: Listener): void {
     this.#listeners.delete(listener)
     listener.end()
-    if (this.#listeners.size === 0) this.#agent.handle(undefined)
+    if (this.#listeners.size === 0) this.#agent.off('request')
     for (const id of listener.open) {
       this.#open.get(id)?.reject(new AgentMeshError('LISTENER_GONE'))
     }
   }
 
   async #offer(request: IncomingRequest, context: RequestContext): Promise<AnswerInput> {
+    // Senders choose their ids, and an answer names no sender: of two with the same one the second waits.
+    for (let same = this.#open.get(request.id); same; same = this.#open.get(request.id)) await same.ended
     const [listener] = [...this.#listeners].toSorted((left, right) => left.open.size - right.open.size)
     if (!listener) throw new AgentMeshError('LISTENER_GONE')
-    // Senders choose their ids. Two with the same one would share the answer of one of them.
-    if (this.#open.has(request.id)) throw new AgentMeshError('INVALID_ID', 'Another open request has this id')
+    let end = (): void => {}
+    const ended = new Promise<void>((resolve) => (end = resolve))
     const cancel = () => listener.push({ type: 'cancelled', id: request.id })
     context.signal.addEventListener('abort', cancel)
     try {
       return await new Promise<AnswerInput>((resolve, reject) => {
-        this.#open.set(request.id, { listener, context, resolve, reject })
+        this.#open.set(request.id, { listener, context, ended, resolve, reject })
         listener.open.add(request.id)
         listener.push({ type: 'request', request })
       })
@@ -98,6 +102,7 @@ export class Listeners {
       context.signal.removeEventListener('abort', cancel)
       this.#open.delete(request.id)
       listener.open.delete(request.id)
+      end()
     }
   }
 

@@ -6,7 +6,7 @@ import { statSync } from 'node:fs'
 import type { Home } from '../identity/index.ts'
 import type { AuditFields } from '../observability/index.ts'
 import { defaultPolicy, parsePolicy, type Policy } from '../session/index.ts'
-import { AgentMeshError, isAgentMeshError, utf8Bytes, utf8Text } from '../wire/index.ts'
+import { AgentMeshError, canonicalText, isAgentMeshError, utf8Bytes, utf8Text } from '../wire/index.ts'
 
 export const POLICY_FILE = 'policy.json'
 
@@ -88,4 +88,12 @@ export class PolicyFile {
   #save(policy: Policy): void {
     this.#home.writeFile(POLICY_FILE, utf8Bytes(`${JSON.stringify(policy, null, 2)}\n`))
   }
+}
+
+/** The fields in which two policies differ. */
+export function changedFields(policy: Policy, before: Policy): string[] {
+  const old: Record<string, unknown> = before
+  return Object.entries(policy)
+    .filter(([name, value]) => canonicalText(value) !== canonicalText(old[name]))
+    .map(([name]) => name)
 }
