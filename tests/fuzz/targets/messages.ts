@@ -14,7 +14,8 @@ import {
   status,
 } from '../../../packages/sdk/src/messages/test-support.ts'
 import { associatedData, consumeReset, createReset } from '../../../packages/sdk/src/session/index.ts'
-import { environment, NOW } from '../../../packages/sdk/src/session/test-support.ts'
+import { NOW } from '../../../packages/sdk/src/identity/test-support.ts'
+import { environment } from '../../../packages/sdk/src/session/test-support.ts'
 import {
   canonicalBytes,
   encodeSessionPacket,

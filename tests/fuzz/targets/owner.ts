@@ -25,7 +25,8 @@ import {
   encodeSession,
   parsePolicy,
 } from '../../../packages/sdk/src/session/index.ts'
-import { knockOn, meet, NOW, testRandom } from '../../../packages/sdk/src/session/test-support.ts'
+import { NOW, testRandom } from '../../../packages/sdk/src/identity/test-support.ts'
+import { knockOn, meet } from '../../../packages/sdk/src/session/test-support.ts'
 import {
   ByteReader,
   canonicalBytes,

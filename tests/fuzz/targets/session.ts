@@ -27,14 +27,13 @@ import {
   type OpenedKnock,
   type PendingKnock,
 } from '../../../packages/sdk/src/session/index.ts'
+import { NOW, testRandom } from '../../../packages/sdk/src/identity/test-support.ts'
 import {
   acceptTerms,
   environment,
   FLIGHTS,
   knockOn,
-  NOW,
   TestAgent,
-  testRandom,
 } from '../../../packages/sdk/src/session/test-support.ts'
 import {
   amidToBytes,

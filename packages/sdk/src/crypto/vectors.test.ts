@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { isAgentMeshError } from '../wire/errors.ts'
+import { outcome, printVector, vectorFiles } from '../wire/test-support.ts'
 import { ed25519KeyPair, kemKeyPair, x25519KeyPair, type RandomBytes } from './primitives.ts'
 import { ratchetDecrypt, ratchetEncrypt, ratchetInitiate, ratchetRespond } from './ratchet.ts'
 import { encodeRatchetState, type RatchetState } from './ratchet-state.ts'
@@ -13,38 +11,10 @@ import { fromHex, toHex } from './vector-players.ts'
 import { cryptoVectors } from './vector-scenarios.ts'
 import { x3dhInitiate, x3dhRespond } from './x3dh.ts'
 
-const folder = fileURLToPath(new URL('../../../../test-vectors/crypto/', import.meta.url))
 const scenarios = cryptoVectors()
+const print = (vector: CryptoVector) => printVector(vector, 80)
 
-/** Two-space JSON, with lists of texts on one line where they fit, as the formatter leaves them. */
-function print(vector: CryptoVector): string {
-  const list = /\[\n\s+("[^"\n]*"(?:,\n\s+"[^"\n]*")*)\n\s+\]/g
-  const joined = JSON.stringify(vector, null, 2).replace(list, (whole, items: string) => {
-    const line = `[${items.replaceAll(/,\n\s+/g, ', ')}]`
-    return line.length <= 80 ? line : whole
-  })
-  return `${joined}\n`
-}
-
-if (process.env['UPDATE_VECTORS'] === '1') {
-  mkdirSync(folder, { recursive: true })
-  for (const [name, vector] of scenarios) writeFileSync(`${folder}${name}.json`, print(vector))
-}
-
-const names = readdirSync(folder)
-  .filter((file) => file.endsWith('.json'))
-  .map((file) => file.slice(0, -'.json'.length))
-const load = (name: string) => readFileSync(`${folder}${name}.json`, 'utf8')
-
-function outcome(call: () => unknown): string {
-  try {
-    call()
-    return 'ok'
-  } catch (error) {
-    if (isAgentMeshError(error)) return error.code
-    throw error
-  }
-}
+const { names, load } = vectorFiles('crypto', scenarios, print)
 
 /** Hands out the recorded draws, and fails a call that draws another amount than was recorded. */
 function replayed(hex: string): { readonly random: RandomBytes; readonly end: () => void } {

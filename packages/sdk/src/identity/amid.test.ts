@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { ed25519KeyPair } from '../crypto/signing.ts'
 import { fromHex, parseAmid, toBase58 } from '../wire/index.ts'
 import { amidFromDid, amidFromPublicKey, checkAmid, didFromAmid } from './amid.ts'
-import { outcome, testIdentity } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { testIdentity } from './test-support.ts'
 
 /** The eight points whose order divides 8, in the encodings of RFC 8032, and non-canonical spellings of some. */
 const WEAK_KEYS = {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { parseKey, type Bundle } from '../wire/index.ts'
 import { verifyBundle } from './bundle.ts'
-import { DAY, NOW, outcome, testBundle, testIdentity, testKeys } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { DAY, NOW, testBundle, testIdentity, testKeys } from './test-support.ts'
 
 const alice = testIdentity('alice')
 const mallory = testIdentity('mallory')

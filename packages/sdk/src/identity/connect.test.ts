@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { sign, signedBytes, verify } from '../crypto/signing.ts'
 import { amidToBytes, concatBytes, toHex, utf8Bytes } from '../wire/index.ts'
 import { connectSignatureParts } from './connect.ts'
-import { NOW, outcome, testIdentity, testRandom } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { NOW, testIdentity, testRandom } from './test-support.ts'
 
 const alice = testIdentity('alice')
 const { publicKey, secretKey } = alice.signing

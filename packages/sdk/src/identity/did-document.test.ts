@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest'
 import { ed25519KeyPair, x25519KeyPair } from '../crypto/signing.ts'
 import { DidDocument, fromHex, toBase58, validate } from '../wire/index.ts'
 import { didDocument, fromMultikey, toMultikey } from './did-document.ts'
-import { outcome, testIdentity, testRegistration } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { testIdentity, testRegistration } from './test-support.ts'
 
 /** did:key test vectors (W3C CCG did:key 0.7, Ed25519 with derived X25519): 32-byte seeds that count up from zero. */
 const PUBLISHED = [

@@ -17,7 +17,8 @@ import { formatKey, parseKey, utf8Bytes } from '../wire/index.ts'
 import { Home } from './home.ts'
 import { createIdentity, openIdentity, readPublicIdentity, writeExchangePublicKey } from './home-identity.ts'
 import { recoveryKeyPair } from './recovery.ts'
-import { NOW, outcome, testKeys, testRandom } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { NOW, testKeys, testRandom } from './test-support.ts'
 
 let root: string
 beforeEach(() => {

@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { utf8Bytes, utf8Text } from '../wire/index.ts'
 import { defaultHomePath, Home } from './home.ts'
-import { outcome } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
 
 let root: string
 let path: string

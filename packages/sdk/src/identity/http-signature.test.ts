@@ -10,7 +10,8 @@ import {
   type ReceivedRequest,
   type RequestToSign,
 } from './http-signature.ts'
-import { NOW, outcome, testIdentity, testRandom } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { NOW, testIdentity, testRandom } from './test-support.ts'
 
 const alice = testIdentity('alice')
 const mallory = testIdentity('mallory')

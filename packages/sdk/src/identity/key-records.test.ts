@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { sign, x25519KeyPair } from '../crypto/signing.ts'
 import { toBase64, unsignedBytes, type KeyKind, type SignedKey } from '../wire/index.ts'
 import { signKeyRecord, verifyKeyRecord, type KeyRecordFields } from './key-records.ts'
-import { DAY, NOW, outcome, testIdentity, testKeys, testRandom } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { DAY, NOW, testIdentity, testKeys, testRandom } from './test-support.ts'
 
 const alice = testIdentity('alice')
 const mallory = testIdentity('mallory')

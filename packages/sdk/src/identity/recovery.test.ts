@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { ed25519KeyPair, sign } from '../crypto/signing.ts'
 import { formatKey, fromHex, toBase64, unsignedBytes } from '../wire/index.ts'
 import { newRecoveryWords, recoveryKeyPair, signSuccession, verifySuccession } from './recovery.ts'
-import { NOW, outcome, testIdentity, testRandom } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { NOW, testIdentity, testRandom } from './test-support.ts'
 
 const words = newRecoveryWords(testRandom('recovery'))
 const recovery = recoveryKeyPair(words)

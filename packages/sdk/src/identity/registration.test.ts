@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { formatKey, type AgentRecord, type Registration } from '../wire/index.ts'
 import { verifyAgentRecord, verifyRegistration } from './registration.ts'
-import { DAY, NOW, outcome, testIdentity, testKeys, testRegistration } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { DAY, NOW, testIdentity, testKeys, testRegistration } from './test-support.ts'
 
 const alice = testIdentity('alice')
 const mallory = testIdentity('mallory')

@@ -1,13 +1,6 @@
 /** Identities, keys and clocks for tests: fixed, so that a failing test fails the same way again. */
 import { ed25519KeyPair, hkdfSha256, type RandomBytes } from '../crypto/signing.ts'
-import {
-  formatKey,
-  formatTimestamp,
-  isAgentMeshError,
-  utf8Bytes,
-  type Bundle,
-  type Registration,
-} from '../wire/index.ts'
+import { formatKey, formatTimestamp, utf8Bytes, type Bundle, type Registration } from '../wire/index.ts'
 import { identityFromKeyPair, type Identity } from './amid.ts'
 import {
   makeExchangeKey,
@@ -74,15 +67,4 @@ export function testRegistration(
     created_at: formatTimestamp(now),
     ...fields,
   })
-}
-
-/** The code of the AgentMeshError that `call` throws, or `ok`. */
-export function outcome(call: () => unknown): string {
-  try {
-    call()
-    return 'ok'
-  } catch (error) {
-    if (isAgentMeshError(error)) return error.code
-    throw error
-  }
 }

@@ -1,5 +1,3 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { signedBytes, verify } from '../crypto/signing.ts'
 import {
@@ -12,6 +10,7 @@ import {
   parseTimestamp,
   toHex,
 } from '../wire/index.ts'
+import { vectorFiles } from '../wire/test-support.ts'
 import { amidFromPublicKey } from './amid.ts'
 import { verifyBundle } from './bundle.ts'
 import { connectSignatureParts } from './connect.ts'
@@ -23,19 +22,10 @@ import { verifyRegistration } from './registration.ts'
 import { identityVectors } from './test-support-scenarios.ts'
 import type { IdentityVector, VectorKind } from './test-support-vectors.ts'
 
-const folder = fileURLToPath(new URL('../../../../test-vectors/identity/', import.meta.url))
 const scenarios = identityVectors()
 const print = (vector: IdentityVector): string => `${JSON.stringify(vector, null, 2)}\n`
 
-if (process.env['UPDATE_VECTORS'] === '1') {
-  mkdirSync(folder, { recursive: true })
-  for (const [name, vector] of scenarios) writeFileSync(`${folder}${name}.json`, print(vector))
-}
-
-const names = readdirSync(folder)
-  .filter((file) => file.endsWith('.json'))
-  .map((file) => file.slice(0, -'.json'.length))
-const load = (name: string) => JSON.parse(readFileSync(`${folder}${name}.json`, 'utf8')) as IdentityVector
+const { names, load } = vectorFiles('identity', scenarios, print)
 
 // eslint-disable-next-line typescript/no-explicit-any -- vectors are data; a wrong shape fails the test by itself
 const RUN: Record<VectorKind, (input: any) => unknown> = {
@@ -93,7 +83,7 @@ describe('test-vectors/identity', () => {
   })
 
   it.each(names)('%s', (name) => {
-    const vector = load(name)
+    const vector = JSON.parse(load(name)) as IdentityVector
     expect(vector).toEqual(JSON.parse(JSON.stringify(scenarios.get(name))))
     const { description: _text, section: _section, kind: _kind, input: _input, ...expected } = vector
     expect(run(vector)).toEqual(expected)

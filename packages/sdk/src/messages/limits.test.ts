@@ -2,15 +2,15 @@ import { describe, expect, it } from 'vitest'
 import { equalBytes } from '../crypto/index.ts'
 import { decodeSession, encodeSession, type Session } from '../session/index.ts'
 import { consumeMessage, createMessage, relayTypeOf, type MessageDraft } from './message.ts'
+import { NOW } from '../identity/test-support.ts'
+import { outcome } from '../wire/test-support.ts'
 import {
   close,
   environment,
   failure,
   makeEnds,
   need,
-  NOW,
   offer,
-  outcome,
   receipt,
   request,
   response,

@@ -14,18 +14,9 @@ import {
   utf8Bytes,
 } from '../wire/index.ts'
 import { consumeMessage, createMessage, type MessageDraft } from './message.ts'
-import {
-  close,
-  environment,
-  makeEnds,
-  NOW,
-  outcome,
-  request,
-  response,
-  status,
-  testRandom,
-  type End,
-} from './test-support.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { close, environment, makeEnds, request, response, status, type End } from './test-support.ts'
 
 const send = (end: End, draft: MessageDraft, now = NOW) =>
   createMessage(end.session, draft, end.identity, environment(now))

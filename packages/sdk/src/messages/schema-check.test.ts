@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { AgentMeshError, MAX_JSON_DEPTH, PAYLOADS, validate, type RequestPayload } from '../wire/index.ts'
 import { mismatchError, requestSchemaOf, SchemaBook } from './schema-check.ts'
-import { outcome } from './test-support.ts'
+import { outcome } from '../wire/test-support.ts'
 
 const SEARCH = 'agentmesh/travel/flight-search/v1'
 const RESULTS = 'agentmesh/travel/flight-results/v1'

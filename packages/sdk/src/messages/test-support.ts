@@ -1,5 +1,5 @@
 /** Sessions with fixed keys for the tests of messages, made through the layers below as the engine makes them. */
-import { ed25519KeyPair, hkdfSha256, kemKeyPair, x25519KeyPair } from '../crypto/index.ts'
+import { ed25519KeyPair, kemKeyPair, x25519KeyPair } from '../crypto/index.ts'
 import {
   identityFromKeyPair,
   makeExchangeKey,
@@ -9,6 +9,7 @@ import {
   verifyBundle,
   type Identity,
 } from '../identity/index.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
 import {
   consumeAnswer,
   createAccept,
@@ -19,28 +20,8 @@ import {
   type Session,
   type SessionEnvironment,
 } from '../session/index.ts'
-import {
-  formatKey,
-  isAgentMeshError,
-  newMessageId,
-  newSessionId,
-  utf8Bytes,
-  type Constraints,
-  type SessionType,
-} from '../wire/index.ts'
+import { formatKey, newMessageId, newSessionId, type Constraints, type SessionType } from '../wire/index.ts'
 import type { MessageDraft } from './message.ts'
-
-/** 1 February 2026, 12:00 UTC. */
-export const NOW = Date.UTC(2026, 1, 1, 12)
-
-/** A stream of bytes that follows from a name. */
-export function testRandom(name: string): (length: number) => Uint8Array {
-  let counter = 0
-  return (length) => {
-    counter++
-    return hkdfSha256(utf8Bytes(`${name} ${counter}`), new Uint8Array(0), new Uint8Array(0), length)
-  }
-}
 
 const random = testRandom('messages')
 export const environment = (now = NOW): SessionEnvironment => ({ random, now })
@@ -151,16 +132,5 @@ export function receipt(): DraftOf<'receipt'> {
     payload: {
       receipts: [{ message_id: newMessageId(random), state: 'received', at: '2026-02-01T12:00:00Z' }],
     },
-  }
-}
-
-/** The code of the AgentMeshError that `call` throws, or `ok`. */
-export function outcome(call: () => unknown): string {
-  try {
-    call()
-    return 'ok'
-  } catch (error) {
-    if (isAgentMeshError(error)) return error.code
-    throw error
   }
 }

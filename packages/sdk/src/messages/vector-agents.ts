@@ -12,7 +12,7 @@ import {
 } from '../identity/index.ts'
 import type { KeyLookup } from '../session/index.ts'
 import { formatKey, toHex, type Bundle, type SignedKey } from '../wire/index.ts'
-import { NOW, testRandom } from './test-support.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
 
 /** A key's record and its secret (X25519 secret or ML-KEM seed) in hex. */
 export interface VectorKey {

@@ -1,7 +1,6 @@
 /** The format of test-vectors/session/ (spec/sessions.md 7). */
 import type { OptimisticDraft } from '../session/index.ts'
 import {
-  isAgentMeshError,
   type Accept,
   type Amid,
   type Bundle,
@@ -96,14 +95,4 @@ export interface SessionVector {
   readonly agents: Readonly<Record<Party, VectorAgent>>
   readonly bundle: Bundle
   readonly steps: readonly VectorStep[]
-}
-
-export function outcome(call: () => void): string {
-  try {
-    call()
-    return 'ok'
-  } catch (error) {
-    if (isAgentMeshError(error)) return error.code
-    throw error
-  }
 }

@@ -53,9 +53,10 @@ import {
   type ResetSubject,
 } from '../wire/index.ts'
 import { consumeMessage, createMessage, relayTypeOf, type MessageDraft } from './message.ts'
-import { NOW, testRandom } from './test-support.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
 import { agentOf, bundleOf, bytesOf, makeVectorAgent } from './vector-agents.ts'
-import { OTHER, outcome, type Party, type VectorStep } from './vector-format.ts'
+import { outcome } from '../wire/test-support.ts'
+import { OTHER, type Party, type VectorStep } from './vector-format.ts'
 
 /** The signature's parts by direction. */
 const DIRECTION: Readonly<Record<Party, Uint8Array>> = { a: Uint8Array.of(1), b: Uint8Array.of(2) }

@@ -15,7 +15,7 @@ import {
   type Accept,
   type JsonObject,
 } from '../wire/index.ts'
-import { testRandom } from './test-support.ts'
+import { testRandom } from '../identity/test-support.ts'
 import {
   close,
   flipped,

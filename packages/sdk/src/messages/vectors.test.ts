@@ -1,5 +1,3 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { verifyBundle } from '../identity/index.ts'
 import {
@@ -18,33 +16,16 @@ import {
 } from '../session/index.ts'
 import { fromHex, toHex } from '../wire/index.ts'
 import { consumeMessage, createMessage } from './message.ts'
-import { NOW } from './test-support.ts'
+import { NOW } from '../identity/test-support.ts'
 import { agentOf, type Agent } from './vector-agents.ts'
-import { OTHER, outcome, type Party, type SessionVector, type VectorStep } from './vector-format.ts'
+import { outcome, printVector, vectorFiles } from '../wire/test-support.ts'
+import { OTHER, type Party, type SessionVector, type VectorStep } from './vector-format.ts'
 import { sessionVectors } from './vector-scenarios.ts'
 
-const folder = fileURLToPath(new URL('../../../../test-vectors/session/', import.meta.url))
 const scenarios = sessionVectors()
+const print = (vector: SessionVector) => printVector(vector, Infinity)
 
-/** Two-space JSON, with lists of texts on one line where they fit, as the formatter leaves them. */
-function print(vector: SessionVector): string {
-  const list = /\[\n\s+("[^"\n]*"(?:,\n\s+"[^"\n]*")*)\n\s+\]/g
-  const joined = JSON.stringify(vector, null, 2).replace(
-    list,
-    (_, items: string) => `[${items.replaceAll(/,\n\s+/g, ', ')}]`,
-  )
-  return `${joined}\n`
-}
-
-if (process.env['UPDATE_VECTORS'] === '1') {
-  mkdirSync(folder, { recursive: true })
-  for (const [name, vector] of scenarios) writeFileSync(`${folder}${name}.json`, print(vector))
-}
-
-const names = readdirSync(folder)
-  .filter((file) => file.endsWith('.json'))
-  .map((file) => file.slice(0, -'.json'.length))
-const load = (name: string) => readFileSync(`${folder}${name}.json`, 'utf8')
+const { names, load } = vectorFiles('session', scenarios, print)
 
 /** Hands out the recorded draws, and fails a call that draws another amount than was recorded. */
 function replayed<T>(hex: string, call: (random: (length: number) => Uint8Array) => T): T {

@@ -9,7 +9,8 @@ import {
 } from './decision.ts'
 import { defaultPolicy, matchingIntent, type Policy } from './policy.ts'
 import { newPrecheckState, precheckKnock } from './precheck.ts'
-import { NOW, TestAgent } from './test-support.ts'
+import { NOW } from '../identity/test-support.ts'
+import { TestAgent } from './test-support.ts'
 
 const alice = new TestAgent('alice').identity.amid
 const bob = new TestAgent('bob').identity.amid

@@ -33,16 +33,9 @@ import { associatedData, keyConfirmation, knockAssociatedData } from './handshak
 import { createAccept, createReject } from './knock-answer.ts'
 import { consumeAnswer, type PendingKnock } from './knock-initiator.ts'
 import type { OpenedKnock } from './knock-responder.ts'
-import {
-  acceptTerms,
-  environment,
-  flipped,
-  knockOn,
-  NOW,
-  outcome,
-  testRandom,
-  TestAgent,
-} from './test-support.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { acceptTerms, environment, flipped, knockOn, TestAgent } from './test-support.ts'
 
 const alice = new TestAgent('alice')
 const bob = new TestAgent('bob')

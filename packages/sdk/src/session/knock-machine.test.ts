@@ -4,7 +4,8 @@ import { createAccept, createReject } from './knock-answer.ts'
 import { stepInitiator, stepResponder, type InitiatorState, type ResponderState } from './knock-machine.ts'
 import { defaultPolicy } from './policy.ts'
 import { newPrecheckState, precheckKnock } from './precheck.ts'
-import { acceptTerms, CONVERSATION, environment, flipped, FLIGHTS, NOW, TestAgent } from './test-support.ts'
+import { NOW } from '../identity/test-support.ts'
+import { acceptTerms, CONVERSATION, environment, flipped, FLIGHTS, TestAgent } from './test-support.ts'
 
 const alice = new TestAgent('alice')
 const bob = new TestAgent('bob')

@@ -4,7 +4,9 @@ import { bestCommonVersion, knockHash } from './handshake.ts'
 import { createAccept, createReject } from './knock-answer.ts'
 import { consumeAnswer } from './knock-initiator.ts'
 import { decodePending, decodeSession, encodePending, encodeSession } from './session-codec.ts'
-import { acceptTerms, environment, FLIGHTS, knockOn, meet, NOW, outcome, TestAgent } from './test-support.ts'
+import { NOW } from '../identity/test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { acceptTerms, environment, FLIGHTS, knockOn, meet, TestAgent } from './test-support.ts'
 
 const alice = new TestAgent('alice')
 const bob = new TestAgent('bob')

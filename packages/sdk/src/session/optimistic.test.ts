@@ -22,6 +22,8 @@ import type { OpenedKnock } from './knock-responder.ts'
 import { openOptimistic, type OptimisticDraft } from './optimistic.ts'
 import { decodePending, encodePending, encodeSession } from './session-codec.ts'
 import type { Session } from './session.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
+import { outcome } from '../wire/test-support.ts'
 import {
   acceptTerms,
   CONVERSATION,
@@ -29,9 +31,6 @@ import {
   FLIGHTS,
   flipped,
   knockOn,
-  NOW,
-  outcome,
-  testRandom,
   TestAgent,
 } from './test-support.ts'
 

@@ -3,7 +3,8 @@ import { evaluateKnock, ANONYMOUS_STANDING } from './decision.ts'
 import { defaultPolicy } from './policy.ts'
 import { newPrecheckState, precheckKnock } from './precheck.ts'
 import { MAX_BUCKETS, RateLimiter, takeToken } from './rate-limit.ts'
-import { NOW, TestAgent } from './test-support.ts'
+import { NOW } from '../identity/test-support.ts'
+import { TestAgent } from './test-support.ts'
 
 const alice = new TestAgent('alice').identity.amid
 const bob = new TestAgent('bob').identity.amid

@@ -16,7 +16,9 @@ import {
 } from '../wire/index.ts'
 import { consumeReset, createReset, readReset, type ResetNotice, type ResetPlace } from './reset.ts'
 import { isBehind } from './session.ts'
-import { flipped, meet, NOW, outcome, testRandom } from './test-support.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
+import { outcome } from '../wire/test-support.ts'
+import { flipped, meet } from './test-support.ts'
 
 const identityOf = (name: string) => identityFromKeyPair(ed25519KeyPair(testRandom(name)(32)))
 const alice = identityOf('alice')

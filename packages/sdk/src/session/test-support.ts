@@ -1,5 +1,5 @@
 /** Two agents with fixed keys, and what happens between them: for tests, so that a failing one fails the same way again. */
-import { ed25519KeyPair, hkdfSha256, kemKeyPair, x25519KeyPair, type KeyPair } from '../crypto/index.ts'
+import { ed25519KeyPair, kemKeyPair, x25519KeyPair, type KeyPair } from '../crypto/index.ts'
 import {
   identityFromKeyPair,
   makeExchangeKey,
@@ -12,31 +12,13 @@ import {
   type OwnKey,
   type VerifiedBundle,
 } from '../identity/index.ts'
-import {
-  formatKey,
-  isAgentMeshError,
-  newSessionId,
-  utf8Bytes,
-  type Bundle,
-  type Knock,
-} from '../wire/index.ts'
+import { NOW, testRandom } from '../identity/test-support.ts'
+import { formatKey, newSessionId, type Bundle, type Knock } from '../wire/index.ts'
 import type { SessionEnvironment } from './handshake.ts'
 import { createAccept } from './knock-answer.ts'
 import { consumeAnswer, createKnock, type KnockRequest } from './knock-initiator.ts'
 import { openKnock, type KeyLookup, type OpenedKnock } from './knock-responder.ts'
 import { grantConstraints, type Session } from './session.ts'
-
-/** 1 February 2026, 12:00 UTC. */
-export const NOW = Date.UTC(2026, 1, 1, 12)
-
-/** A stream of bytes that follows from a name. */
-export function testRandom(name: string): (length: number) => Uint8Array {
-  let counter = 0
-  return (length) => {
-    counter++
-    return hkdfSha256(utf8Bytes(`${name} ${counter}`), new Uint8Array(0), new Uint8Array(0), length)
-  }
-}
 
 export function environment(name: string, now = NOW): SessionEnvironment {
   return { random: testRandom(name), now }
@@ -146,17 +128,6 @@ export function meet(
   const answer = consumeAnswer(pending, 'accept', accepted.packet, environment('answer'))
   if (answer.kind !== 'accepted') throw new Error('the handshake failed')
   return { alice, bob, atAlice: answer.session, atBob: accepted.session }
-}
-
-/** The code of the AgentMeshError that `call` throws, or `ok`. */
-export function outcome(call: () => unknown): string {
-  try {
-    call()
-    return 'ok'
-  } catch (error) {
-    if (isAgentMeshError(error)) return error.code
-    throw error
-  }
 }
 
 export function flipped(bytes: Uint8Array, index: number): Uint8Array {

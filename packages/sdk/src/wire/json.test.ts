@@ -1,22 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { utf8Bytes } from './bytes.ts'
-import { isAgentMeshError, type ErrorCode } from './errors.ts'
+import type { ErrorCode } from './errors.ts'
 import { canonicalBytes, canonicalText, parseJson, parseJsonObject, unsignedBytes } from './json.ts'
+import { outcome } from './test-support.ts'
 
 const LIMIT = 1_000_000
 const read = (text: string) => parseJson(text, LIMIT)
 const refused = (code: ErrorCode) => expect.objectContaining({ name: 'AgentMeshError', code })
-
-function codeOf(run: () => unknown): string {
-  try {
-    run()
-    return 'ok'
-  } catch (error) {
-    if (isAgentMeshError(error)) return error.code
-    throw error
-  }
-}
 
 describe('parseJson', () => {
   it.each([
@@ -210,7 +201,7 @@ describe('parseJson', () => {
       .map((chosen) => chosen.join(''))
     fc.assert(
       fc.property(fc.oneof(soup, fc.string({ unit: 'binary' }), fc.json()), (text) => {
-        if (codeOf(() => read(text)) === 'ok') expect(() => JSON.parse(text)).not.toThrow()
+        if (outcome(() => read(text)) === 'ok') expect(() => JSON.parse(text)).not.toThrow()
       }),
       { numRuns: 3000 },
     )
@@ -219,7 +210,7 @@ describe('parseJson', () => {
   it('throws only its own errors for any bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
-        codeOf(() => parseJson(bytes, LIMIT))
+        outcome(() => parseJson(bytes, LIMIT))
       }),
       { numRuns: 2000 },
     )
@@ -239,7 +230,7 @@ describe('parseJson', () => {
       Math.min(
         ...Array.from({ length: 5 }, () => {
           const start = process.hrtime.bigint()
-          for (let run = 0; run < 4; run++) codeOf(() => read(text))
+          for (let run = 0; run < 4; run++) outcome(() => read(text))
           return Number(process.hrtime.bigint() - start)
         }),
       )
@@ -335,7 +326,7 @@ describe('canonicalText', () => {
     fc.assert(
       fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
         const text = canonicalText(value)
-        if (codeOf(() => read(text)) === 'ok') expect(canonicalText(read(text))).toBe(text)
+        if (outcome(() => read(text)) === 'ok') expect(canonicalText(read(text))).toBe(text)
       }),
     )
   })
