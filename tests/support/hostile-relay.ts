@@ -12,6 +12,7 @@ import {
   PROTOCOL_VERSION,
   RELAY_PATH,
   SUBPROTOCOL_BINARY,
+  type SentFrame,
   MAX_PAYLOAD_BYTES,
 } from '@agentmesh/sdk/wire'
 import { randomBytes } from 'node:crypto'
@@ -35,6 +36,8 @@ export class HostileRelay {
   readonly #sockets = new Map<Amid, { socket: WebSocket; sequence: number }>()
   readonly passed: Handover[] = []
   mischief: Mischief = honest
+  /** What a sender is told; default that its message is stored. */
+  refusal: (message: Handover) => Pick<SentFrame, 'code' | 'retryAfterSeconds'> | undefined = () => undefined
 
   private constructor(server: WebSocketServer) {
     this.#server = server
@@ -76,7 +79,6 @@ export class HostileRelay {
           binaryCodec.encode({ frame: 'CONNECTED', sessionId: newSessionId(random), pendingMessages: 0 }),
         )
       } else if (frame.frame === 'SEND' && amid !== undefined) {
-        socket.send(binaryCodec.encode({ frame: 'SENT', id: frame.id, status: 'stored' }))
         const message = {
           from: amid,
           to: frame.to,
@@ -84,6 +86,10 @@ export class HostileRelay {
           payload: Uint8Array.from(frame.payload),
         }
         this.passed.push(message)
+        const refused = this.refusal(message)
+        const outcome = refused ? { status: 'refused' as const, ...refused } : { status: 'stored' as const }
+        socket.send(binaryCodec.encode({ frame: 'SENT', id: frame.id, ...outcome }))
+        if (refused) return
         for (const changed of this.mischief(message)) this.handOver(changed)
       }
     })

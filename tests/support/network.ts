@@ -12,10 +12,11 @@ export class TestNetwork {
   relay!: RunningRelay
   registry!: RunningRegistry
 
-  static async start(): Promise<TestNetwork> {
+  /** @param now the servers' clock, milliseconds since the epoch */
+  static async start(now: () => number = Date.now): Promise<TestNetwork> {
     const network = new TestNetwork()
-    network.relay = await startRelay({ dataPath: join(network.folder, 'relay.db') })
-    network.registry = await startRegistry({ dataPath: join(network.folder, 'registry.db') })
+    network.relay = await startRelay({ dataPath: join(network.folder, 'relay.db'), now })
+    network.registry = await startRegistry({ dataPath: join(network.folder, 'registry.db'), now })
     return network
   }
 

@@ -111,6 +111,8 @@ export function background(core: Core, operation: string, work: Promise<unknown>
   work.catch((error: unknown) => {
     if (!isAgentMeshError(error)) throw error
     const { code, message } = error
+    // The agent was closed meanwhile. What was not committed is on disk as it was before.
+    if (code === 'STATE_CLOSED' || code === 'AUDIT_WRITE_FAILED') return
     audit(core, { event: 'agent_error', code, operation, detail: message })
     core.events.emit('notice', {
       at: formatTimestamp(core.now()),

@@ -14,47 +14,32 @@ import {
   formatIntent,
   formatTimestamp,
   isAgentMeshError,
-  PAYLOADS,
-  validate,
-  type ClosePayload,
   type Amid,
+  type ClosePayload,
+  type CloseReason,
   type Envelope,
   type ErrorCode,
   type ErrorPayload,
-  type Intent,
   type MessageId,
   type Payload,
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
+import { covers, incomingKey, requestKey, toAnswer } from './incoming-rows.ts'
 import { OWNER_REASONS, WINDOW, type Outgoing } from './outgoing.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
-import type { IncomingRow, IncomingState, RequestAnswer, SessionRow } from './tables.ts'
+import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
 import type { AnswerInput, IncomingRequest, RequestHandler } from './types.ts'
 
 /** Requests an application works on at the same time; the rest wait on disk. */
 const MAX_RUNNING = 16
-
-function incomingKey(sessionId: SessionId, sequence: number): string {
-  return `${sessionId}:${sequence}`
-}
-
-function requestKey({ from, id }: Envelope): string {
-  return `${from}:${id}`
-}
-
-/** @throws MALFORMED for what is no answer */
-function toAnswer(input: AnswerInput): RequestAnswer {
-  if ('error' in input) return { type: 'error', payload: validate(PAYLOADS.error, input.error, 'answer') }
-  return { type: 'response', payload: validate(PAYLOADS.response, { status: 'success', ...input }, 'answer') }
-}
-
-/** Whether a session's intent covers a request's: same category, and same subcategory when the session has one. */
-function covers(agreed: Intent, asked: Intent): boolean {
-  if (agreed.category !== asked.category) return false
-  return agreed.subcategory === undefined || agreed.subcategory === asked.subcategory
-}
+/** Envelopes of a session kept behind one that is missing. */
+const MAX_HELD = 4 * WINDOW
+/** A gap this old is not filled any more: a relay lost what was in it, or the peer never said it. */
+const GAP_MS = 10 * 60_000
+/** Requests refused for their rate, to each one a minute that policy allows, before the session ends. */
+const REFUSALS_PER_MESSAGE = 4
 
 export class Inbox {
   readonly #core: Core
@@ -87,11 +72,12 @@ export class Inbox {
     ) {
       throw new AgentMeshError('SEQUENCE_REPLAYED', 'The peer used an envelope sequence twice')
     }
-    if (envelope.type !== 'receipt') this.#outgoing.receipts.owe(row.session.id, envelope.id, 'received')
     const arrived: IncomingRow = { envelope, receivedAt: this.#core.now(), state: 'held' }
     if (envelope.sequence !== row.deliverNext) {
       touchSession(this.#core, row)
       this.#write(arrived)
+      const held = tables.incoming.count({ a: row.session.id, b: 'held' })
+      if (held > MAX_HELD) this.#abandon(row.session.id, 'limit', afterCommit)
       return
     }
     touchSession(this.#core, { ...row, deliverNext: row.deliverNext + 1 })
@@ -109,6 +95,35 @@ export class Inbox {
       touchSession(this.#core, { ...row, deliverNext: row.deliverNext + 1 })
       this.#deliver(held, afterCommit)
     }
+  }
+
+  /**
+   * Ends a session whose next envelope does not come. What waits behind it was not acknowledged, so the peer says it again
+   * on another session, and it is not handed over here.
+   */
+  #abandon(sessionId: SessionId, reason: CloseReason, afterCommit: (() => void)[]): void {
+    const { sessions, incoming } = this.#core.store.tables
+    const held = incoming.list({ a: sessionId, b: 'held' })
+    for (const { key } of held) incoming.delete(key)
+    const row = sessions.get(sessionId)
+    if (row?.session.state === 'open') this.#outgoing.close(row, { reason }, afterCommit)
+    // The CLOSE itself waits behind the gap.
+    else if (row && held.some(({ value }) => value.envelope.type === 'close'))
+      this.#closed(sessionId, row.session.closeReason ?? reason, afterCommit)
+  }
+
+  /** Ends sessions with a gap that nobody fills. */
+  async maintain(): Promise<void> {
+    const { incoming } = this.#core.store.tables
+    const before = this.#core.now() - GAP_MS
+    const held = incoming.list({ b: 'held' }).filter(({ value }) => value.receivedAt <= before)
+    const stuck = new Set(held.map(({ value }) => value.envelope.session_id))
+    if (stuck.size === 0) return
+    await commit(this.#core, (afterCommit) => {
+      for (const sessionId of stuck) {
+        if (incoming.count({ a: sessionId, b: 'held' }) > 0) this.#abandon(sessionId, 'error', afterCommit)
+      }
+    })
   }
 
   /** Rows are ordered by when they took their state, which for `ready` is the order of the envelopes. */
@@ -135,6 +150,12 @@ export class Inbox {
       this.#outgoing.receipted(envelope.from, envelope.payload, afterCommit)
       return
     }
+    // Not before its turn: what a gap holds back may have to come again.
+    this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'received')
+    if (this.#saidBefore(envelope)) {
+      this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
+      return
+    }
     afterCommit.push(() => this.#core.events.emit('message', sessionMessage(envelope, 'in')))
     if (envelope.type === 'request') {
       this.#request(row, afterCommit)
@@ -143,11 +164,8 @@ export class Inbox {
     if (envelope.type === 'close') {
       this.#write({ ...row, state: 'done' })
       this.#closed(envelope.session_id, envelope.payload.reason, afterCommit)
-    } else if (
-      envelope.in_reply_to !== undefined &&
-      this.#core.store.tables.outgoing.get(envelope.in_reply_to)
-    ) {
-      this.#write({ ...row, state: 'done' })
+    } else if (envelope.in_reply_to !== undefined && this.#asked(envelope, envelope.in_reply_to)) {
+      this.#keepReply(row, envelope.in_reply_to)
       this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
       this.#reply(envelope, envelope.in_reply_to, afterCommit)
     } else if (envelope.type === 'capability_negotiation') {
@@ -157,9 +175,41 @@ export class Inbox {
     }
   }
 
+  /**
+   * A peer whose session ended says again, on another one, what it does not know to be received. Requests have a filter of
+   * their own, which answers; an answer counts once by itself.
+   */
+  #saidBefore(envelope: Envelope): boolean {
+    const { type, in_reply_to: about } = envelope
+    if (type === 'request' || type === 'close' || (about && this.#asked(envelope, about))) return false
+    const { requests } = this.#core.store.tables
+    const key = requestKey(envelope)
+    if (requests.get(key)) return true
+    requests.put(key, { sessionId: envelope.session_id }, { a: envelope.from, at: this.#core.now() })
+    return false
+  }
+
+  /** Whether a message is about one of ours to this very peer. */
+  #asked({ from }: Envelope, id: MessageId): boolean {
+    return this.#core.store.tables.outgoing.get(id)?.to === from
+  }
+
+  /** One answer a question; what more a peer says to it is kept at the rate of messages. */
+  #keepReply(row: IncomingRow, id: MessageId): void {
+    const { outgoing, incoming } = this.#core.store.tables
+    const { type, from, session_id, sequence } = row.envelope
+    const first = type !== 'status' && outgoing.get(id)?.state !== 'done'
+    if (first || this.#takeToken(from).allowed) this.#write({ ...row, state: 'done' })
+    else incoming.delete(incomingKey(session_id, sequence))
+  }
+
   /** What the peer needs against what the owner offers: answered by rule, the application need not know. */
   #negotiate(row: IncomingRow, need: Payload<'capability_negotiation'>, afterCommit: (() => void)[]): void {
-    const { session_id, id } = row.envelope
+    const { session_id, id, from } = row.envelope
+    if (!this.#takeToken(from).allowed) {
+      this.#abandon(session_id, 'limit', afterCommit)
+      return
+    }
     const { negotiation, capabilities } = this.#core.config
     this.#write({ ...row, state: 'done' })
     this.#outgoing.receipts.owe(session_id, id, 'read')
@@ -181,8 +231,7 @@ export class Inbox {
     this.#write({ ...row, state: 'unread' })
     const unread = this.#core.store.tables.incoming.count({ a: session_id, b: 'unread' })
     if (unread <= 2 * WINDOW && this.#takeToken(row.envelope.from).allowed) return
-    const session = this.#core.store.tables.sessions.get(session_id)
-    if (session?.session.state === 'open') this.#outgoing.close(session, { reason: 'limit' }, afterCommit)
+    this.#abandon(session_id, 'limit', afterCommit)
   }
 
   /** A reader of the conversation has the message: the peer may send more. */
@@ -256,9 +305,16 @@ export class Inbox {
     }
     const { allowed, retryAfterSeconds } = this.#takeToken(envelope.from)
     if (!allowed) {
+      // Neither its content nor, in the end, the session is kept for who goes on.
+      this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
+      const refusals = REFUSALS_PER_MESSAGE * this.#core.policy.current().rate_limit.messages_per_minute
+      if (!this.#limits.take(`${envelope.from} refused`, refusals, this.#core.now()).allowed) {
+        this.#abandon(envelope.session_id, 'limit', afterCommit)
+        return
+      }
       const message = 'Too many messages a minute'
       const refusal = { code: 'RATE_LIMITED', message, retry_after_seconds: retryAfterSeconds } as const
-      this.#refuse(row, refusal, afterCommit)
+      this.#tellRefused(envelope, refusal, afterCommit)
       return
     }
     const check = this.#core.schemas.checkRequest(envelope.payload as RequestPayload, this.#schemaMode)
@@ -296,8 +352,15 @@ export class Inbox {
 
   /** A request that does not reach the application: the peer is told why. */
   #refuse(row: IncomingRow, payload: ErrorPayload & { code: ErrorCode }, afterCommit: (() => void)[]): void {
-    const { session_id, from, id } = row.envelope
     this.#write({ ...row, state: 'done' })
+    this.#tellRefused(row.envelope, payload, afterCommit)
+  }
+
+  #tellRefused(
+    { session_id, from, id }: Envelope,
+    payload: ErrorPayload & { code: ErrorCode },
+    afterCommit: (() => void)[],
+  ): void {
     audit(this.#core, { event: 'message_refused', from, session_id, code: payload.code }, afterCommit)
     this.#outgoing.onSession(session_id, { type: 'error', payload, inReplyTo: id }, afterCommit)
   }
@@ -350,7 +413,7 @@ export class Inbox {
         isAgentMeshError(error) ? error : new AgentMeshError('HANDLER_FAILED', undefined, { cause: error }),
       )
       // A listener that went away did not answer: the request waits for the next one.
-      if (isAgentMeshError(error, 'LISTENER_GONE')) return
+      if (isAgentMeshError(error, 'LISTENER_GONE') || isAgentMeshError(error, 'STATE_CLOSED')) return
       const detail = error instanceof Error ? error.message : String(error)
       audit(this.#core, {
         event: 'agent_error',

@@ -206,7 +206,9 @@ export class Outbox {
 
   async #refused(row: PacketRow, code: ErrorCode, retryAfterSeconds: number | undefined): Promise<void> {
     if (TEMPORARY.has(code)) {
-      const delay = retryAfterSeconds === undefined ? REFUSED_RETRY_MS : retryAfterSeconds * 1000
+      const asked = retryAfterSeconds === undefined ? REFUSED_RETRY_MS : retryAfterSeconds * 1000
+      // A timer that is set too far ahead fires at once.
+      const delay = Math.min(asked, MAX_RESEND_AFTER_MS)
       const timer = setTimeout(() => {
         this.#held.delete(row.id)
         this.#enqueue(row.id)

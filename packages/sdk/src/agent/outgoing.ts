@@ -13,9 +13,12 @@ import { createMessage, type MessageDraft } from '../messages/index.ts'
 import type { Session } from '../session/index.ts'
 import {
   AgentMeshError,
+  canonicalBytes,
+  DEFAULT_MAX_MESSAGE_BYTES,
   isAgentMeshError,
   MAILBOX_TTL_SECONDS,
   newMessageId,
+  parseJsonObject,
   parseTimestamp,
   PAYLOADS,
   validate,
@@ -52,6 +55,13 @@ const MAX_WAITING = 1000
 
 /** How often a message that its peer never received changes to a new session. */
 export const MAX_REBINDS = 5
+/** No application sees them, and the window does not count them. */
+const UNSEEN: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
+/**
+ * The window does not hold these up either: there are no more of them than of the peer's questions. With both sides'
+ * windows full of questions, answers that waited for room would wait for ever.
+ */
+const ANSWERS: ReadonlySet<EnvelopeType> = new Set(['response', 'error', 'capability_negotiation_response'])
 /** Messages that wait for an answer. */
 const ASKING: ReadonlySet<EnvelopeType> = new Set(['request', 'capability_negotiation'])
 /** A session this owner ended so is not replaced, and what came on it is not worked on. */
@@ -62,6 +72,7 @@ export class Outgoing {
   readonly #outbox: Outbox
   /** Asks for a session on a lane; called after the commit that queued the message. */
   readonly #needSession: (row: OutgoingRow) => void
+  #lastCreated = 0
   readonly receipts: Receipts
 
   constructor(core: Core, outbox: Outbox, needSession: (row: OutgoingRow) => void) {
@@ -96,11 +107,17 @@ export class Outgoing {
   ): Promise<MessageId> {
     const { type, intent } = first
     const payload: Payload = validate(PAYLOADS[type], first.payload, `send ${type}`)
+    const bytes = canonicalBytes(payload)
+    if (bytes.length > DEFAULT_MAX_MESSAGE_BYTES) throw new AgentMeshError('LIMIT_SIZE')
+    // What no envelope can carry is refused here, not when a session opens for it.
+    parseJsonObject(bytes, DEFAULT_MAX_MESSAGE_BYTES)
     const id = options.id ?? newMessageId(this.#core.random)
     const now = this.#core.now()
     const sessionType = options.sessionType ?? 'conversation'
     await commit(this.#core, (afterCommit) => {
-      if (this.#core.store.tables.outgoing.get(id)) return
+      const known = this.#core.store.tables.outgoing.get(id)
+      if (known?.to === to) return
+      if (known) throw new AgentMeshError('INVALID_ID', 'A message to another peer has this id')
       const row: OutgoingRow = {
         id,
         to,
@@ -110,7 +127,7 @@ export class Outgoing {
         sessionType,
         ttlSeconds: options.ttlSeconds ?? DEFAULT_TTL_SECONDS[sessionType],
         state: 'queued',
-        createdAt: now,
+        createdAt: this.#inOrder(now),
         expiresAt: now + (options.expiresInSeconds ?? MAILBOX_TTL_SECONDS) * 1000,
         receipts: {},
         progress: [],
@@ -142,7 +159,7 @@ export class Outgoing {
       sessionType: session.session.type,
       ttlSeconds: session.session.constraints.ttl_seconds,
       state: 'queued',
-      createdAt: now,
+      createdAt: this.#inOrder(now),
       expiresAt: session.session.expiresAt,
       receipts: {},
       progress: [],
@@ -150,6 +167,14 @@ export class Outgoing {
     }
     this.#sealOrWait(row, session, afterCommit)
     return row.id
+  }
+
+  /** Messages go out in the order of this time, also when the clock jumped back. */
+  #inOrder(now: number): number {
+    const [newest] =
+      this.#lastCreated === 0 ? this.#core.store.tables.outgoing.list({ order: 'desc', limit: 1 }) : []
+    this.#lastCreated = Math.max(now, this.#lastCreated, newest?.value.createdAt ?? 0)
+    return this.#lastCreated
   }
 
   /** Seals the row on an open session of its lane, or leaves it queued and asks for one. */
@@ -175,7 +200,7 @@ export class Outgoing {
   #sealOrWait(row: OutgoingRow, session: SessionRow, afterCommit: (() => void)[]): void {
     const { id } = session.session
     const { outgoing } = this.#core.store.tables
-    const free = row.type === 'receipt' || row.type === 'close'
+    const free = UNSEEN.has(row.type) || (row.inReplyTo !== undefined && ANSWERS.has(row.type))
     const waiting = free ? 0 : outgoing.count({ a: id, b: 'queued' })
     if (waiting === 0 && (free || outgoing.count({ a: id, b: 'sealed' }) < WINDOW)) {
       this.#seal(row, session, afterCommit)
@@ -194,13 +219,13 @@ export class Outgoing {
     for (const { value: row } of outgoing.list({ a: sessionId, b: 'queued', limit: room })) {
       const session = sessions.get(sessionId)
       if (session?.session.state !== 'open') return
-      this.#trySeal(row, session, afterCommit)
+      this.#orFail(row, afterCommit, () => this.#seal(row, session, afterCommit))
     }
   }
 
-  #trySeal(row: OutgoingRow, session: SessionRow, afterCommit: (() => void)[]): void {
+  #orFail(row: OutgoingRow, afterCommit: (() => void)[], seal: () => void): void {
     try {
-      this.#seal(row, session, afterCommit)
+      seal()
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       this.fail(row, { code: error.code, message: error.message }, afterCommit)
@@ -287,7 +312,8 @@ export class Outgoing {
       const session = this.#core.store.tables.sessions.get(row.session.id)
       // More waited than one session carries: the rest gets another at the next maintenance.
       if (!session || !this.#fits(session)) return
-      this.#sealOrWait(accepted, session, afterCommit)
+      // One that cannot be sealed fails alone: the session is there, and the others wait for it.
+      this.#orFail(accepted, afterCommit, () => this.#sealOrWait(accepted, session, afterCommit))
     }
   }
 
@@ -316,12 +342,15 @@ export class Outgoing {
     const again = reason !== 'killed' && (session.closes === 'theirs' || !OWNER_REASONS.has(reason))
     for (const state of ['sealed', 'queued'] as const) {
       for (const { value: row } of outgoing.list({ a: session.id, b: state })) {
-        if (row.type === 'close') continue
+        // What was said before our own CLOSE is still on its way, and on a new session it would arrive twice.
+        const onItsWay = state === 'sealed' && session.closes === 'ours' && !ASKING.has(row.type)
+        if (row.type === 'close' || onItsWay) continue
         this.#outbox.remove(row.id)
         const retry = again && row.receipts.received === undefined
         if (retry && row.rebinds < MAX_REBINDS && session.role === 'initiator') {
           const { sessionId: _, sequence: __, ...rest } = row
-          this.#bind({ ...rest, state: 'queued', rebinds: row.rebinds + 1 }, afterCommit)
+          const rebound: OutgoingRow = { ...rest, state: 'queued', rebinds: row.rebinds + 1 }
+          this.#orFail(rebound, afterCommit, () => this.#bind(rebound, afterCommit))
         } else if (ASKING.has(row.type)) {
           const message = `The session ended: ${reason}`
           this.fail(row, { code: 'SESSION_CLOSED', message }, afterCommit)
@@ -386,7 +415,8 @@ export class Outgoing {
     this.#outbox.remove(row.id)
     let next = row
     for (const { state: received, at } of receipts) {
-      if (next.receipts[received] !== undefined) continue
+      // An answer is its own receipt: a claim to have answered is none.
+      if (received === 'answered' || next.receipts[received] !== undefined) continue
       next = { ...next, receipts: { ...next.receipts, [received]: parseTimestamp(at) } }
       // Receipts travel together and may come after the answer, which says more.
       if (row.state === 'done') continue

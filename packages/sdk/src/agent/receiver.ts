@@ -16,6 +16,7 @@ import {
 } from '../wire/index.ts'
 import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
+import { incomingKey } from './incoming-rows.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { Recovery } from './recovery.ts'
@@ -95,10 +96,11 @@ export class Receiver {
   }
 
   /** The sender did not hear from us: it gets the receipt once more. */
-  #repeated(known: SeenRow): void {
-    if (known.sessionId !== undefined && known.messageId !== undefined) {
-      this.#outgoing.receipts.owe(known.sessionId, known.messageId, 'received')
-    }
+  #repeated({ sessionId, messageId, sequence }: SeenRow): void {
+    if (sessionId === undefined || messageId === undefined || sequence === undefined) return
+    // What waits behind a gap is not received yet.
+    if (this.#core.store.tables.incoming.get(incomingKey(sessionId, sequence))?.state === 'held') return
+    this.#outgoing.receipts.owe(sessionId, messageId, 'received')
   }
 
   #open(message: ReceivedMessage, afterCommit: (() => void)[]): SeenRow {
@@ -142,12 +144,14 @@ export class Receiver {
       afterCommit,
     )
     this.#inbox.take({ ...row, session }, envelope, afterCommit)
-    return envelope.type === 'receipt' ? {} : { sessionId, messageId: envelope.id }
+    const { type: kind, id: messageId, sequence } = envelope
+    return kind === 'receipt' ? {} : { sessionId, messageId, sequence }
   }
 
   /** Forgets packets no mailbox can hold any more, and writes what was counted. */
   async maintain(): Promise<void> {
     this.#refusals.flush()
+    await this.#inbox.maintain()
     const { seen } = this.#core.store.tables
     await commit(this.#core, () => {
       seen.deleteBefore(this.#core.now() - SEEN_MS)

@@ -117,6 +117,10 @@ export class Recovery {
         ? undefined
         : { to: from, about: { session_id }, packet, reason: 'session_unknown' }
     }
+    // Our CLOSE was lost, or our word that the session could not go on reached nobody.
+    if (code === 'SESSION_CLOSED' && type === 'message') {
+      return { to: from, about: { session_id }, packet, reason: 'session_unknown' }
+    }
     const reason = REASONS[code]
     if (!reason) return undefined
     return { to: from, about: { session_id }, packet, reason, receivedUpTo: row.session.received.highest }
@@ -149,15 +153,18 @@ export class Recovery {
     const row = this.#core.store.tables.sessions.get(sessionId)
     if (!row || row.session.peer !== from) throw new AgentMeshError('SESSION_UNKNOWN')
     const reset = this.#consume(from, packet, row.session.peerSigningKey)
+    const open = row.session.state === 'open'
     // What the peer confirmed, or we never sent, moves nothing: a replayed RESET names such a packet.
-    if (!this.#outstanding(sessionId, reset.packet_hash)) throw new AgentMeshError('RESET_MISMATCH')
-    if (row.session.state !== 'open') return
+    if (!this.#outstanding(sessionId, reset.packet_hash)) {
+      if (open) throw new AgentMeshError('RESET_MISMATCH')
+      return
+    }
     const behind = reset.received_up_to !== undefined && isBehind(row.session, reset.received_up_to)
     const reason = behind ? 'our state was older than what the peer has seen' : reset.reason
     audit(this.#core, { event: 'session_reset', session_id: sessionId, peer: from, reason }, afterCommit)
-    markClosed(this.#core, row, 'error', afterCommit)
+    if (open) markClosed(this.#core, row, 'error', afterCommit)
     const ended = this.#core.store.tables.sessions.get(sessionId)
-    if (ended) this.#outgoing.sessionClosed(ended.session, afterCommit)
+    if (ended) this.#outgoing.sessionClosed({ ...ended.session, closes: 'theirs' }, afterCommit)
     this.#notify(
       `A session with ${from} could not go on (${reason}); what was not confirmed is sent again`,
       afterCommit,

@@ -2,7 +2,7 @@
  * What is forgotten, and when.
  *
  *   session over, transcripts not stored   its messages at once, its keys with it
- *   session over                           after 30 days
+ *   session over                           after 30 days, also what no application has read
  *   answers kept for repeated requests     after 4 days: longer than a sender repeats
  *   peer deleted                           everything of it at once
  *
@@ -45,12 +45,19 @@ export async function forgetPeer(core: Core, peer: Amid): Promise<void> {
 
 /** Deletes closed sessions whose time is over: at once where the owner stores no transcripts. */
 export async function forgetOldSessions(core: Core): Promise<void> {
-  const { sessions, outgoing, packets, requests } = core.store.tables
+  const { sessions, incoming, outgoing, packets, requests } = core.store.tables
   const keep = core.policy.current().store_transcripts ? CLOSED_DAYS * DAY_MS : 0
   const before = core.now() - keep
-  const due = sessions.list({ b: 'closed', before, limit: BATCH }).filter(
-    // A CLOSE or an answer that no relay has taken yet still has to go out.
-    ({ key }) => !outgoing.list({ a: key }).some((row) => packets.get(row.key) !== undefined),
+  const waiting = (a?: string): number => {
+    const which = a === undefined ? {} : { a }
+    return incoming.count({ ...which, b: 'ready' }) + incoming.count({ ...which, b: 'unread' })
+  }
+  const due = sessions.list({ b: 'closed', before, limit: BATCH + waiting() }).filter(
+    ({ key, index }) =>
+      // A CLOSE or an answer that no relay has taken yet still has to go out.
+      !outgoing.list({ a: key }).some((row) => packets.get(row.key) !== undefined) &&
+      // What the peer was told we have, the application is to get.
+      ((index.at ?? 0) < core.now() - CLOSED_DAYS * DAY_MS || waiting(key) === 0),
   )
   const failed = outgoing.list({ b: 'failed', before: core.now() - CLOSED_DAYS * DAY_MS, limit: BATCH })
   await commit(core, () => {

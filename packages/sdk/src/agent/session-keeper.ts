@@ -2,7 +2,7 @@
  * Which sessions stay open, and which end: at an owner's word, with a changed policy, when their time is over, and when
  * there are more than an agent holds.
  */
-import { matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
+import { ANONYMOUS_STANDING, matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
 import type { CloseReason } from '../wire/index.ts'
 import { commit, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
@@ -40,6 +40,9 @@ export class SessionKeeper {
       if (policy.blocklist.includes(peer)) return true
       if (role === 'initiator') return false
       return (
+        (policy.strict_mode && !policy.allowlist.includes(peer)) ||
+        !policy.accept_tiers.includes(ANONYMOUS_STANDING.tier) ||
+        ANONYMOUS_STANDING.reputation < policy.min_reputation ||
         matchingIntent(policy.rejected_intents, intent) !== undefined ||
         matchingIntent(policy.accepted_intents, intent) === undefined ||
         !isActive(this.#core, row)

@@ -129,6 +129,8 @@ export interface PacketRow {
 export interface SeenRow {
   sessionId?: SessionId
   messageId?: MessageId
+  /** Of its envelope. */
+  sequence?: number
 }
 
 export interface KeyRow {

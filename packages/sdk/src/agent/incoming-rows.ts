@@ -1,0 +1,24 @@
+/** Rows of peers' messages: their keys, and what a request and its answer must be. */
+import { PAYLOADS, validate, type Envelope, type Intent, type SessionId } from '../wire/index.ts'
+import type { RequestAnswer } from './tables.ts'
+import type { AnswerInput } from './types.ts'
+
+export function incomingKey(sessionId: SessionId, sequence: number): string {
+  return `${sessionId}:${sequence}`
+}
+
+export function requestKey({ from, id }: Envelope): string {
+  return `${from}:${id}`
+}
+
+/** @throws MALFORMED for what is no answer */
+export function toAnswer(input: AnswerInput): RequestAnswer {
+  if ('error' in input) return { type: 'error', payload: validate(PAYLOADS.error, input.error, 'answer') }
+  return { type: 'response', payload: validate(PAYLOADS.response, { status: 'success', ...input }, 'answer') }
+}
+
+/** Whether a session's intent covers a request's: same category, and same subcategory when the session has one. */
+export function covers(agreed: Intent, asked: Intent): boolean {
+  if (agreed.category !== asked.category) return false
+  return agreed.subcategory === undefined || agreed.subcategory === asked.subcategory
+}

@@ -1,0 +1,160 @@
+/** What a peer that was let in tries inside its session. */
+import { once } from 'node:events'
+import { newMessageId, type Agent, type IncomingRequest } from '@agentmesh/sdk'
+import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { HostilePeer } from '../support/hostile-peer.ts'
+import { FLIGHTS, TestNetwork } from '../support/network.ts'
+
+let network: TestNetwork
+let bob: Agent
+let mallory: HostilePeer
+let seen: unknown[]
+
+const ask = (n: unknown) => ({ intent: FLIGHTS, parameters: { n } })
+
+beforeEach(async () => {
+  network = await TestNetwork.start()
+  seen = []
+  bob = await network.agent('bob')
+  bob.on('request', ({ payload }: IncomingRequest) => {
+    seen.push(payload.parameters['n'])
+    return { results: payload.parameters['n'] }
+  })
+  mallory = await HostilePeer.open(network)
+})
+afterEach(async () => {
+  await mallory.close()
+  await network.close()
+})
+
+/** What bob holds of his newest session. */
+const kept = () => bob.session(bob.sessions()[0]!.session_id).messages
+
+test('messages behind a gap that is never filled do not pile up', async () => {
+  await mallory.knock(bob.amid)
+  for (let sequence = 2; sequence <= 400; sequence++) {
+    await mallory.say('request', ask(sequence), { sequence })
+  }
+  expect(bob.sessions()).toMatchObject([{ state: 'closed', close_reason: 'limit' }])
+  expect(kept().length).toBeLessThan(200)
+  expect(seen).toEqual([])
+})
+
+test('a flood of negotiations ends the session, and does not fill the disk', async () => {
+  await mallory.knock(bob.amid)
+  const closed = (): boolean => bob.sessions()[0]!.state === 'closed'
+  let said = 0
+  while (!closed() && said < 600) {
+    said++
+    await mallory.say('capability_negotiation', { i_need: ['flight_search'] })
+    // It reads every answer, so that the window never holds anything up.
+    const answers = mallory.envelopes.splice(0).filter(({ type }) => type !== 'receipt')
+    if (answers.length > 0) {
+      const at = new Date().toISOString()
+      const receipts = answers.map(({ id }) => ({ message_id: id, state: 'read' as const, at }))
+      await mallory.say('receipt', { receipts })
+    }
+  }
+  expect(closed()).toBe(true)
+  expect(said).toBeLessThan(450)
+})
+
+test('a flood of requests beyond the rate ends the session, and does not fill the disk', async () => {
+  await mallory.knock(bob.amid)
+  const closed = (): boolean => bob.sessions()[0]!.state === 'closed'
+  let said = 0
+  while (!closed() && said < 900) {
+    said++
+    await mallory.say('request', ask(said))
+  }
+  expect(closed()).toBe(true)
+  expect(kept().filter(({ type }) => type === 'request').length).toBeLessThan(200)
+})
+
+test('a third agent says how far a request to somebody else is: nobody is told', async () => {
+  const carol = await network.agent('carol')
+  let finish = (): void => {}
+  const asked = new Promise<void>((resolve) => {
+    carol.on('request', async () => {
+      resolve()
+      await new Promise<void>((done) => (finish = done))
+      return { results: 'from carol' }
+    })
+  })
+  await mallory.knock(bob.amid)
+  const sent = await bob.send(carol.amid, ask(1))
+  await asked
+  const message = once(bob.events, 'message')
+  const inReplyTo = sent.id
+  await mallory.say('status', { status: 'processing', message: 'mallory' }, { inReplyTo })
+  await message
+  await mallory.say('response', { status: 'success', results: 'mallory' }, { inReplyTo })
+  finish()
+  const stages: unknown[] = []
+  for await (const event of sent.progress()) stages.push(event)
+  expect(JSON.stringify(stages)).not.toContain('mallory')
+  expect(stages.at(-1)).toMatchObject({ stage: 'answered', answer: { from: carol.amid } })
+})
+
+test('a receipt that claims an answer is no answer', async () => {
+  await mallory.knock(bob.amid)
+  const conversation = bob.conversation(bob.sessions()[0]!.session_id)
+  const id = await conversation.send('request', ask(1))
+  await mallory.until(() => mallory.envelopes.some(({ type }) => type === 'request'))
+  const waiting = bob.sent(id).answer({ timeoutSeconds: 30 })
+  const at = new Date().toISOString()
+  await mallory.say('receipt', { receipts: [{ message_id: id, state: 'answered', at }] })
+  await mallory.say('response', { status: 'success', results: 7 }, { inReplyTo: id })
+  expect(await waiting).toMatchObject({ type: 'response', payload: { results: 7 } })
+})
+
+test('a CLOSE behind a gap does not leave requests waiting for ever', async () => {
+  await network.close()
+  network = await TestNetwork.start()
+  let skew = 0
+  bob = await network.agent('bob', {}, { now: () => Date.now() + skew })
+  await mallory.close()
+  mallory = await HostilePeer.open(network)
+  await mallory.knock(bob.amid)
+  const id = await bob.conversation(bob.sessions()[0]!.session_id).send('request', ask(1))
+  await mallory.until(() => mallory.envelopes.some(({ type }) => type === 'request'))
+  const failed = bob.sent(id).answer({ timeoutSeconds: 50 })
+  await mallory.say('close', { reason: 'completed' }, { sequence: 9 })
+  skew = 3_600_000
+  await expect(failed).rejects.toMatchObject({ code: 'SESSION_CLOSED' })
+})
+
+test('two peers that use one request id are both answered, through the local API too', async () => {
+  const { Listeners } = await import('../../packages/sdk/src/agent/listeners.ts')
+  const listeners = new Listeners(bob)
+  const abort = new AbortController()
+  const events = listeners.attach(abort.signal)
+  const eve = await HostilePeer.open(network)
+  const id = newMessageId(systemRandom)
+  await mallory.knock(bob.amid)
+  await eve.knock(bob.amid)
+  const handed: string[] = []
+  const work = (async () => {
+    for await (const event of events) {
+      if (event.type !== 'request') continue
+      handed.push(event.request.from)
+      // The first is still open when the second comes.
+      if (handed.length === 1) await eve.say('request', ask(2), { id })
+      await listeners.answer(id, { results: event.request.from })
+      if (handed.length === 2) abort.abort()
+    }
+  })()
+  await mallory.say('request', ask(1), { id })
+  const answered = (peer: HostilePeer) =>
+    peer.until(() => peer.envelopes.some(({ type }) => type === 'response' || type === 'error'))
+  await Promise.all([answered(mallory), answered(eve)])
+  await work
+  for (const peer of [mallory, eve]) {
+    expect(peer.envelopes.find(({ type }) => type !== 'receipt')).toMatchObject({
+      type: 'response',
+      payload: { results: peer.amid },
+    })
+  }
+  await eve.close()
+})
