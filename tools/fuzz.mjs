@@ -5,7 +5,7 @@
  *
  * Usage, in the root of the repository: npm run fuzz -- [--target name,name] [--inputs n] [--seed n] [--at n] [--list]
  *
- *   --target  those whose name begins with one of these
+ *   --target  those of these names, or whose names begin so
  *   --at      one input alone, by its number in a run with the same seed
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -50,8 +50,7 @@ async function main() {
       list: { type: 'boolean', default: false },
     },
   })
-  const prefixes = values.target.split(',')
-  const names = Object.keys(TARGETS).filter((name) => prefixes.some((prefix) => name.startsWith(prefix)))
+  const names = namesFor(values.target.split(','))
   if (names.length === 0) throw new Error(`no target is named ${values.target}; --list shows them`)
   if (values.list) return names.forEach((name) => console.log(name))
 
@@ -69,6 +68,13 @@ async function main() {
   }
   console.log(`\n${total === 0 ? 'no findings' : `${total} findings, see ${FOLDER}/`}; seed ${seed}`)
   if (total > 0) process.exitCode = 1
+}
+
+/** In the order of the table: the target of that name, else all whose name begins so. */
+function namesFor(wanted) {
+  const isWanted = (name) =>
+    wanted.some((text) => (Object.hasOwn(TARGETS, text) ? name === text : name.startsWith(text)))
+  return Object.keys(TARGETS).filter(isWanted)
 }
 
 function wholeNumber(name, text) {

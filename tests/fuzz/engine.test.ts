@@ -140,6 +140,12 @@ describe('npm run fuzz', () => {
     expect(status).toBe(0)
   })
 
+  it('takes a whole name for one target, and the beginning of names for many', () => {
+    const lines = (target: string) => fuzz('--list', '--target', target).stdout.trim().split('\n')
+    expect(lines('knock')).toEqual(['knock'])
+    expect(lines('knock-,row-p')).toEqual(['knock-inside', 'row-packets'])
+  })
+
   it('fails for a target that does not exist', () => {
     expect(fuzz('--target', 'nothing').status).not.toBe(0)
   })
