@@ -127,12 +127,53 @@ test('a request whose listener ended goes to the next one', async () => {
   expect(answer).toMatchObject({ results: 6 })
 })
 
-test('a listener ends with 6 when its daemon goes away', async () => {
-  const listener = alice.start('listen', '--exec', 'true', '--json')
-  await listener.line((line) => line['event'] === 'ready')
-  await alice.value('down')
-  expect((await listener.ended).code).toBe(6)
-  await alice.up()
+describe('a daemon that goes away', () => {
+  const count = (listener: Process, event: string): number =>
+    listener.lines.filter((line) => line['event'] === event).length
+
+  test('ends no listener: it waits, and answers the next daemon', async () => {
+    const listener = bob.start('listen', '--exec', 'echo 7', '--json')
+    await listener.line((line) => line['event'] === 'ready')
+    await bob.value('down')
+    await listener.line((line) => line['event'] === 'disconnected')
+    await bob.up()
+    await listener.until(() => count(listener, 'ready') === 2)
+    expect((await ask()).answer).toMatchObject({ results: 7 })
+    expect((await listener.stop()).code).toBe(0)
+  })
+
+  test('killed while a program works, has it done once: the same run answers when it is back', async () => {
+    const runs = join(folder, 'runs')
+    const go = join(folder, 'go')
+    const slow = program(
+      'slow.cjs',
+      `const fs = require('fs')
+       fs.appendFileSync(${JSON.stringify(runs)}, 'run\\n')
+       fs.watch(${JSON.stringify(folder)}, look)
+       function look() { if (fs.existsSync(${JSON.stringify(go)})) { console.log('"done once"'); process.exit() } }
+       look()`,
+    )
+    const listener = bob.start('listen', '--exec', slow, '--json')
+    await listener.line((line) => line['event'] === 'ready')
+    const asked = ask()
+    await listener.line((line) => line['event'] === 'request')
+    const { pid } = await bob.value<{ pid: number }>('status')
+    process.kill(pid, 'SIGKILL')
+    await listener.line((line) => line['event'] === 'disconnected')
+    // It ends while nobody is there to take its answer.
+    writeFileSync(go, '')
+    await listener.line((line) => line['event'] === 'answered')
+    await bob.up()
+    expect((await asked).answer).toMatchObject({ results: 'done once' })
+    expect(readFileSync(runs, 'utf8')).toBe('run\n')
+    await listener.stop()
+  })
+
+  test('that was never there ends it with 6', async () => {
+    await alice.value('down')
+    expect((await alice.run('listen', '--exec', 'true')).code).toBe(6)
+    await alice.up()
+  })
 })
 
 describe('the examples', () => {

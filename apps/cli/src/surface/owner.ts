@@ -96,6 +96,6 @@ Kept: its place on allowlist or blocklist, the audit log, files you exported, an
 `
 
 const PRESENCE_HELP = `
-dnd, away and offline are told to whoever asks; dnd also refuses new KNOCKs. Sessions go on in all of them. It lasts until
-the daemon ends, which then starts as online.
+Whoever asks is told. dnd also takes no KNOCKs: the relay keeps them, up to 72 hours, until it is over. Sessions go on in
+all four. It lasts until the daemon ends; the next one starts as online.
 `
