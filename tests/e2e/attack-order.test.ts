@@ -189,6 +189,15 @@ test('what is said right before the session is closed arrives once', async () =>
   expect(bob.sessions()).toHaveLength(2)
 })
 
+test('a message that can reach nobody any more is told to have failed, whoever opened the session', async () => {
+  await (await alice.send(bob.amid, ask(1))).answer()
+  const { session_id } = alice.sessions()[0]!
+  relay.mischief = (message) => (message.from === bob.amid && message.type === 'message' ? [] : [message])
+  const id = await bob.conversation(session_id).send('status', { status: 'waiting' })
+  await alice.conversation(session_id).close()
+  expect((await stagesOf(bob.sent(id))).at(-1)).toMatchObject({ stage: 'failed', code: 'SESSION_CLOSED' })
+})
+
 test('a stricter policy ends the sessions it would not let in, also those in use', async () => {
   await (await alice.send(bob.amid, ask(1))).answer()
   bob.setPolicy({ ...defaultPolicy(), strict_mode: true })

@@ -351,7 +351,7 @@ export class Outgoing {
           const { sessionId: _, sequence: __, ...rest } = row
           const rebound: OutgoingRow = { ...rest, state: 'queued', rebinds: row.rebinds + 1 }
           this.#orFail(rebound, afterCommit, () => this.#bind(rebound, afterCommit))
-        } else if (ASKING.has(row.type)) {
+        } else if (ASKING.has(row.type) || row.receipts.received === undefined) {
           const message = `The session ended: ${reason}`
           this.fail(row, { code: 'SESSION_CLOSED', message }, afterCommit)
         } else {
