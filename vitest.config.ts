@@ -25,7 +25,8 @@ export default defineConfig({
     // Half of the suites wait for processes of their own, so no core needs to be kept free.
     maxWorkers: availableParallelism(),
     reporters: ['default', new SkippedReporter()],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Only for what hangs: a loaded machine starts a process in seconds, and a test may start ten.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
   },
 })
