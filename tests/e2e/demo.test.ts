@@ -46,7 +46,7 @@ test('every step holds, and it ends with exit code 0 and nothing left behind', a
   const pids = ['registry', 'relay', 'recorder'].map((name) => pidOf(steps(running)[0], name))
   expect(pids.map(isAlive)).toEqual([false, false, false])
   expect(readdirSync(folder)).toEqual([])
-}, 120_000)
+})
 
 test('without its relay it fails with exit code 1, and cleans up', async () => {
   const running = demo('--json')
@@ -56,7 +56,7 @@ test('without its relay it fails with exit code 1, and cleans up', async () => {
   expect(code).toBe(1)
   expect(steps(running).at(-1)).toMatchObject({ ok: false })
   expect(readdirSync(folder)).toEqual([])
-}, 120_000)
+})
 
 test('interrupted, it ends with 130, and cleans up', async () => {
   const running = demo()
@@ -68,7 +68,7 @@ test('interrupted, it ends with 130, and cleans up', async () => {
   expect(code).toBe(130)
   expect(pids.map(isAlive)).not.toContain(true)
   expect(readdirSync(folder)).toEqual([])
-}, 120_000)
+})
 
 test('it tells people what to type next', async () => {
   const { code, stdout } = await demo().ended
@@ -76,4 +76,4 @@ test('it tells people what to type next', async () => {
   for (const command of ['registry', 'relay', 'init', 'up', 'listen', 'search', 'send']) {
     expect(stdout).toMatch(new RegExp(`npx agentmesh (--home \\S+ )?${command}\\b`))
   }
-}, 120_000)
+})

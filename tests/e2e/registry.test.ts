@@ -83,7 +83,7 @@ let files = 0
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'agentmesh-registry-e2e-'))
   postgres = await startPostgres()
-}, 120_000)
+})
 afterAll(async () => {
   await postgres.stop()
   await rm(folder, { recursive: true, force: true })

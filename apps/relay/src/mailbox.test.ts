@@ -226,7 +226,7 @@ describe('a mailbox file', () => {
     )
     await mailbox.close()
     await new SqliteMailbox(path, DEFAULT_LIMITS, () => START).close()
-  }, 30_000)
+  })
 
   it('is refused when its folder does not exist', () => {
     const open = () => new SqliteMailbox(join(folder, 'no', 'such.db'), DEFAULT_LIMITS, () => START)

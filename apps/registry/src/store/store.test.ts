@@ -340,7 +340,7 @@ describe('with a PostgreSQL server', () => {
 
   beforeAll(async () => {
     server = await startPostgres()
-  }, 120_000)
+  })
   afterAll(async () => {
     await server.stop()
   })
