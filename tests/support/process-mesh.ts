@@ -1,5 +1,5 @@
 /** A relay, a registry and daemons, each a process of its own, with clients of the daemons in the test's process. */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -22,20 +22,32 @@ export class Member {
   readonly home: string
   readonly client: AgentClient
   readonly #config: object
-  readonly #clockOffsetMs: number
+  /** Of the daemon from its next start on. */
+  env: Record<string, string> = {}
   daemon!: Program
   amid!: Amid
 
   constructor(home: string, config: object, clockOffsetMs: number) {
     this.home = home
     this.#config = config
-    this.#clockOffsetMs = clockOffsetMs
     this.client = new AgentClient(home)
+    this.setClock(clockOffsetMs)
+  }
+
+  get #clockFile(): string {
+    return `${this.home}.clock`
+  }
+
+  /** The daemon's clock jumps. @param offsetMs from the true time */
+  setClock(offsetMs: number): void {
+    // The daemon may read at any moment, and never half a number.
+    writeFileSync(`${this.#clockFile}.next`, String(offsetMs))
+    renameSync(`${this.#clockFile}.next`, this.#clockFile)
   }
 
   /** Resolves when the local API answers. */
   async start(): Promise<this> {
-    this.daemon = startDaemon(this.home, this.#config, this.#clockOffsetMs)
+    this.daemon = startDaemon(this.home, this.#config, { clockFile: this.#clockFile, env: this.env })
     const { amid } = await this.daemon.ready<{ amid: Amid }>()
     this.amid = amid
     return this
@@ -106,11 +118,13 @@ export class ProcessMesh {
     return listening
   }
 
-  async close(): Promise<void> {
+  /** @param undo what was done to the folder, when its programs have ended */
+  async close(undo: readonly (() => void)[] = []): Promise<void> {
     await Promise.all([...this.#listeners].map((listener) => listener.stop()))
     const daemons = [...this.#members].map((member) => member.daemon?.end('SIGKILL'))
     const servers = [...this.#servers.values()].map(({ program }) => program.end('SIGKILL'))
     await Promise.all([...daemons, ...servers])
+    for (const step of undo) step()
     rmSync(this.folder, { recursive: true })
   }
 }

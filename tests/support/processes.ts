@@ -115,9 +115,17 @@ export async function runServer(
   return { program, url }
 }
 
+/** What a daemon runs in. */
+export interface Surroundings {
+  /** See daemon.mjs. */
+  readonly clockFile?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
 /** A daemon of a home; `ready` resolves when its local API answers. */
-export function startDaemon(home: string, config: object, clockOffsetMs = 0): Program {
-  return new Program(['tests/support/daemon.mjs', home, JSON.stringify(config), String(clockOffsetMs)])
+export function startDaemon(home: string, config: object, { clockFile, env }: Surroundings = {}): Program {
+  const args = ['tests/support/daemon.mjs', home, JSON.stringify(config)]
+  return new Program(clockFile === undefined ? args : [...args, clockFile], env)
 }
 
 export function portOf(url: string): number {
