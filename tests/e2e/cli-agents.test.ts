@@ -61,11 +61,11 @@ beforeAll(async () => {
   ).up()
   alice = await (await place.agent('alice', '--relay-encoding', 'json')).up()
   listener = await answerByAction()
-}, 120_000)
+})
 afterAll(async () => {
   await listener.stop()
   await place.close()
-}, 120_000)
+})
 
 /** About flights; a request about something else knocks anew. */
 const ask = (...more: string[]) => about('travel/flights', ...more)

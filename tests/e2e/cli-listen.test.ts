@@ -15,8 +15,8 @@ beforeAll(async () => {
   alice = await (await place.agent('alice')).up()
   folder = join(place.folder, 'programs')
   mkdirSync(folder)
-}, 120_000)
-afterAll(() => place.close(), 120_000)
+})
+afterAll(() => place.close())
 
 /** Listens with a program while `work` runs. */
 async function listening<T>(

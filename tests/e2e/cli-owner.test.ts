@@ -32,8 +32,8 @@ beforeAll(async () => {
   writeFileSync(config, JSON.stringify({ ...written, negotiation }))
   await bob.up()
   alice = await (await place.agent('alice')).up()
-}, 120_000)
-afterAll(() => place.close(), 120_000)
+})
+afterAll(() => place.close())
 
 async function audit(agent: CliAgent, event: string): Promise<Line[]> {
   const { stdout } = await agent.run('audit', '--event', event, '--json')
@@ -55,8 +55,13 @@ async function talk(): Promise<string> {
 }
 
 describe('negotiate', () => {
+  const need = ['--need', 'travel/flights,meals']
   const asking = (...more: string[]) => [
-    ...['negotiate', bob.amid, '--intent', 'travel/flights', '--need', 'travel/flights,meals'],
+    'negotiate',
+    bob.amid,
+    '--intent',
+    'travel/flights',
+    ...need,
     ...more,
   ]
 

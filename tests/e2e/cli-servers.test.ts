@@ -8,7 +8,7 @@ import { COMMAND, Place, Process, ROOT } from './cli-harness.ts'
 const folder = mkdtempSync(join(tmpdir(), 'agentmesh-servers-'))
 const running: Process[] = []
 afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.stop()))
+  await Promise.all(running.splice(0).map((started) => started.stop()))
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
@@ -74,9 +74,8 @@ test('a registry that knows itself by another name is told to the owner as that'
   await place.open()
   try {
     const data = join(folder, 'named.db')
-    const named = server('command', 'registry', [
-      ...['--port', '0', '--data', data, '--public-url', 'https://registry.example'],
-    ])
+    const publicUrl = ['--public-url', 'https://registry.example']
+    const named = server('command', 'registry', ['--port', '0', '--data', data, ...publicUrl])
     const { port } = await named.line((line) => 'port' in line)
     place.registry = `http://127.0.0.1:${String(port)}`
     const agent = await place.agent('alice')
@@ -91,4 +90,4 @@ test('a registry that knows itself by another name is told to the owner as that'
   } finally {
     await place.close()
   }
-}, 120_000)
+})
