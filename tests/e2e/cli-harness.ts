@@ -170,8 +170,10 @@ export class CliAgent {
 
   /** Starts the daemon and waits until peers can reach it. */
   async up(): Promise<this> {
-    const { relay, registry } = await this.value<{ relay: Line; registry: Line }>('up')
-    if (relay['state'] !== 'connected' || registry['state'] !== 'registered') throw new Error('not online')
+    let state = await this.value<{ relay: Line; registry: Line }>('up')
+    while (state.relay['state'] !== 'connected' || state.registry['state'] !== 'registered') {
+      state = await this.value('status')
+    }
     return this
   }
 }
