@@ -187,7 +187,7 @@ export interface SessionDetail extends SessionSummary {
 
 /** A session as its owner takes it out. */
 export interface SessionExport extends SessionDetail {
-  /** base64 of the session with every key it holds (spec/sessions.md): as secret as the identity's own keys. */
+  /** base64 of the session with every key it holds (layout: session/session-codec.ts): as secret as the identity's own keys. */
   session_state?: string
 }
 
