@@ -26,11 +26,11 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
-import { covers, incomingKey, requestKey, toAnswer } from './incoming-rows.ts'
+import { asRequest, covers, incomingKey, requestKey, toAnswer } from './incoming-rows.ts'
 import { OWNER_REASONS, WINDOW, type Outgoing } from './outgoing.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
-import type { AnswerInput, IncomingRequest, RequestHandler } from './types.ts'
+import type { AnswerInput, RequestHandler } from './types.ts'
 
 /** Requests an application works on at the same time; the rest wait on disk. */
 const MAX_RUNNING = 16
@@ -45,6 +45,8 @@ export class Inbox {
   readonly #core: Core
   readonly #outgoing: Outgoing
   readonly #running = new Map<string, AbortController>()
+  /** Senders choose their ids, and a program's answer names no sender: of two with the same one the second waits. */
+  readonly #runningIds = new Set<MessageId>()
   readonly #limits = new RateLimiter()
   #handler: RequestHandler | undefined
   #lastOrder = 0
@@ -373,14 +375,16 @@ export class Inbox {
     const ready = incoming.list({ b: 'ready', order: 'asc', limit: MAX_RUNNING + this.#running.size })
     for (const { key, value } of ready) {
       if (this.#running.size >= MAX_RUNNING) return
-      if (!this.#running.has(key)) background(this.#core, 'answer a request', this.#run(key, value, handler))
+      if (!this.#running.has(key) && !this.#runningIds.has(value.envelope.id))
+        background(this.#core, 'answer a request', this.#run(key, value, handler))
     }
   }
 
   async #run(key: string, row: IncomingRow, handler: RequestHandler): Promise<void> {
     const abort = new AbortController()
-    this.#running.set(key, abort)
     const { envelope } = row
+    this.#running.set(key, abort)
+    this.#runningIds.add(envelope.id)
     let settle!: (failure?: AgentMeshError) => void
     const answered = new Promise<void>((resolve, reject) => {
       settle = (failure) => (failure === undefined ? resolve() : reject(failure))
@@ -393,7 +397,7 @@ export class Inbox {
         return
       }
       this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
-      const answer = await handler(this.#describe(row), {
+      const answer = await handler(asRequest(row), {
         signal: abort.signal,
         answered,
         status: async (payload) => {
@@ -424,6 +428,7 @@ export class Inbox {
       await this.#giveUp(key, row)
     } finally {
       this.#running.delete(key)
+      this.#runningIds.delete(envelope.id)
       this.dispatch()
     }
   }
@@ -446,23 +451,6 @@ export class Inbox {
         const session = this.#core.store.tables.sessions.get(row.envelope.session_id)
         if (session?.session.state === 'open') this.#outgoing.close(session, { reason: 'limit' }, afterCommit)
       })
-    }
-  }
-
-  #describe({ envelope, receivedAt }: IncomingRow): IncomingRequest {
-    const payload = envelope.payload as RequestPayload
-    return {
-      id: envelope.id,
-      from: envelope.from,
-      session_id: envelope.session_id,
-      intent: payload.intent,
-      payload,
-      provenance: {
-        from: envelope.from,
-        session_id: envelope.session_id,
-        tier: 'anonymous',
-        received_at: formatTimestamp(receivedAt),
-      },
     }
   }
 

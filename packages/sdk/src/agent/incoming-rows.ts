@@ -1,7 +1,15 @@
 /** Rows of peers' messages: their keys, and what a request and its answer must be. */
-import { PAYLOADS, validate, type Envelope, type Intent, type SessionId } from '../wire/index.ts'
-import type { RequestAnswer } from './tables.ts'
-import type { AnswerInput } from './types.ts'
+import {
+  formatTimestamp,
+  PAYLOADS,
+  validate,
+  type Envelope,
+  type Intent,
+  type RequestPayload,
+  type SessionId,
+} from '../wire/index.ts'
+import type { IncomingRow, RequestAnswer } from './tables.ts'
+import type { AnswerInput, IncomingRequest } from './types.ts'
 
 export function incomingKey(sessionId: SessionId, sequence: number): string {
   return `${sessionId}:${sequence}`
@@ -21,4 +29,22 @@ export function toAnswer(input: AnswerInput): RequestAnswer {
 export function covers(agreed: Intent, asked: Intent): boolean {
   if (agreed.category !== asked.category) return false
   return agreed.subcategory === undefined || agreed.subcategory === asked.subcategory
+}
+
+/** A request as the application sees it. */
+export function asRequest({ envelope, receivedAt }: IncomingRow): IncomingRequest {
+  const payload = envelope.payload as RequestPayload
+  return {
+    id: envelope.id,
+    from: envelope.from,
+    session_id: envelope.session_id,
+    intent: payload.intent,
+    payload,
+    provenance: {
+      from: envelope.from,
+      session_id: envelope.session_id,
+      tier: 'anonymous',
+      received_at: formatTimestamp(receivedAt),
+    },
+  }
 }

@@ -18,8 +18,6 @@ export type ListenerEvent =
 interface Open {
   listener: Listener
   context: RequestContext
-  /** Resolves when nobody is asked for this id any more. */
-  ended: Promise<void>
   resolve(answer: AnswerInput): void
   reject(error: unknown): void
 }
@@ -84,17 +82,13 @@ export class Listeners {
   }
 
   async #offer(request: IncomingRequest, context: RequestContext): Promise<AnswerInput> {
-    // Senders choose their ids, and an answer names no sender: of two with the same one the second waits.
-    for (let same = this.#open.get(request.id); same; same = this.#open.get(request.id)) await same.ended
     const [listener] = [...this.#listeners].toSorted((left, right) => left.open.size - right.open.size)
     if (!listener) throw new AgentMeshError('LISTENER_GONE')
-    let end = (): void => {}
-    const ended = new Promise<void>((resolve) => (end = resolve))
     const cancel = () => listener.push({ type: 'cancelled', id: request.id })
     context.signal.addEventListener('abort', cancel)
     try {
       return await new Promise<AnswerInput>((resolve, reject) => {
-        this.#open.set(request.id, { listener, context, ended, resolve, reject })
+        this.#open.set(request.id, { listener, context, resolve, reject })
         listener.open.add(request.id)
         listener.push({ type: 'request', request })
       })
@@ -102,7 +96,6 @@ export class Listeners {
       context.signal.removeEventListener('abort', cancel)
       this.#open.delete(request.id)
       listener.open.delete(request.id)
-      end()
     }
   }
 
