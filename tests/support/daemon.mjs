@@ -1,9 +1,10 @@
 /**
  * One daemon: `node daemon.mjs HOME CONFIG_JSON [CLOCK_FILE]`. Prints its AMID as JSON when its local API answers, and
  * then one JSON line an event: { event, ...what it tells }, so that a test can wait for what happens inside. The clock file
- * holds by how many milliseconds the daemon's clock is off, and is looked at each time.
+ * is a symbolic link to the number of milliseconds by which the daemon's clock is off, looked at each time: that needs no
+ * file descriptor.
  */
-import { readFileSync } from 'node:fs'
+import { readlinkSync } from 'node:fs'
 import { runDaemon } from '@agentmesh/sdk'
 
 const [home, config, clockFile] = process.argv.slice(2)
@@ -16,7 +17,7 @@ function print(line) {
 await runDaemon({
   home,
   config: JSON.parse(config),
-  now: () => Date.now() + (clockFile === undefined ? 0 : Number(readFileSync(clockFile, 'utf8'))),
+  now: () => Date.now() + (clockFile === undefined ? 0 : Number(readlinkSync(clockFile))),
   onReady: (agent) => {
     print({ amid: agent.amid })
     const connection = () => {

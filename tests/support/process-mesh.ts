@@ -1,5 +1,5 @@
 /** A relay, a registry and daemons, each a process of its own, with clients of the daemons in the test's process. */
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
@@ -40,8 +40,8 @@ export class Member {
 
   /** The daemon's clock jumps. @param offsetMs from the true time */
   setClock(offsetMs: number): void {
-    // The daemon may read at any moment, and never half a number.
-    writeFileSync(`${this.#clockFile}.next`, String(offsetMs))
+    // The daemon may look at any moment.
+    symlinkSync(String(offsetMs), `${this.#clockFile}.next`)
     renameSync(`${this.#clockFile}.next`, this.#clockFile)
   }
 

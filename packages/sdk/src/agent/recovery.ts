@@ -20,6 +20,7 @@ import {
 import type { ReceivedMessage } from '../transport/index.ts'
 import {
   AgentMeshError,
+  CLOCK_SKEW_SECONDS,
   decodeSessionPacket,
   formatTimestamp,
   fromBase64,
@@ -50,6 +51,8 @@ const REASONS: Partial<Record<ErrorCode, 'undecryptable' | 'state_behind'>> = {
   RATCHET_DUPLICATE: 'state_behind',
   SEQUENCE_REPEATED: 'state_behind',
   SEQUENCE_REPLAYED: 'state_behind',
+  // Sealed under a clock that was wrong: the same bytes would never be taken.
+  TIME_IMPLAUSIBLE: 'undecryptable',
 }
 
 /** Strangers send what they like, such as a packet that names no session. */
@@ -123,6 +126,9 @@ export class Recovery {
     }
     const reason = REASONS[code]
     if (!reason) return undefined
+    // Where the relay is ahead of us too, it is our clock that is wrong; the packet comes again.
+    const ahead = message.timestamp - this.#core.now()
+    if (code === 'TIME_IMPLAUSIBLE' && ahead > CLOCK_SKEW_SECONDS * 1000) return undefined
     return { to: from, about: { session_id }, packet, reason, receivedUpTo: row.session.received.highest }
   }
 
