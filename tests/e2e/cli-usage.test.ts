@@ -289,7 +289,7 @@ describe('for people and for scripts', () => {
   })
 
   test('colour is used when forced, and never under NO_COLOR', async () => {
-    const forced = await run(['doctor'], { ...env(), FORCE_COLOR: '1' })
+    const forced = await run(['doctor'], { ...env(), FORCE_COLOR: '1', NO_COLOR: '' })
     expect(forced.stdout).toContain('\u001b[')
     const plain = await run(['doctor'], { ...env(), FORCE_COLOR: '1', NO_COLOR: '1' })
     expect(plain.stdout).not.toContain('\u001b[')

@@ -54,7 +54,10 @@ export interface SendOptions {
   expiresInSeconds?: number
 }
 
-/** How far an outgoing message has come. Stages come in this order; some are skipped when a session is open. */
+/**
+ * How far an outgoing message has come. Stages come in this order, `status` at any time before the end; some are skipped
+ * when a session is open, or when the answer is there first.
+ */
 export type ProgressStage =
   | 'queued'
   | 'looked_up'
