@@ -17,7 +17,6 @@ import {
   ERROR_CODES,
   fromBase64Url,
   isErrorCode,
-  parseAmid,
   toBase64Url,
   utf8Bytes,
   type ErrorCode,
@@ -78,33 +77,18 @@ function registryAnswers(): Target {
   }
 }
 
-/** An agent that does nothing, and says what the real one says to ids it does not know. */
+/** An agent that does nothing: the API in front of it is what is read with. */
 function idleAgent(home: string): Agent {
-  const nothing = async () => undefined
+  const nothing = async () => ({})
   const conversation = { send: nothing, close: nothing, async *messages() {} }
-  return {
+  const idle: Readonly<Record<string, unknown>> = {
     home,
     events: new EventEmitter(),
-    status: () => ({}),
-    policy: () => defaultPolicy(),
     setPolicy: (policy: unknown) => parsePolicy(JSON.stringify(policy)),
-    decisions: () => [],
-    search: async ({ capability }: { capability: string }) => ({ capability }),
-    send: async () => ({ id: 'sent' }),
     sent: () => ({ async *progress() {} }),
-    sessions: () => [],
-    session: () => ({}),
-    killSession: nothing,
     conversation: () => conversation,
-    handle: () => undefined,
-    block: (amid: string) => parseAmid(amid),
-    allow: (amid: string) => parseAmid(amid),
-    setPresence: nothing,
-    pause: nothing,
-    resume: nothing,
-    shutdown: nothing,
-    stopFramework: nothing,
-  } as unknown as Agent
+  }
+  return new Proxy(idle, { get: (target, name) => target[String(name)] ?? nothing }) as unknown as Agent
 }
 
 const ID = '5f1d2c3b-4a59-4687-9abc-def012345678'
@@ -125,6 +109,7 @@ const BODIES: readonly (readonly [line: string, body?: unknown])[] = [
   [`GET /v1/sessions/${ID}`],
   [`POST /v1/sessions/${ID}/close`, { reason: 'completed' }],
   [`POST /v1/sessions/${ID}/messages`, { type: 'status', payload: { status: 'queued' }, in_reply_to: ID }],
+  [`POST /v1/sessions/${ID}/export`, { keys: true }],
   ['POST /v1/block', { amid: agent.amid }],
   ['POST /v1/presence', { state: 'dnd' }],
   ['POST /v1/pause'],
