@@ -121,9 +121,11 @@ async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes
   const open = async (): Promise<{ store: AgentStore; repairs: string[] }> => {
     const store = StateStore.open(path, identity.storageKey, { tables: TABLES, random })
     try {
-      const dropped = await store.commit((tables) =>
-        Object.values(tables).reduce((total, table) => total + table.dropDamaged(), 0),
-      )
+      const dropped = await store.commit((tables) => {
+        // A start after a failed flush reads what the disk may not have: one write that is flushed makes it sure.
+        tables.meta.put('opened', now)
+        return Object.values(tables).reduce((total, table) => total + table.dropDamaged(), 0)
+      })
       return { store, repairs: dropped === 0 ? [] : [`${dropped} damaged rows were dropped`] }
     } catch (error) {
       store.close()
