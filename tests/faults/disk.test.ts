@@ -152,7 +152,8 @@ describe.skipIf(!compiler && !required)('on a disk that fails to flush (needs cc
     for (let n = 0; n < 5; n++) await pair.ask()
     expect(await bob.daemon.ended()).not.toBe(0)
     expect(bob.daemon.stderr).toContain('STATE_WRITE_FAILED')
-    expect((await pair.alice.client.status()).outbox.unacknowledged).toBe(5)
+    // A receipt of the sender's may be on its way too.
+    expect((await pair.alice.client.status()).outbox.unacknowledged).toBeGreaterThanOrEqual(5)
     rmSync(trigger)
     await bob.start()
     pair.listen()
