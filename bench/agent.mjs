@@ -9,14 +9,10 @@
  * (sender's outbox, receiver's inbox, receiver's answer, sender's inbox; a new session adds the KNOCK, the ACCEPT and the
  * session on the sender's side). No JSON, no sockets, no processes, no key agreement.
  */
-import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
-import sodium from 'libsodium-wrappers-sumo'
 import { AgentClient } from '../packages/sdk/dist/index.js'
+import { messageBound, syncBound, timed } from './lib/bounds.mjs'
 import { machine, median, quantile } from './lib/measure.mjs'
 import { Mesh } from './lib/mesh.mjs'
-
-await sodium.ready
 
 const ROUND_TRIPS = 400
 const NEW_SESSIONS = 60
@@ -24,48 +20,6 @@ const PAIRS = 3_000
 const OUTSTANDING = 48
 const intent = { category: 'travel', subcategory: 'flights' }
 const request = { intent, parameters: { text: 'x'.repeat(200) } }
-
-/**
- * Milliseconds of each call.
- * @param {number} count
- * @param {(n: number) => unknown} call
- */
-async function timed(count, call) {
-  const times = []
-  for (let n = 0; n < count; n++) {
-    const before = performance.now()
-    await call(n)
-    times.push(performance.now() - before)
-  }
-  return times
-}
-
-/** Milliseconds of signing, checking, sealing and opening 256 bytes. */
-async function messageBound() {
-  const { privateKey, publicKey } = sodium.crypto_sign_keypair()
-  const key = sodium.randombytes_buf(32)
-  const nonce = sodium.randombytes_buf(24)
-  const body = sodium.randombytes_buf(256)
-  const times = await timed(500, () => {
-    const signature = sodium.crypto_sign_detached(body, privateKey)
-    const sealed = sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(body, signature, null, nonce, key)
-    const opened = sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(null, sealed, signature, nonce, key)
-    if (!sodium.crypto_sign_verify_detached(signature, opened, publicKey)) throw new Error('does not verify')
-  })
-  return median(times.slice(100))
-}
-
-/** Milliseconds of writing a page and forcing it to the disk the homes are on. @param {string} folder */
-async function syncBound(folder) {
-  const file = openSync(join(folder, 'sync'), 'w')
-  const page = new Uint8Array(4096)
-  const times = await timed(200, (n) => {
-    writeSync(file, page, 0, page.length, n * page.length)
-    fdatasyncSync(file)
-  })
-  closeSync(file)
-  return median(times)
-}
 
 /** Answers as they come in on one session, by the request they answer. */
 class Answers {

@@ -8,6 +8,11 @@ import os from 'node:os'
 const RUNS = 15
 const RUN_MILLISECONDS = 200
 
+/** Milliseconds since the epoch with fractions, the same in every process. */
+export function clock() {
+  return performance.timeOrigin + performance.now()
+}
+
 /**
  * The value below which a share of all values lies.
  * @param {readonly number[]} values

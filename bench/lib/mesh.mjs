@@ -10,9 +10,14 @@ import { fileURLToPath } from 'node:url'
 const program = fileURLToPath(new URL('process.mjs', import.meta.url))
 
 export class Mesh {
-  folder = mkdtempSync(join(tmpdir(), 'agentmesh-bench-'))
+  folder
   /** @type {import('node:child_process').ChildProcess[]} */
   #children = []
+
+  /** @param {string} [base] the folder, and with it the disk, of everything that is stored */
+  constructor(base = tmpdir()) {
+    this.folder = mkdtempSync(join(base, 'agentmesh-bench-'))
+  }
 
   /**
    * Runs `process.mjs` and waits for its word.

@@ -2,10 +2,14 @@
  * What the benches run as processes of their own: `node process.mjs relay|registry FOLDER`, `daemon HOME CONFIG_JSON`, or
  * `listener HOME`, which answers every request with its parameters. Each prints one JSON line when it is ready. Rates that
  * protect servers from strangers are lifted, since a bench is one.
+ *
+ * Without local API: `service HOME CONFIG_JSON` is an agent that answers when a request came, and `clients FOLDER CONFIG_JSON
+ * PEER COUNT REQUESTS WINDOW` are agents in one process that ask it, which print what they measured and end.
  */
 import { join } from 'node:path'
+import { clock } from './measure.mjs'
 
-const [kind, place = '', config = '{}'] = process.argv.slice(2)
+const [kind, place = '', config = '{}', ...more] = process.argv.slice(2)
 const unlimited = { perSecond: 1e6, burst: 1e6 }
 
 /** @param {object} word */
@@ -13,10 +17,26 @@ function ready(word) {
   process.stdout.write(`${JSON.stringify(word)}\n`)
 }
 
+/** An agent that peers can reach, and that has no limits of its own. @param {string} home */
+async function openAgent(home) {
+  const { Agent, defaultPolicy } = await import('../../packages/sdk/dist/index.js')
+  const agent = await Agent.open({ home, config: JSON.parse(config) })
+  const rate_limit = { knocks_per_minute: 1_000_000, messages_per_minute: 1_000_000 }
+  agent.setPolicy({ ...defaultPolicy(), rate_limit, max_concurrent_sessions: 100_000 })
+  await agent.ready(600)
+  return agent
+}
+
 switch (kind) {
   case 'relay': {
     const { startRelay } = await import('../../apps/relay/dist/index.js')
-    const limits = { sends: unlimited, sendBytes: { perSecond: 1e9, burst: 1e9 }, knocks: unlimited }
+    const limits = {
+      sends: unlimited,
+      sendBytes: { perSecond: 1e9, burst: 1e9 },
+      knocks: unlimited,
+      signatureChecksPerIp: unlimited,
+      preAuthSocketsPerIp: 10_000,
+    }
     ready({ url: (await startRelay({ dataPath: join(place, 'relay.db'), limits })).url })
     break
   }
@@ -24,6 +44,8 @@ switch (kind) {
     const { startRegistry } = await import('../../apps/registry/dist/index.js')
     const limits = {
       requestsPerIp: unlimited,
+      registrationsPerIp: unlimited,
+      uploadsPerIp: unlimited,
       requestsPerAgent: unlimited,
       fetchesPerAgent: unlimited,
       oneTimePerPair: unlimited,
@@ -51,6 +73,19 @@ switch (kind) {
     }
     break
   }
+  case 'service': {
+    const agent = await openAgent(place)
+    agent.on('request', () => ({ results: { at: clock() } }))
+    ready({ amid: agent.amid })
+    break
+  }
+  case 'clients': {
+    const { clients } = await import('./clients.mjs')
+    const [peer = '', count, requests, window] = more
+    ready(await clients(place, openAgent, peer, Number(count), Number(requests), Number(window)))
+    process.exit(0)
+    break
+  }
   default:
-    throw new Error('relay, registry, daemon or listener')
+    throw new Error('relay, registry, daemon, listener, service or clients')
 }

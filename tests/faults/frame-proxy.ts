@@ -23,10 +23,10 @@ type Way = 'to-relay' | 'to-agent'
 /** A frame in so many meets each fault. */
 const ONE_IN: Readonly<Record<Fault, number>> = {
   delay: 20,
-  duplicate: 200,
-  reorder: 200,
-  drop: 400,
-  cut: 400,
+  duplicate: 400,
+  reorder: 400,
+  drop: 600,
+  cut: 600,
 }
 const MAX_DELAY_MS = 30
 /** From a frame that was dropped to the end of its connection. */

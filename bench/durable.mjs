@@ -1,0 +1,76 @@
+/**
+ * Durable messages: requests and answers between agents that embed the SDK, each service and each group of clients a
+ * process of its own, over a relay; every message is on the disk of both sides before it is acknowledged. One pair, idle
+ * and loaded, and one service with many clients. Beside it the same with everything stored in memory, which shows what the
+ * disk costs, and the primitives measured in the same run: signature, check, sealing and opening, and a forced write.
+ * Run after a build: node bench/durable.mjs [--requests 3000] [--clients 24]
+ */
+import { existsSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { messageBound, syncBound } from './lib/bounds.mjs'
+import { machine } from './lib/measure.mjs'
+import { Mesh } from './lib/mesh.mjs'
+
+const { values } = parseArgs({
+  options: {
+    requests: { type: 'string', default: '3000' },
+    clients: { type: 'string', default: '24' },
+  },
+})
+const MEMORY = '/dev/shm'
+const WINDOW = 48
+const IDLE_REQUESTS = 300
+
+/** @param {number} value */
+const figure = (value) => value.toFixed(2).padStart(8)
+
+/**
+ * One service, asked by so many clients.
+ * @param {string} name
+ * @param {string | undefined} base where everything is stored
+ * @param {{ count: number, requests: number, window: number }} load
+ */
+async function run(name, base, { count, requests, window }) {
+  const mesh = new Mesh(base)
+  try {
+    const { config } = await mesh.servers()
+    const service = await mesh.run('service', mesh.home('service'), config)
+    const numbers = [count, requests, window].map(String)
+    const { word } = await mesh.run('clients', mesh.folder, config, service.word.amid, ...numbers)
+    const [handled50, handled99] = word.handled
+    const [answered50, answered99] = word.answered
+    const rate = Math.round((2 * requests) / word.seconds)
+      .toString()
+      .padStart(7)
+    console.log(
+      `${name.padEnd(44)}${rate}/s   to the handler p50${figure(handled50)} p99${figure(handled99)} ms   to the answer p50${figure(answered50)} p99${figure(answered99)} ms`,
+    )
+    return (2 * requests) / word.seconds
+  } finally {
+    await mesh.close()
+  }
+}
+
+const message = await messageBound()
+const disk = new Mesh()
+const sync = await syncBound(disk.folder)
+await disk.close()
+console.log(machine())
+console.log(
+  `bound: a message signed, sealed, opened, checked ${message.toFixed(3)} ms, ${Math.round(1000 / message)}/s on one core; a page forced to disk ${sync.toFixed(3)} ms, ${Math.round(1000 / sync)}/s\n`,
+)
+const requests = Number(values.requests)
+const count = Number(values.clients)
+const idle = { count: 1, requests: IDLE_REQUESTS, window: 1 }
+const loaded = { count: 1, requests, window: WINDOW }
+const many = { count, requests, window: Math.max(1, Math.round(WINDOW / count)) }
+await run('one pair, one request at a time', undefined, idle)
+const durable = await run(`one pair, ${WINDOW} requests outstanding`, undefined, loaded)
+const served = await run(`one service, ${count} clients`, undefined, many)
+if (existsSync(MEMORY)) {
+  await run('in memory: one pair, one request at a time', MEMORY, idle)
+  await run(`in memory: one pair, ${WINDOW} requests outstanding`, MEMORY, loaded)
+}
+console.log(
+  `\nof the bound of one core: pair ${((durable * message) / 10).toFixed(0)} %, service ${((served * message) / 10).toFixed(0)} %`,
+)

@@ -1,0 +1,57 @@
+/** Agents of one process that ask one service, and what they measure. */
+import { join } from 'node:path'
+import { clock, median, quantile } from './measure.mjs'
+
+const request = {
+  intent: { category: 'travel', subcategory: 'flights' },
+  parameters: { text: 'x'.repeat(200) },
+}
+const stream = { sessionType: /** @type {const} */ ('stream') }
+
+/** @typedef {import('../../packages/sdk/dist/index.js').Agent} Agent */
+
+/** One request and its answer. @param {Agent} agent @param {string} peer */
+async function ask(agent, peer) {
+  const begin = clock()
+  const sent = await agent.send(peer, request, stream)
+  const answer = await sent.answer()
+  if (answer.type !== 'response') throw new Error(JSON.stringify(answer.payload))
+  const { at } = /** @type {{ at: number }} */ (answer.payload.results)
+  return { handled: at - begin, answered: clock() - begin }
+}
+
+/**
+ * @param {string} folder
+ * @param {(home: string) => Promise<Agent>} open
+ * @param {string} peer
+ * @param {number} count agents
+ * @param {number} requests in all
+ * @param {number} window requests without an answer, of each agent
+ */
+export async function clients(folder, open, peer, count, requests, window) {
+  /** @type {Agent[]} */
+  const agents = []
+  for (let n = 0; n < count; n++) agents.push(await open(join(folder, `client-${n}`)))
+  // The KNOCK, and code that was never run, are not what is measured.
+  for (const agent of agents) for (let n = 0; n < Math.ceil(50 / count); n++) await ask(agent, peer)
+  /** @type {number[]} */
+  const handled = []
+  /** @type {number[]} */
+  const answered = []
+  let left = requests
+  const begin = clock()
+  await Promise.all(
+    agents.flatMap((agent) =>
+      Array.from({ length: window }, async () => {
+        while (left-- > 0) {
+          const times = await ask(agent, peer)
+          handled.push(times.handled)
+          answered.push(times.answered)
+        }
+      }),
+    ),
+  )
+  const seconds = (clock() - begin) / 1000
+  const quantiles = (/** @type {number[]} */ times) => [median(times), quantile(times, 0.99)]
+  return { seconds, handled: quantiles(handled), answered: quantiles(answered) }
+}
