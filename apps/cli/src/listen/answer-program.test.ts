@@ -99,7 +99,7 @@ describe('failures', () => {
     const pidFile = join(folder, 'pid')
     const outcome = await run(`sleep 1000 & echo $! > ${pidFile}; wait`, 0.5)
     expect(outcome).toMatchObject({ kind: 'failed', why: 'no answer within 0.5 s' })
-    expect(isRunning(Number(readFileSync(pidFile, 'utf8')))).toBe(false)
+    await expect.poll(() => isRunning(Number(readFileSync(pidFile, 'utf8'))), { timeout: 10_000 }).toBe(false)
   })
 
   test('what a peer is told says nothing about this machine', async () => {
@@ -133,7 +133,7 @@ test("a peer's text is neither run nor in arguments nor in the environment", asy
   })
 })
 
-/** A killed process may stand in the table as a zombie until its parent has looked. */
+/** A killed process ends in its own time, and may then stand in the table as a zombie until its parent has looked. */
 function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0)
