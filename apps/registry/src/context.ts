@@ -1,5 +1,6 @@
 /** What every endpoint of one running registry shares. */
 import { AgentMeshError } from '@agentmesh/sdk/wire'
+import type { Authority } from './authority/authority.ts'
 import type { RegistryLimits } from './limits.ts'
 import type { RegistryMetrics } from './metrics.ts'
 import { RateLimiter } from './rate-limiter.ts'
@@ -27,6 +28,8 @@ export interface Context {
   readonly limiters: Limiters
   readonly metrics: RegistryMetrics
   readonly schemas: SchemaCatalogue
+  /** Undefined: this registry registers anonymous agents only. */
+  readonly authority: Authority | undefined
   /** Milliseconds since the epoch. */
   readonly now: () => number
   /** The `Host` values, lowercase, under which this registry takes signed requests. */

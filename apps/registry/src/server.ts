@@ -75,6 +75,7 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     limiters: makeLimiters(limits),
     metrics: new RegistryMetrics(),
     schemas: new SchemaCatalogue(),
+    authority: undefined,
     now: options.now ?? Date.now,
     authorities: new Set(),
   }

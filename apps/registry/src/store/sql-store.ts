@@ -4,8 +4,14 @@
  * Every transaction begins with a write. In SQLite a transaction that reads first can fail to become a writer; in
  * PostgreSQL the write is also the row lock that puts two changes to one agent in order.
  */
-import { Kysely, sql } from 'kysely'
-import { AgentMeshError, type Amid, type PrekeyCounts, type PresenceState } from '@agentmesh/sdk/wire'
+import { Kysely, sql, type Transaction } from 'kysely'
+import {
+  AgentMeshError,
+  isAgentMeshError,
+  type Amid,
+  type PrekeyCounts,
+  type PresenceState,
+} from '@agentmesh/sdk/wire'
 import { AGENT_COLUMNS, countAgents, putAgent, searchAgents } from './agent-queries.ts'
 import { postgresDialect } from './postgres.ts'
 import {
@@ -78,8 +84,13 @@ class SqlStore implements Store {
     try {
       return await work()
     } catch (cause) {
+      if (isAgentMeshError(cause)) throw cause
       throw new AgentMeshError('STORE_FAILED', undefined, { operation, cause })
     }
+  }
+
+  transaction<T>(operation: string, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T> {
+    return this.#run(operation, () => this.#db.transaction().execute(work))
   }
 
   async ping(): Promise<void> {

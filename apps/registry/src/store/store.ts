@@ -6,7 +6,9 @@
  * what only a transaction can promise: a sequence that never goes back, a one-time prekey that leaves once, a nonce that
  * is new once.
  */
+import type { Transaction } from 'kysely'
 import type { Amid, KeyKind, PrekeyCounts, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
+import type { Tables } from './tables.ts'
 
 /** An agent's signed record as it came, and the columns searched by. Times are milliseconds since the epoch. */
 export interface AgentInput {
@@ -109,6 +111,12 @@ export interface SignedVisit {
 export interface Store {
   /** Rejects when the database does not answer. */
   ping(): Promise<void>
+
+  /**
+   * Runs `work` in one transaction: what it throws undoes everything. It must begin with a write, and ask the database
+   * through `tx` only. Errors of ours pass as they are.
+   */
+  transaction<T>(operation: string, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T>
 
   /**
    * Remembers the nonce of a signed request until `expiresAt` and notes the sign of life.

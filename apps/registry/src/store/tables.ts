@@ -107,11 +107,18 @@ function initial(dialect: Dialect): Migration {
   }
 }
 
+/** In order of their names. */
+function migrations(dialect: Dialect): Record<string, Migration> {
+  return {
+    '0001-initial': initial(dialect),
+  }
+}
+
 /** Brings the database up to this version. Rejects for a database that a newer version has migrated. */
 export async function migrate(db: Kysely<Tables>, dialect: Dialect): Promise<void> {
   const migrator = new Migrator({
     db,
-    provider: { getMigrations: () => Promise.resolve({ '0001-initial': initial(dialect) }) },
+    provider: { getMigrations: () => Promise.resolve(migrations(dialect)) },
     migrationTableName: 'schema_migrations',
     migrationLockTableName: 'schema_migrations_lock',
   })

@@ -102,6 +102,8 @@ export const ERROR_CODES = {
   SIGNATURE_REPLAYED: { summary: 'The signed request was received before', stranger: true },
   SEQUENCE_REPLAYED: { summary: 'The sequence number is not newer than what is stored', stranger: true },
   TIER_UNAVAILABLE: { summary: 'This registry registers anonymous agents (tier 2) only', stranger: true },
+  NOT_VERIFIED: { summary: 'The agent was not verified here: nothing to certify', stranger: true },
+  AGENTS_OF_HUMAN_LIMIT: { summary: 'This person has as many agents as one may have', stranger: true },
   AGENT_NOT_FOUND: { summary: 'No agent with this AMID is registered', stranger: true },
   NOT_REGISTERED: { summary: 'The signer of the request is not registered here', stranger: true },
   NOT_OWNER: { summary: 'An agent may change nothing but its own entries', stranger: true },
