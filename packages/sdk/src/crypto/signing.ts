@@ -43,6 +43,8 @@ export type SigningLabel =
   | 'close'
   | 'reset'
   | 'audit'
+  | 'reputation'
+  | 'feedback'
 
 const LABEL_PREFIX = 'agentmesh/0.2 '
 const encodedLabels = new Map<SigningLabel, Uint8Array>()
