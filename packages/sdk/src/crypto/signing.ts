@@ -45,6 +45,7 @@ export type SigningLabel =
   | 'audit'
   | 'reputation'
   | 'feedback'
+  | 'tree-head'
 
 const LABEL_PREFIX = 'agentmesh/0.2 '
 const encodedLabels = new Map<SigningLabel, Uint8Array>()

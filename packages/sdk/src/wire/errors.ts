@@ -94,6 +94,12 @@ export const ERROR_CODES = {
   PASSPHRASE_REQUIRED: { summary: 'The keys of this home are behind a passphrase' },
   PASSPHRASE_WRONG: { summary: 'The passphrase does not open the keys of this home' },
 
+  // transparency log
+  LOG_FOREIGN: { summary: 'The tree head is of another registry’s log' },
+  LOG_INCONSISTENT: { summary: 'The log does not begin with what it was shown to hold before' },
+  LOG_PROOF_INVALID: { summary: 'The entry is not shown to be in the log' },
+  TREE_HEAD_STALE: { summary: 'The tree head is too old, or from the future' },
+
   // discovery
   REGISTRY_UNREACHABLE: { summary: 'The registry did not answer' },
   REGISTRY_ANSWER_INVALID: { summary: 'The registry gave an answer that is not true or not in form' },
