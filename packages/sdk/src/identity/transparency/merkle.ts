@@ -38,18 +38,9 @@ export function nodeHash(left: Uint8Array, right: Uint8Array): Uint8Array {
 
 /** The root over leaf hashes: MTH of RFC 9162 §2.1.1. */
 export function rootOf(leafHashes: readonly Uint8Array[]): Uint8Array {
-  return rootOfSubtrees(
-    completeSubtrees({ start: 0, end: leafHashes.length }).map(({ level, position }) => {
-      const length = 2 ** level
-      let row = leafHashes.slice(position * length, (position + 1) * length)
-      while (row.length > 1) {
-        row = Array.from({ length: row.length / 2 }, (_, index) =>
-          nodeHash(row[2 * index]!, row[2 * index + 1]!),
-        )
-      }
-      return row[0]!
-    }),
-  )
+  if (leafHashes.length < 2) return leafHashes[0] ?? EMPTY_ROOT
+  const split = splitOf(leafHashes.length)
+  return nodeHash(rootOf(leafHashes.slice(0, split)), rootOf(leafHashes.slice(split)))
 }
 
 /** The root of neighbouring complete subtrees, from the left: what `completeSubtrees` lists. */
@@ -86,7 +77,7 @@ export function inclusionRanges(index: number, size: number): LeafRange[] {
       start = middle
     }
   }
-  return ranges.reverse()
+  return ranges.toReversed()
 }
 
 /** The ranges whose roots are the consistency path from a tree of `from` <= `to` leaves (RFC 9162 §2.1.4.1). */
@@ -106,7 +97,7 @@ export function consistencyRanges(from: number, to: number): LeafRange[] {
   }
   // The old tree itself needs no proof: whoever asks has its root.
   if (start > 0) ranges.push({ start, end })
-  return ranges.reverse()
+  return ranges.toReversed()
 }
 
 /** The hashes beside the way from leaf `index` to the root; `index` is below the number of leaves. */
