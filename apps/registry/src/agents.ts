@@ -26,10 +26,8 @@ import type { Context } from './context.ts'
 import { addRoute, type Answer, type Visitor } from './route.ts'
 import type { CapabilityRow, StoredAgent } from './store/store.ts'
 
-/** The only tier until the registry can prove another. */
+/** Nobody registers at a higher one: tiers are verified, not claimed. */
 const TIER: TierNumber = 2
-/** Where agents of that tier start (specification §8.3). */
-const REPUTATION = 0.5
 
 const AmidPath = Type.Object({ amid: AmidText })
 const LookupQuery = Type.Object({ amid: AmidText }, { additionalProperties: false })
@@ -55,6 +53,8 @@ export function agentRecord(agent: StoredAgent, onlineSince: number): AgentRecor
     last_seen: formatTimestamp(agent.lastSeen),
     registered_at: formatTimestamp(agent.registeredAt),
     reputation_score: agent.reputation,
+    ...(agent.verifiedName === null ? {} : { verified_name: agent.verifiedName }),
+    ...(agent.organization === null ? {} : { organization: agent.organization }),
   }
 }
 
@@ -98,7 +98,7 @@ async function putAgent(
   if ((body.tier !== undefined && body.tier !== TIER) || typeof body.verification_token === 'string') {
     throw new AgentMeshError(
       'TIER_UNAVAILABLE',
-      'This registry cannot verify people or organisations: register with tier 2 and no verification_token',
+      'A tier is not registered but verified: register with tier 2 and no verification_token, then verify',
     )
   }
   checkOwner(visitor, body.amid)
@@ -113,8 +113,7 @@ async function putAgent(
       sequence: registration.sequence,
       exchangeKey: exchange.key,
       exchangeSequence: exchange.sequence,
-      tier: TIER,
-      reputation: REPUTATION,
+      recoveryKey: registration.recovery_public_key,
       presence: registration.online === undefined ? undefined : registration.online ? 'online' : 'offline',
       capabilities: capabilityRows(registration.capabilities),
     },

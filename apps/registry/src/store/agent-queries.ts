@@ -1,11 +1,12 @@
 /** The agent tables: putting a record under its rules, and the search over capabilities. */
 import { sql, type Kysely, type Transaction } from 'kysely'
-import { tierRank } from '@agentmesh/sdk/wire'
+import { TIERS } from '@agentmesh/sdk/wire'
 import type { AgentInput, PutOutcome, PutRule, SearchInput, StoredAgent } from './store.ts'
 import type { Tables } from './tables.ts'
 
 /** Rows in one INSERT: SQLite takes a limited number of parameters. */
 const INSERT_ROWS = 100
+const ANONYMOUS_REPUTATION = 0.5
 
 export const AGENT_COLUMNS = [
   'amid',
@@ -13,6 +14,8 @@ export const AGENT_COLUMNS = [
   'tier',
   'reputation',
   'presence',
+  'verified_name as verifiedName',
+  'organization',
   'last_seen as lastSeen',
   'registered_at as registeredAt',
 ] as const
@@ -28,15 +31,13 @@ export async function putAgent(
     sequence: agent.sequence,
     exchange_key: agent.exchangeKey,
     exchange_sequence: agent.exchangeSequence,
-    tier: agent.tier,
-    tier_rank: tierRank(agent.tier),
-    reputation: agent.reputation,
   }
   const updated = await tx
     .updateTable('agents')
     .set({
       ...columns,
       last_seen: now,
+      recovery_key: sql<string | null>`coalesce(recovery_key, ${agent.recoveryKey ?? null})`,
       ...(agent.presence === undefined ? {} : { presence: agent.presence }),
     })
     .where('amid', '=', agent.amid)
@@ -79,6 +80,13 @@ export async function putAgent(
     .values({
       amid: agent.amid,
       ...columns,
+      // Until the registry verifies more (specification §8.3).
+      tier: TIERS.anonymous.number,
+      tier_rank: TIERS.anonymous.rank,
+      reputation: ANONYMOUS_REPUTATION,
+      verified_name: null,
+      organization: null,
+      recovery_key: agent.recoveryKey ?? null,
       presence: agent.presence ?? 'offline',
       last_seen: now,
       registered_at: now,

@@ -13,6 +13,7 @@ import {
   type PresenceState,
 } from '@agentmesh/sdk/wire'
 import { AGENT_COLUMNS, countAgents, putAgent, searchAgents } from './agent-queries.ts'
+import { CertificatesStore } from './certificates-store.ts'
 import { postgresDialect } from './postgres.ts'
 import {
   countOneTime,
@@ -73,10 +74,12 @@ async function open(
 class SqlStore implements Store {
   readonly #db: Kysely<Tables>
   readonly #dialect: Dialect
+  readonly certificates: CertificatesStore
 
   constructor(db: Kysely<Tables>, dialect: Dialect) {
     this.#db = db
     this.#dialect = dialect
+    this.certificates = new CertificatesStore(db)
   }
 
   /** Driver errors become ours; what the database says goes to the log as the cause, never to a client. */

@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey } from '@agentmesh/sdk/identity'
-import { isAgentMeshError, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
+import {
+  AgentMeshError,
+  isAgentMeshError,
+  tierRank,
+  utf8Bytes,
+  type Amid,
+  type TierNumber,
+} from '@agentmesh/sdk/wire'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { freePort, startPostgres, type TestPostgres } from '../test-support-postgres.ts'
 import { openPostgresStore, openSqliteStore } from './sql-store.ts'
@@ -22,8 +29,7 @@ function agent(name: string, fields: Partial<AgentInput> = {}): AgentInput {
     sequence,
     exchangeKey: `x25519:${name}`,
     exchangeSequence: 1,
-    tier: 2,
-    reputation: 0.5,
+    recoveryKey: undefined,
     presence: undefined,
     capabilities: [{ category: 'travel', subcategory: 'flights', action: '' }],
     ...fields,
@@ -71,6 +77,18 @@ const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, 
 function storeContract(name: string, open: () => Promise<Store>, reopen: () => Promise<Store>): void {
   describe(name, () => {
     let store: Store
+    /** As those who verify and rate do. */
+    const place = (who: string, { tier, reputation }: { tier?: TierNumber; reputation?: number }) =>
+      store.transaction('place', (tx) =>
+        tx
+          .updateTable('agents')
+          .set({
+            ...(tier === undefined ? {} : { tier, tier_rank: tierRank(tier) }),
+            ...(reputation === undefined ? {} : { reputation }),
+          })
+          .where('amid', '=', amidOf(who))
+          .execute(),
+      )
     beforeEach(async () => {
       store = await open()
     })
@@ -89,6 +107,8 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
           record: '{"sequence":1}',
           tier: 2,
           reputation: 0.5,
+          verifiedName: null,
+          organization: null,
           presence: 'away',
           lastSeen: NOW + 5,
           registeredAt: NOW,
@@ -112,6 +132,27 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
         record: '{"sequence":7}',
         presence: 'online',
       })
+    })
+
+    it('keeps tier, reputation and the recovery key named first when a newer record comes', async () => {
+      await store.putAgent(agent('a', { recoveryKey: 'ed25519:first' }), rule, NOW)
+      await place('a', { tier: 1.5, reputation: 0.9 })
+      expect(await store.putAgent(agent('a', { sequence: 2, recoveryKey: 'ed25519:thief' }), rule, NOW)).toBe(
+        'updated',
+      )
+      expect(await store.getAgent(amidOf('a'))).toMatchObject({ tier: 1.5, reputation: 0.9 })
+      const first = await store.transaction('read', (tx) => store.certificates.recoveryKey(tx, amidOf('a')))
+      expect(first).toEqual({ recovery_key: 'ed25519:first' })
+    })
+
+    it('undoes a transaction that throws, and passes errors of ours as they are', async () => {
+      await store.putAgent(agent('a'), rule, NOW)
+      const failing = store.transaction('change', async (tx) => {
+        await tx.updateTable('agents').set({ reputation: 1 }).execute()
+        throw new AgentMeshError('NOT_OWNER')
+      })
+      await expect(failing).rejects.toMatchObject({ code: 'NOT_OWNER' })
+      expect((await store.getAgent(amidOf('a')))?.reputation).toBe(0.5)
     })
 
     it('refuses an exchange key that goes back or is swapped under the same sequence', async () => {
@@ -179,9 +220,12 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
 
     it('finds by tier rank, presence and last sign of life', async () => {
       await store.putAgent(agent('anonymous', { presence: 'online' }), rule, NOW)
-      await store.putAgent(agent('organization', { tier: 1.5 }), rule, NOW)
-      await store.putAgent(agent('verified', { tier: 1, presence: 'dnd' }), rule, NOW - 700_000)
-      await store.putAgent(agent('gone', { tier: 1, presence: 'online' }), rule, NOW - 31 * DAY)
+      await store.putAgent(agent('organization'), rule, NOW)
+      await store.putAgent(agent('verified', { presence: 'dnd' }), rule, NOW - 700_000)
+      await store.putAgent(agent('gone', { presence: 'online' }), rule, NOW - 31 * DAY)
+      await place('organization', { tier: 1.5 })
+      await place('verified', { tier: 1 })
+      await place('gone', { tier: 1 })
       const find = async (fields: Partial<SearchInput>) =>
         (await store.search({ ...travel, ...fields })).map((found) => found.amid).toSorted()
       const names = (...list: string[]) => list.map(amidOf).toSorted()
@@ -197,13 +241,11 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
     it('pages in the order online, reputation, AMID, each agent once, while others come and go', async () => {
       for (const index of ids(1, 23)) {
         await store.putAgent(
-          agent(`p${index}`, {
-            reputation: [0.1, 0.5, 0.7][index % 3]!,
-            presence: index % 2 === 0 ? 'online' : 'offline',
-          }),
+          agent(`p${index}`, { presence: index % 2 === 0 ? 'online' : 'offline' }),
           rule,
           NOW,
         )
+        await place(`p${index}`, { reputation: [0.1, 0.5, 0.7][index % 3]! })
       }
       const all = await store.search(travel)
       const order = (found: (typeof all)[number]) => [found.presence === 'online' ? 0 : 1, -found.reputation]
@@ -220,7 +262,8 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       while (page.length > 0) {
         seen.push(...page.map((found) => found.amid))
         const last = page.at(-1)!
-        await store.putAgent(agent(`new${seen.length}`, { reputation: 1, presence: 'online' }), rule, NOW)
+        await store.putAgent(agent(`new${seen.length}`, { presence: 'online' }), rule, NOW)
+        await place(`new${seen.length}`, { reputation: 1 })
         if (seen.length === 10) await store.deleteAgent(seen[3]!)
         page = await store.search({
           ...travel,

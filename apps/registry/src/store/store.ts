@@ -8,6 +8,7 @@
  */
 import type { Transaction } from 'kysely'
 import type { Amid, KeyKind, PrekeyCounts, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
+import type { CertificatesStore } from './certificates-store.ts'
 import type { Tables } from './tables.ts'
 
 /** An agent's signed record as it came, and the columns searched by. Times are milliseconds since the epoch. */
@@ -18,8 +19,8 @@ export interface AgentInput {
   readonly sequence: number
   readonly exchangeKey: string
   readonly exchangeSequence: number
-  readonly tier: TierNumber
-  readonly reputation: number
+  /** Named in the record; the first one ever named is the one that counts. */
+  readonly recoveryKey: string | undefined
   /** Undefined keeps what presence the agent has (offline when it is new). */
   readonly presence: PresenceState | undefined
   readonly capabilities: readonly CapabilityRow[]
@@ -37,6 +38,9 @@ export interface StoredAgent {
   readonly record: string
   readonly tier: TierNumber
   readonly reputation: number
+  /** What the registry verified: the name its human chose, and the organisation. */
+  readonly verifiedName: string | null
+  readonly organization: string | null
   /** As last reported; whether it still holds is for `effectivePresence` to say. */
   readonly presence: PresenceState
   readonly lastSeen: number
@@ -109,6 +113,8 @@ export interface SignedVisit {
 }
 
 export interface Store {
+  readonly certificates: CertificatesStore
+
   /** Rejects when the database does not answer. */
   ping(): Promise<void>
 

@@ -4,8 +4,9 @@
  */
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
 import type { Amid, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
+import { certificatesMigration, type CertificatesTables } from './certificates-tables.ts'
 
-export interface Tables {
+export interface Tables extends CertificatesTables {
   agents: {
     amid: Amid
     record: string
@@ -18,6 +19,11 @@ export interface Tables {
     presence: PresenceState
     last_seen: number
     registered_at: number
+    /** The first one that the agent named, which no later record replaces. */
+    recovery_key: string | null
+    /** As the registry verified them, for answers; the certificates say the same. */
+    verified_name: string | null
+    organization: string | null
   }
   capabilities: { amid: Amid; category: string; subcategory: string; action: string }
   /** `spk` and `pq-last`: one of each an agent. */
@@ -111,6 +117,7 @@ function initial(dialect: Dialect): Migration {
 function migrations(dialect: Dialect): Record<string, Migration> {
   return {
     '0001-initial': initial(dialect),
+    '0003-certificates': certificatesMigration(dialect),
   }
 }
 

@@ -139,6 +139,7 @@ export const UNSIGNED_RECORD_FIELDS = [
   'registered_at',
   'reputation_score',
   'organization',
+  'verified_name',
 ] as const
 
 export const Registration = Type.Object(
@@ -165,6 +166,13 @@ export const AgentRecord = Type.Object(
     last_seen: Nullable(Timestamp),
     registered_at: Timestamp,
     reputation_score: Type.Number({ minimum: 0, maximum: 1 }),
+    verified_name: Type.Optional(PeerText(64, 'Chosen by the human whom the registry verified')),
+    organization: Type.Optional(
+      PeerText(
+        64,
+        'Name and domain of the organisation that the agent belongs to, as the registry verified it',
+      ),
+    ),
   },
   {
     $id: 'agentmesh/agent-record',

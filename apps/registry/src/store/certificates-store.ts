@@ -1,0 +1,335 @@
+/**
+ * Queries of the certificate authority, over both databases. What changes something takes the caller's transaction, so that a
+ * certificate, its entry in the log and the tier it stands for are one step.
+ */
+import type { Kysely, Selectable, Transaction } from 'kysely'
+import { tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
+import type { CertificateKind, OrganizationStatus } from './certificates-tables.ts'
+import type { Tables } from './tables.ts'
+
+export type StoredCertificate = Selectable<Tables['certificates']>
+export type StoredOrganization = Selectable<Tables['organizations']>
+export type StoredList = Selectable<Tables['revocation_lists']>
+type Tx = Transaction<Tables>
+
+export interface NewCertificate {
+  readonly issuer: string
+  readonly serial: string
+  readonly kind: CertificateKind
+  readonly subject: string
+  readonly amid: Amid | null
+  readonly der: string
+  readonly notBefore: number
+  readonly notAfter: number
+}
+
+export interface Standing {
+  readonly tier: TierNumber
+  readonly verifiedName: string | null
+  readonly organization: string | null
+}
+
+export class CertificatesStore {
+  readonly #db: Kysely<Tables>
+
+  constructor(db: Kysely<Tables>) {
+    this.#db = db
+  }
+
+  // --- certificates
+
+  /** False when it is there already. */
+  async add(tx: Tx, certificate: NewCertificate): Promise<boolean> {
+    const { notBefore, notAfter, ...rest } = certificate
+    const { numInsertedOrUpdatedRows } = await tx
+      .insertInto('certificates')
+      .values({
+        ...rest,
+        not_before: notBefore,
+        not_after: notAfter,
+        entry: 0,
+        revoked_at: null,
+        reason: null,
+      })
+      .onConflict((conflict) => conflict.columns(['issuer', 'serial']).doNothing())
+      .executeTakeFirstOrThrow()
+    return numInsertedOrUpdatedRows === 1n
+  }
+
+  async setEntry(tx: Tx, issuer: string, serial: string, entry: number): Promise<void> {
+    await tx
+      .updateTable('certificates')
+      .set({ entry })
+      .where('issuer', '=', issuer)
+      .where('serial', '=', serial)
+      .execute()
+  }
+
+  get(issuer: string, serial: string): Promise<StoredCertificate | undefined> {
+    return this.#db
+      .selectFrom('certificates')
+      .selectAll()
+      .where('issuer', '=', issuer)
+      .where('serial', '=', serial)
+      .executeTakeFirst()
+  }
+
+  /** The one of the kind that a key holds longest, if any holds at `now`. */
+  newest(kind: CertificateKind, subject: string, now: number): Promise<StoredCertificate | undefined> {
+    return this.#db
+      .selectFrom('certificates')
+      .selectAll()
+      .where('subject', '=', subject)
+      .where('kind', '=', kind)
+      .where('not_after', '>', now)
+      .where('revoked_at', 'is', null)
+      .orderBy('not_after', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+  }
+
+  /** Marks what is in date and not revoked yet, of an agent, a key or under an issuer. */
+  revoke(
+    tx: Tx,
+    which: {
+      readonly kind: CertificateKind
+      readonly issuer?: string
+      readonly amid?: Amid
+      readonly subject?: string
+      readonly serial?: string
+    },
+    reason: string,
+    now: number,
+  ): Promise<Pick<StoredCertificate, 'issuer' | 'serial' | 'amid'>[]> {
+    let query = tx
+      .updateTable('certificates')
+      .set({ revoked_at: now, reason })
+      .where('kind', '=', which.kind)
+      .where('not_after', '>', now)
+      .where('revoked_at', 'is', null)
+    if (which.issuer !== undefined) query = query.where('issuer', '=', which.issuer)
+    if (which.amid !== undefined) query = query.where('amid', '=', which.amid)
+    if (which.subject !== undefined) query = query.where('subject', '=', which.subject)
+    if (which.serial !== undefined) query = query.where('serial', '=', which.serial)
+    return query.returning(['issuer', 'serial', 'amid']).execute()
+  }
+
+  /** Of an issuer, and in date since `since`: what a revocation list names. */
+  revoked(tx: Tx, issuer: string, since: number): Promise<StoredCertificate[]> {
+    return tx
+      .selectFrom('certificates')
+      .selectAll()
+      .where('issuer', '=', issuer)
+      .where('revoked_at', 'is not', null)
+      .where('not_after', '>', since)
+      .orderBy('serial')
+      .execute()
+  }
+
+  /** Agents with a certificate in date under an issuer. */
+  async membersOf(tx: Tx, issuer: string, now: number): Promise<Amid[]> {
+    const rows = await tx
+      .selectFrom('certificates')
+      .select('amid')
+      .distinct()
+      .where('issuer', '=', issuer)
+      .where('kind', '=', 'agent')
+      .where('not_after', '>', now)
+      .where('revoked_at', 'is', null)
+      .execute()
+    return rows.flatMap(({ amid }) => (amid === null ? [] : [amid]))
+  }
+
+  // --- revocation lists
+
+  list(issuer: string): Promise<StoredList | undefined> {
+    return this.#db.selectFrom('revocation_lists').selectAll().where('issuer', '=', issuer).executeTakeFirst()
+  }
+
+  /** Takes the next number of an issuer's list, and with it the turn: another transaction of the same issuer waits. */
+  async nextListNumber(tx: Tx, issuer: string): Promise<number> {
+    const { number } = await tx
+      .insertInto('revocation_lists')
+      .values({ issuer, number: 1, der: '', this_update: 0, next_update: 0 })
+      .onConflict((conflict) =>
+        conflict.column('issuer').doUpdateSet((eb) => ({ number: eb('revocation_lists.number', '+', 1) })),
+      )
+      .returning('number')
+      .executeTakeFirstOrThrow()
+    return number
+  }
+
+  async putList(tx: Tx, list: StoredList): Promise<void> {
+    const { issuer, ...columns } = list
+    await tx.updateTable('revocation_lists').set(columns).where('issuer', '=', issuer).execute()
+  }
+
+  /** An issuer's own list. False when the stored one is as new. */
+  async putForeignList(tx: Tx, list: StoredList): Promise<boolean> {
+    const { issuer: _, ...columns } = list
+    const { numInsertedOrUpdatedRows } = await tx
+      .insertInto('revocation_lists')
+      .values(list)
+      .onConflict((conflict) =>
+        conflict.column('issuer').doUpdateSet(columns).where('revocation_lists.number', '<', list.number),
+      )
+      .executeTakeFirstOrThrow()
+    return numInsertedOrUpdatedRows === 1n
+  }
+
+  // --- agents
+
+  /** False when the agent is not registered. */
+  async setStanding(tx: Tx, amid: Amid, standing: Standing): Promise<boolean> {
+    const { numUpdatedRows } = await tx
+      .updateTable('agents')
+      .set({
+        tier: standing.tier,
+        tier_rank: tierRank(standing.tier),
+        verified_name: standing.verifiedName,
+        organization: standing.organization,
+      })
+      .where('amid', '=', amid)
+      .executeTakeFirstOrThrow()
+    return numUpdatedRows === 1n
+  }
+
+  recoveryKey(tx: Tx, amid: Amid): Promise<{ recovery_key: string | null } | undefined> {
+    return tx.selectFrom('agents').select('recovery_key').where('amid', '=', amid).executeTakeFirst()
+  }
+
+  // --- humans
+
+  /** Puts an agent under a human and returns how many agents the human has; others who ask wait for the transaction. */
+  async addAgentOfHuman(
+    tx: Tx,
+    agent: { readonly amid: Amid; readonly human: string; readonly displayName: string | null },
+    now: number,
+  ): Promise<number> {
+    await tx
+      .insertInto('humans')
+      .values({ human: agent.human, verified_at: now })
+      .onConflict((conflict) => conflict.column('human').doUpdateSet({ verified_at: now }))
+      .execute()
+    const row = { human: agent.human, display_name: agent.displayName, verified_at: now }
+    await tx
+      .insertInto('verified_agents')
+      .values({ amid: agent.amid, ...row })
+      .onConflict((conflict) => conflict.column('amid').doUpdateSet(row))
+      .execute()
+    const { count } = await tx
+      .selectFrom('verified_agents')
+      .select((eb) => eb.fn.countAll<number>().as('count'))
+      .where('human', '=', agent.human)
+      .executeTakeFirstOrThrow()
+    return count
+  }
+
+  verifiedAgent(
+    db: Kysely<Tables> | undefined,
+    amid: Amid,
+  ): Promise<Selectable<Tables['verified_agents']> | undefined> {
+    return (db ?? this.#db)
+      .selectFrom('verified_agents')
+      .selectAll()
+      .where('amid', '=', amid)
+      .executeTakeFirst()
+  }
+
+  /** The human behind an agent, as the keyed hash. */
+  async humanOf(amid: Amid): Promise<string | undefined> {
+    return (await this.verifiedAgent(undefined, amid))?.human
+  }
+
+  async dropVerifiedAgent(tx: Tx, amid: Amid): Promise<void> {
+    await tx.deleteFrom('verified_agents').where('amid', '=', amid).execute()
+  }
+
+  // --- organisations
+
+  /** Asks for a domain. An organisation that is verified keeps what it has until it is verified anew. */
+  async putOrganization(
+    tx: Tx,
+    organization: Pick<StoredOrganization, 'amid' | 'public_key' | 'domain' | 'name'>,
+    now: number,
+  ): Promise<void> {
+    const columns = { domain: organization.domain, name: organization.name }
+    await tx
+      .insertInto('organizations')
+      .values({ ...organization, status: 'pending', created_at: now, checked_at: 0, lost_at: null })
+      .onConflict((conflict) => conflict.column('amid').doUpdateSet({ ...columns, status: 'pending' }))
+      .execute()
+  }
+
+  organization(amid: Amid, db: Kysely<Tables> = this.#db): Promise<StoredOrganization | undefined> {
+    return db.selectFrom('organizations').selectAll().where('amid', '=', amid).executeTakeFirst()
+  }
+
+  /** The organisation that holds a domain. */
+  holderOf(tx: Tx, domain: string): Promise<StoredOrganization | undefined> {
+    return tx
+      .selectFrom('organizations')
+      .selectAll()
+      .where('domain', '=', domain)
+      .where('status', 'in', ['verified', 'grace'])
+      .executeTakeFirst()
+  }
+
+  async setOrganization(
+    tx: Tx,
+    amid: Amid,
+    columns: {
+      readonly status: OrganizationStatus
+      readonly checked_at?: number
+      readonly lost_at?: number | null
+    },
+  ): Promise<void> {
+    await tx.updateTable('organizations').set(columns).where('amid', '=', amid).execute()
+  }
+
+  /** Takes up to `limit` organisations not checked since `before` for this process to check; no other takes the same. */
+  async takeDue(before: number, now: number, limit: number): Promise<StoredOrganization[]> {
+    return this.#db
+      .updateTable('organizations')
+      .set({ checked_at: now })
+      .where('status', 'in', ['verified', 'grace'])
+      .where('checked_at', '<', before)
+      .where('amid', 'in', (eb) =>
+        eb
+          .selectFrom('organizations')
+          .select('amid')
+          .where('status', 'in', ['verified', 'grace'])
+          .where('checked_at', '<', before)
+          .orderBy('checked_at')
+          .limit(limit),
+      )
+      .returningAll()
+      .execute()
+  }
+
+  // --- successions
+
+  /** The successor that stands: this one, or the one that was there before. */
+  async addSuccession(tx: Tx, row: Selectable<Tables['successions']>): Promise<Amid> {
+    await tx
+      .insertInto('successions')
+      .values(row)
+      .onConflict((conflict) => conflict.column('old_amid').doNothing())
+      .execute()
+    const stored = await tx
+      .selectFrom('successions')
+      .select('new_amid')
+      .where('old_amid', '=', row.old_amid)
+      .executeTakeFirstOrThrow()
+    return stored.new_amid
+  }
+
+  async successorOf(tx: Tx, amid: Amid): Promise<Amid | undefined> {
+    const row = await tx
+      .selectFrom('successions')
+      .select('new_amid')
+      .where('old_amid', '=', amid)
+      .executeTakeFirst()
+    return row?.new_amid
+  }
+}
