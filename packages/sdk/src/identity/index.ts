@@ -4,6 +4,7 @@
  */
 export * from './amid.ts'
 export * from './bundle.ts'
+export * from './certificates/index.ts'
 export * from './connect.ts'
 export * from './did-document.ts'
 export * from './home.ts'

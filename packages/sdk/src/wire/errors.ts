@@ -99,6 +99,11 @@ export const ERROR_CODES = {
   LOG_INCONSISTENT: { summary: 'The log does not begin with what it was shown to hold before' },
   LOG_PROOF_INVALID: { summary: 'The entry is not shown to be in the log' },
   TREE_HEAD_STALE: { summary: 'The tree head is too old, or from the future' },
+  CERTIFICATE_MALFORMED: {
+    summary: 'Not a certificate or CRL in the form that is asked for',
+    stranger: true,
+  },
+  CERTIFICATE_INVALID: { summary: 'The certificate, its chain or a CRL does not hold', stranger: true },
 
   // discovery
   REGISTRY_UNREACHABLE: { summary: 'The registry did not answer' },

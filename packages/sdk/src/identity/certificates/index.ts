@@ -1,0 +1,18 @@
+/** X.509 certificates (DESIGN §8, spec/certificates.md): reading, issuing, revoking, validating a path, and whom to trust. */
+export * from './certificate.ts'
+export * from './crl.ts'
+export { MAX_NAME_LENGTH } from './distinguished-name.ts'
+export type { DistinguishedName, NameFields } from './distinguished-name.ts'
+export * from './issue.ts'
+export { kindOf } from './certificate-kind.ts'
+export type { CertificateKind } from './certificate-kind.ts'
+export { MAX_CHAIN_LENGTH, validatePath } from './path-validation.ts'
+export type {
+  PathAnchor,
+  PathContext,
+  PathFailure,
+  PathFailureCode,
+  PathVerdict,
+  RevocationState,
+} from './path-validation.ts'
+export * from './trusted-registry.ts'
