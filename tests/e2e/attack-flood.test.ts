@@ -1,0 +1,66 @@
+/** What floods of valid and worthless packets cost an agent, and whom else they cost something. */
+import { join } from 'node:path'
+import { readAuditLog, type Agent } from '@agentmesh/sdk'
+import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import { encodeSessionPacket, newSessionId } from '@agentmesh/sdk/wire'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { HostilePeer } from '../support/hostile-peer.ts'
+import { FLIGHTS, TestNetwork } from '../support/network.ts'
+
+let network: TestNetwork
+let bob: Agent
+let peers: HostilePeer[]
+
+const ask = (n: unknown) => ({ intent: FLIGHTS, parameters: { n } })
+
+async function hostile(registered = true): Promise<HostilePeer> {
+  const peer = await HostilePeer.open(network, registered)
+  peers.push(peer)
+  return peer
+}
+
+beforeEach(async () => {
+  network = await TestNetwork.start()
+  peers = []
+  bob = await network.agent('bob')
+  bob.on('request', ({ payload }) => ({ results: payload.parameters['n'] }))
+})
+afterEach(async () => {
+  await Promise.all(peers.map((peer) => peer.close()))
+  await network.close()
+})
+
+/** Packets that came, by the relay's type. */
+const came = (peer: HostilePeer, type: string): number =>
+  peer.packets.filter((packet) => packet.type === type).length
+
+/** A packet of a session that nobody has: worth one RESET. */
+function lost(): Uint8Array {
+  const ratchetMessage = crypto.getRandomValues(new Uint8Array(200))
+  return encodeSessionPacket({ sessionId: newSessionId(systemRandom), ratchetMessage })
+}
+
+test('ten strangers who provoke RESETs without end do not use up that of a peer which needs one', async () => {
+  const attackers = await Promise.all(Array.from({ length: 12 }, () => hostile(false)))
+  for (let round = 0; round < 12; round++) {
+    await Promise.all(attackers.map((peer) => peer.send(bob.amid, 'message', lost())))
+  }
+  // Nobody of them gets more than a few, all together no more than the shares for strangers.
+  const resets = attackers.map((peer) => came(peer, 'reset'))
+  expect(Math.max(...resets)).toBeLessThan(8)
+  expect(resets.reduce((sum, count) => sum + count, 0)).toBeLessThan(60)
+  const honest = await hostile(false)
+  await honest.send(bob.amid, 'message', lost())
+  await honest.until(() => came(honest, 'reset') > 0)
+})
+
+test('a peer of a session gets its RESET while strangers provoke them', async () => {
+  const honest = await hostile()
+  await honest.knock(bob.amid)
+  const attackers = await Promise.all(Array.from({ length: 70 }, () => hostile(false)))
+  for (let round = 0; round < 2; round++) {
+    await Promise.all(attackers.map((peer) => peer.send(bob.amid, 'message', lost())))
+  }
+  await honest.send(bob.amid, 'message', lost())
+  await honest.until(() => came(honest, 'reset') > 0)
+})
