@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { readAuditLog, type Agent } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
-import { encodeSessionPacket, newSessionId } from '@agentmesh/sdk/wire'
+import { encodeSessionPacket, newMessageId, newSessionId } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { HostilePeer } from '../support/hostile-peer.ts'
 import { FLIGHTS, TestNetwork } from '../support/network.ts'
@@ -64,3 +64,35 @@ test('a peer of a session gets its RESET while strangers provoke them', async ()
   await honest.send(bob.amid, 'message', lost())
   await honest.until(() => came(honest, 'reset') > 0)
 })
+test('one accepted packet said a thousand times costs a handful of receipts, and they still come', async () => {
+  const mallory = await hostile()
+  await mallory.knock(bob.amid)
+  const packet = mallory.make('status', { status: 'waiting' })
+  await mallory.send(bob.amid, 'message', packet)
+  const receipts = (): number => mallory.envelopes.filter(({ type }) => type === 'receipt').length
+  await mallory.until(() => receipts() === 1)
+  const began = Date.now()
+  for (let round = 0; round < 1000 || Date.now() < began + 2_500; round++) {
+    await mallory.send(bob.amid, 'message', packet)
+  }
+  await mallory.until(() => receipts() > 1)
+  const seconds = (Date.now() - began) / 1000
+  expect(receipts()).toBeLessThan(3 + seconds)
+})
+
+test('a flood of receipts that confirm nothing ends the session', async () => {
+  const mallory = await hostile()
+  await mallory.knock(bob.amid)
+  const at = new Date().toISOString()
+  const receipts = [{ message_id: newMessageId(systemRandom), state: 'read' as const, at }]
+  for (let said = 0; said < 400 && bob.sessions()[0]!.state === 'open'; said++) {
+    await mallory.say('receipt', { receipts })
+  }
+  expect(bob.sessions()).toMatchObject([{ state: 'closed', close_reason: 'limit' }])
+  // And nothing is read on the closed one either: each of them is one more of a count, and no line of the log.
+  const refused: string[] = []
+  bob.events.on('refused', ({ code }) => void refused.push(code))
+  for (let said = 0; said < 20; said++) await mallory.say('receipt', { receipts })
+  expect(refused.filter((code) => code === 'SESSION_CLOSED').length).toBeGreaterThan(15)
+})
+

@@ -40,6 +40,8 @@ const MAX_HELD = 4 * WINDOW
 const GAP_MS = 10 * 60_000
 /** Requests refused for their rate, to each one a minute that policy allows, before the session ends. */
 const REFUSALS_PER_MESSAGE = 4
+/** Envelopes of receipts a minute that confirm nothing, a peer: twice what an honest one repeats. */
+const IDLE_RECEIPTS_PER_MINUTE = 60
 
 export class Inbox {
   readonly #core: Core
@@ -149,7 +151,8 @@ export class Inbox {
     const { envelope } = row
     if (envelope.type === 'receipt') {
       this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
-      this.#outgoing.receipted(envelope.from, envelope.payload, afterCommit)
+      if (!this.#outgoing.receipted(envelope.from, envelope.payload, afterCommit))
+        this.#idleReceipt(envelope, afterCommit)
       return
     }
     // Not before its turn: what a gap holds back may have to come again.
@@ -175,6 +178,18 @@ export class Inbox {
     } else {
       this.#unread(row, afterCommit)
     }
+  }
+
+  /**
+   * An envelope of receipts that says nothing new. An honest peer makes one when it repeats a receipt that was lost, which
+   * is seldom; who floods us with them ends the session, and nothing more is read on it.
+   */
+  #idleReceipt({ session_id, from }: Envelope, afterCommit: (() => void)[]): void {
+    if (this.#limits.take(`${from} receipts`, IDLE_RECEIPTS_PER_MINUTE, this.#core.now()).allowed) return
+    this.#abandon(session_id, 'limit', afterCommit)
+    const row = this.#core.store.tables.sessions.get(session_id)
+    // As after a CLOSE of the peer's own.
+    if (row) touchSession(this.#core, { ...row, session: { ...row.session, closes: 'both' } })
   }
 
   /**

@@ -21,6 +21,7 @@ import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { Recovery } from './recovery.ts'
 import { Refusals } from './refusals.ts'
+import { Repeats } from './repeats.ts'
 import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
 
@@ -43,6 +44,7 @@ export class Receiver {
   readonly #inbox: Inbox
   readonly #recovery: Recovery
   readonly #refusals: Refusals
+  readonly #repeats: Repeats
 
   constructor(core: Core, parts: ReceiverParts) {
     this.#core = core
@@ -52,6 +54,7 @@ export class Receiver {
     this.#inbox = parts.inbox
     this.#recovery = parts.recovery
     this.#refusals = new Refusals(core)
+    this.#repeats = new Repeats(core, parts.outgoing.receipts)
   }
 
   /** Takes one packet and acknowledges it once it is committed or refused for good. */
@@ -100,7 +103,7 @@ export class Receiver {
     if (sessionId === undefined || messageId === undefined || sequence === undefined) return
     // What waits behind a gap is not received yet.
     if (this.#core.store.tables.incoming.get(incomingKey(sessionId, sequence))?.state === 'held') return
-    this.#outgoing.receipts.owe(sessionId, messageId, 'received')
+    this.#repeats.note(sessionId, messageId)
   }
 
   #open(message: ReceivedMessage, afterCommit: (() => void)[]): SeenRow {
