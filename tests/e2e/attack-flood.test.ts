@@ -1,6 +1,5 @@
 /** What floods of valid and worthless packets cost an agent, and whom else they cost something. */
-import { join } from 'node:path'
-import { readAuditLog, type Agent } from '@agentmesh/sdk'
+import type { Agent } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { encodeSessionPacket, newMessageId, newSessionId } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -96,3 +95,20 @@ test('a flood of receipts that confirm nothing ends the session', async () => {
   expect(refused.filter((code) => code === 'SESSION_CLOSED').length).toBeGreaterThan(15)
 })
 
+test('requests that take for ever do not keep those of others from the application', async () => {
+  const mallory = await hostile()
+  const alice = await network.agent('alice')
+  let release = (): void => {}
+  const held = new Promise<void>((resolve) => (release = resolve))
+  bob.on('request', async ({ from, payload }) => {
+    if (from === mallory.amid) await held
+    return { results: payload.parameters['n'] }
+  })
+  await mallory.knock(bob.amid)
+  for (let n = 0; n < 60; n++) await mallory.say('request', ask(n))
+  const sent = await alice.send(bob.amid, ask('alice'))
+  expect(await sent.answer({ timeoutSeconds: 20 })).toMatchObject({ payload: { results: 'alice' } })
+  release()
+  const responses = (): number => mallory.envelopes.filter(({ type }) => type === 'response').length
+  await mallory.until(() => responses() === 60)
+})

@@ -26,14 +26,13 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
-import { asRequest, covers, incomingKey, requestKey, toAnswer } from './incoming-rows.ts'
+import { asRequest, covers, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
 import { OWNER_REASONS, WINDOW, type Outgoing } from './outgoing.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
+import { Turns } from './turns.ts'
 import type { AnswerInput, RequestHandler } from './types.ts'
 
-/** Requests an application works on at the same time; the rest wait on disk. */
-const MAX_RUNNING = 16
 /** Envelopes of a session kept behind one that is missing. */
 const MAX_HELD = 4 * WINDOW
 /** A gap this old is not filled any more: a relay lost what was in it, or the peer never said it. */
@@ -47,8 +46,7 @@ export class Inbox {
   readonly #core: Core
   readonly #outgoing: Outgoing
   readonly #running = new Map<string, AbortController>()
-  /** Senders choose their ids, and a program's answer names no sender: of two with the same one the second waits. */
-  readonly #runningIds = new Set<MessageId>()
+  readonly #turns = new Turns()
   readonly #limits = new RateLimiter()
   #handler: RequestHandler | undefined
   #lastOrder = 0
@@ -56,6 +54,8 @@ export class Inbox {
   constructor(core: Core, outgoing: Outgoing) {
     this.#core = core
     this.#outgoing = outgoing
+    for (const { value } of core.store.tables.incoming.list({ b: 'ready', order: 'asc' }))
+      this.#turns.wait(turnOf(value))
     core.events.on('session', (event) => {
       if (event.state === 'closed') this.#abort(event.session_id)
     })
@@ -347,7 +347,10 @@ export class Inbox {
     requests.put(key, { ...known, sessionId: envelope.session_id }, index)
     if (!known) {
       this.#write({ ...row, state: 'ready' })
-      afterCommit.push(() => this.dispatch())
+      afterCommit.push(() => {
+        this.#turns.wait(turnOf(row))
+        this.dispatch()
+      })
       return
     }
     this.#write({ ...row, state: 'done' })
@@ -385,13 +388,12 @@ export class Inbox {
   /** Hands ready requests to the application. */
   dispatch(): void {
     const handler = this.#handler
-    if (!handler || this.#running.size >= MAX_RUNNING) return
+    if (!handler) return
     const { incoming } = this.#core.store.tables
-    const ready = incoming.list({ b: 'ready', order: 'asc', limit: MAX_RUNNING + this.#running.size })
-    for (const { key, value } of ready) {
-      if (this.#running.size >= MAX_RUNNING) return
-      if (!this.#running.has(key) && !this.#runningIds.has(value.envelope.id))
-        background(this.#core, 'answer a request', this.#run(key, value, handler))
+    for (let key = this.#turns.next(); key !== undefined; key = this.#turns.next()) {
+      const row = incoming.get(key)
+      if (row?.state === 'ready') background(this.#core, 'answer a request', this.#run(key, row, handler))
+      else this.#turns.done(key)
     }
   }
 
@@ -399,7 +401,6 @@ export class Inbox {
     const abort = new AbortController()
     const { envelope } = row
     this.#running.set(key, abort)
-    this.#runningIds.add(envelope.id)
     let settle!: (failure?: AgentMeshError) => void
     const answered = new Promise<void>((resolve, reject) => {
       settle = (failure) => (failure === undefined ? resolve() : reject(failure))
@@ -432,7 +433,11 @@ export class Inbox {
         isAgentMeshError(error) ? error : new AgentMeshError('HANDLER_FAILED', undefined, { cause: error }),
       )
       // A listener that went away did not answer: the request waits for the next one.
-      if (isAgentMeshError(error, 'LISTENER_GONE') || isAgentMeshError(error, 'STATE_CLOSED')) return
+      if (isAgentMeshError(error, 'STATE_CLOSED')) return
+      if (isAgentMeshError(error, 'LISTENER_GONE')) {
+        this.#turns.again(key)
+        return
+      }
       const detail = error instanceof Error ? error.message : String(error)
       audit(this.#core, {
         event: 'agent_error',
@@ -443,7 +448,7 @@ export class Inbox {
       await this.#giveUp(key, row)
     } finally {
       this.#running.delete(key)
-      this.#runningIds.delete(envelope.id)
+      this.#turns.done(key)
       this.dispatch()
     }
   }

@@ -40,7 +40,6 @@ export class Receiver {
   readonly #core: Core
   readonly #initiator: Initiator
   readonly #responder: Responder
-  readonly #outgoing: Outgoing
   readonly #inbox: Inbox
   readonly #recovery: Recovery
   readonly #refusals: Refusals
@@ -50,7 +49,6 @@ export class Receiver {
     this.#core = core
     this.#initiator = parts.initiator
     this.#responder = parts.responder
-    this.#outgoing = parts.outgoing
     this.#inbox = parts.inbox
     this.#recovery = parts.recovery
     this.#refusals = new Refusals(core)

@@ -32,7 +32,10 @@ export class Repeats {
     const noted = this.#noted.get(sessionId) ?? new Set()
     if (noted.size < MAX_PER_SESSION) noted.add(messageId)
     this.#noted.set(sessionId, noted)
-    this.#timer ??= setTimeout(() => background(this.#core, 'repeat receipts', this.#send()), GATHER_MS).unref()
+    this.#timer ??= setTimeout(
+      () => background(this.#core, 'repeat receipts', this.#send()),
+      GATHER_MS,
+    ).unref()
   }
 
   async #send(): Promise<void> {
