@@ -1,5 +1,6 @@
 /** What floods of valid and worthless packets cost an agent, and whom else they cost something. */
-import type { Agent } from '@agentmesh/sdk'
+import { join } from 'node:path'
+import { readAuditLog, type Agent } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { encodeSessionPacket, newMessageId, newSessionId } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -51,6 +52,7 @@ test('ten strangers who provoke RESETs without end do not use up that of a peer 
   const honest = await hostile(false)
   await honest.send(bob.amid, 'message', lost())
   await honest.until(() => came(honest, 'reset') > 0)
+  expect(came(honest, 'reset')).toBe(1)
 })
 
 test('a peer of a session gets its RESET while strangers provoke them', async () => {
@@ -62,6 +64,7 @@ test('a peer of a session gets its RESET while strangers provoke them', async ()
   }
   await honest.send(bob.amid, 'message', lost())
   await honest.until(() => came(honest, 'reset') > 0)
+  expect(came(honest, 'reset')).toBe(1)
 })
 test('one accepted packet said a thousand times costs a handful of receipts, and they still come', async () => {
   const mallory = await hostile()
@@ -111,4 +114,29 @@ test('requests that take for ever do not keep those of others from the applicati
   release()
   const responses = (): number => mallory.envelopes.filter(({ type }) => type === 'response').length
   await mallory.until(() => responses() === 60)
+})
+test('hundreds of KNOCKs turned away are a few lines and a count, and push no decision out', async () => {
+  const mallory = await hostile()
+  await mallory.knock(bob.amid)
+  const others = await Promise.all(Array.from({ length: 3 }, () => hostile(false)))
+  const delivered = new Map<string, number>()
+  for (let round = 0; round < 150; round++) {
+    const knock = Uint8Array.from(mallory.knockPacket)
+    crypto.getRandomValues(knock.subarray(knock.length - 100))
+    for (const peer of others) {
+      const { status } = await peer.send(bob.amid, 'knock', knock)
+      if (status === 'delivered') delivered.set(peer.amid, (delivered.get(peer.amid) ?? 0) + 1)
+    }
+  }
+  expect(bob.decisions().length).toBeLessThan(40)
+  expect(bob.decisions({ from: mallory.amid })).toHaveLength(1)
+  await bob.close()
+  const lines = [...readAuditLog(join(bob.home, 'logs'))].filter(({ event }) => event === 'knock_received')
+  expect(lines.length).toBeLessThan(60)
+  for (const { amid } of others) {
+    const own = lines.filter(({ from }) => from === amid)
+    const knocks = own.reduce((sum, { count }) => sum + (typeof count === 'number' ? count : 1), 0)
+    expect(knocks).toBeGreaterThan(100)
+    expect(knocks).toBe(delivered.get(amid))
+  }
 })

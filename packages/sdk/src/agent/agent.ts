@@ -194,6 +194,8 @@ export class Agent {
     this.#initiator.close()
     await this.#network.stop()
     this.#core.registry.close()
+    this.#receiver.flush()
+    this.#responder.flush(true)
     audit(this.#core, { event: 'agent_stopped', reason })
     await this.#core.audit.close()
     this.#release()

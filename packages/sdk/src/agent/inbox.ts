@@ -8,13 +8,11 @@
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
 import { mismatchError, negotiate, type SchemaCheck, type SchemaMode } from '../messages/index.ts'
-import { RateLimiter } from '../session/index.ts'
 import {
   AgentMeshError,
   formatIntent,
   formatTimestamp,
   isAgentMeshError,
-  type Amid,
   type ClosePayload,
   type CloseReason,
   type Envelope,
@@ -28,6 +26,7 @@ import {
 import { audit, background, commit, type Core } from './core.ts'
 import { asRequest, covers, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
 import { OWNER_REASONS, WINDOW, type Outgoing } from './outgoing.ts'
+import { PeerRates } from './peer-rates.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
 import { Turns } from './turns.ts'
@@ -37,23 +36,19 @@ import type { AnswerInput, RequestHandler } from './types.ts'
 const MAX_HELD = 4 * WINDOW
 /** A gap this old is not filled any more: a relay lost what was in it, or the peer never said it. */
 const GAP_MS = 10 * 60_000
-/** Requests refused for their rate, to each one a minute that policy allows, before the session ends. */
-const REFUSALS_PER_MESSAGE = 4
-/** Envelopes of receipts a minute that confirm nothing, a peer: twice what an honest one repeats. */
-const IDLE_RECEIPTS_PER_MINUTE = 60
-
 export class Inbox {
   readonly #core: Core
   readonly #outgoing: Outgoing
   readonly #running = new Map<string, AbortController>()
   readonly #turns = new Turns()
-  readonly #limits = new RateLimiter()
+  readonly #rates: PeerRates
   #handler: RequestHandler | undefined
   #lastOrder = 0
 
   constructor(core: Core, outgoing: Outgoing) {
     this.#core = core
     this.#outgoing = outgoing
+    this.#rates = new PeerRates(core)
     for (const { value } of core.store.tables.incoming.list({ b: 'ready', order: 'asc' }))
       this.#turns.wait(turnOf(value))
     core.events.on('session', (event) => {
@@ -185,7 +180,7 @@ export class Inbox {
    * is seldom; who floods us with them ends the session, and nothing more is read on it.
    */
   #idleReceipt({ session_id, from }: Envelope, afterCommit: (() => void)[]): void {
-    if (this.#limits.take(`${from} receipts`, IDLE_RECEIPTS_PER_MINUTE, this.#core.now()).allowed) return
+    if (this.#rates.idleReceipt(from).allowed) return
     this.#abandon(session_id, 'limit', afterCommit)
     const row = this.#core.store.tables.sessions.get(session_id)
     // As after a CLOSE of the peer's own.
@@ -216,14 +211,14 @@ export class Inbox {
     const { outgoing, incoming } = this.#core.store.tables
     const { type, from, session_id, sequence } = row.envelope
     const first = type !== 'status' && outgoing.get(id)?.state !== 'done'
-    if (first || this.#takeToken(from).allowed) this.#write({ ...row, state: 'done' })
+    if (first || this.#rates.message(from).allowed) this.#write({ ...row, state: 'done' })
     else incoming.delete(incomingKey(session_id, sequence))
   }
 
   /** What the peer needs against what the owner offers: answered by rule, the application need not know. */
   #negotiate(row: IncomingRow, need: Payload<'capability_negotiation'>, afterCommit: (() => void)[]): void {
     const { session_id, id, from } = row.envelope
-    if (!this.#takeToken(from).allowed) {
+    if (!this.#rates.message(from).allowed) {
       this.#abandon(session_id, 'limit', afterCommit)
       return
     }
@@ -236,18 +231,12 @@ export class Inbox {
     this.#outgoing.onSession(session_id, draft, afterCommit)
   }
 
-  /** Policy `messages_per_minute`, a peer. */
-  #takeToken(from: Amid) {
-    const { messages_per_minute } = this.#core.policy.current().rate_limit
-    return this.#limits.take(from, messages_per_minute, this.#core.now())
-  }
-
   /** For the readers of the conversation; a peer that sends past the window ends the session. */
   #unread(row: IncomingRow, afterCommit: (() => void)[]): void {
     const { session_id } = row.envelope
     this.#write({ ...row, state: 'unread' })
     const unread = this.#core.store.tables.incoming.count({ a: session_id, b: 'unread' })
-    if (unread <= 2 * WINDOW && this.#takeToken(row.envelope.from).allowed) return
+    if (unread <= 2 * WINDOW && this.#rates.message(row.envelope.from).allowed) return
     this.#abandon(session_id, 'limit', afterCommit)
   }
 
@@ -320,12 +309,11 @@ export class Inbox {
       this.#refuse(row, { code: 'INTENT_MISMATCH', message }, afterCommit)
       return
     }
-    const { allowed, retryAfterSeconds } = this.#takeToken(envelope.from)
+    const { allowed, retryAfterSeconds } = this.#rates.message(envelope.from)
     if (!allowed) {
       // Neither its content nor, in the end, the session is kept for who goes on.
       this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
-      const refusals = REFUSALS_PER_MESSAGE * this.#core.policy.current().rate_limit.messages_per_minute
-      if (!this.#limits.take(`${envelope.from} refused`, refusals, this.#core.now()).allowed) {
+      if (!this.#rates.refusal(envelope.from).allowed) {
         this.#abandon(envelope.session_id, 'limit', afterCommit)
         return
       }

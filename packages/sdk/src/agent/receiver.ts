@@ -149,6 +149,11 @@ export class Receiver {
     return kind === 'receipt' ? {} : { sessionId, messageId, sequence }
   }
 
+  /** Writes what was counted; called at the end. */
+  flush(): void {
+    this.#refusals.flush(true)
+  }
+
   /** Forgets packets no mailbox can hold any more, and writes what was counted. */
   async maintain(): Promise<void> {
     this.#refusals.flush()

@@ -33,7 +33,7 @@ import {
   type Reset,
   type SessionId,
 } from '../wire/index.ts'
-import { audit, commit, type Core } from './core.ts'
+import { audit, commit, isKnownPeer, type Core } from './core.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outbox } from './outbox.ts'
 import type { Outgoing } from './outgoing.ts'
@@ -145,14 +145,11 @@ export class Recovery {
   }
 
   #afford(peer: Amid): boolean {
-    const { blocklist, allowlist } = this.#core.policy.current()
-    if (blocklist.includes(peer)) return false
+    if (this.#core.policy.current().blocklist.includes(peer)) return false
     const take = (bucket: string, perMinute: number): boolean =>
       this.#budget.take(bucket, perMinute, this.#core.now()).allowed
     if (!take(peer, RESETS_PER_PEER)) return false
-    const { sessions } = this.#core.store.tables
-    const known = allowlist.includes(peer) || sessions.list({ a: peer, limit: 1 }).length > 0
-    const who = known ? 'known' : 'stranger'
+    const who = isKnownPeer(this.#core, peer) ? 'known' : 'stranger'
     const turn = take(`first ${peer}`, 1) ? 'first' : 'repeated'
     return take(`${who} ${turn}`, RESETS_IN_ALL[who][turn])
   }

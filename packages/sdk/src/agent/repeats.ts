@@ -21,7 +21,6 @@ export class Repeats {
   readonly #receipts: Receipts
   readonly #noted = new Map<SessionId, Set<MessageId>>()
   readonly #limits = new RateLimiter()
-  #timer: NodeJS.Timeout | undefined
 
   constructor(core: Core, receipts: Receipts) {
     this.#core = core
@@ -29,17 +28,14 @@ export class Repeats {
   }
 
   note(sessionId: SessionId, messageId: MessageId): void {
+    if (this.#noted.size === 0)
+      setTimeout(() => background(this.#core, 'repeat receipts', this.#send()), GATHER_MS).unref()
     const noted = this.#noted.get(sessionId) ?? new Set()
     if (noted.size < MAX_PER_SESSION) noted.add(messageId)
     this.#noted.set(sessionId, noted)
-    this.#timer ??= setTimeout(
-      () => background(this.#core, 'repeat receipts', this.#send()),
-      GATHER_MS,
-    ).unref()
   }
 
   async #send(): Promise<void> {
-    this.#timer = undefined
     const noted = [...this.#noted]
     this.#noted.clear()
     await commit(this.#core, (afterCommit) => {
