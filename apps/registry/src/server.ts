@@ -121,6 +121,7 @@ function openStore(options: RegistryOptions, logger: FastifyBaseLogger): Promise
 async function keepHouse(context: Context): Promise<void> {
   const now = context.now()
   await context.store.purge(now, now - context.limits.forgetSeconds * 1000)
+  await context.store.verification.purge(now)
   context.metrics.agents(await context.store.countAgents())
 }
 

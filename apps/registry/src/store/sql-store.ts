@@ -36,6 +36,7 @@ import type {
   StoredBundle,
 } from './store.ts'
 import { migrate, type Dialect, type Tables } from './tables.ts'
+import { SqlVerificationStore, type VerificationStore } from './verification-store.ts'
 
 /** Ends a transaction without a failure: everything in it is undone. */
 class Undo extends Error {}
@@ -75,11 +76,13 @@ class SqlStore implements Store {
   readonly #db: Kysely<Tables>
   readonly #dialect: Dialect
   readonly certificates: CertificatesStore
+  readonly verification: VerificationStore
 
   constructor(db: Kysely<Tables>, dialect: Dialect) {
     this.#db = db
     this.#dialect = dialect
     this.certificates = new CertificatesStore(db)
+    this.verification = new SqlVerificationStore(db, (operation, work) => this.#run(operation, work))
   }
 
   /** Driver errors become ours; what the database says goes to the log as the cause, never to a client. */

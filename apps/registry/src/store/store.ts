@@ -10,6 +10,7 @@ import type { Transaction } from 'kysely'
 import type { Amid, KeyKind, PrekeyCounts, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
 import type { CertificatesStore } from './certificates-store.ts'
 import type { Tables } from './tables.ts'
+import type { VerificationStore } from './verification-store.ts'
 
 /** An agent's signed record as it came, and the columns searched by. Times are milliseconds since the epoch. */
 export interface AgentInput {
@@ -114,6 +115,7 @@ export interface SignedVisit {
 
 export interface Store {
   readonly certificates: CertificatesStore
+  readonly verification: VerificationStore
 
   /** Rejects when the database does not answer. */
   ping(): Promise<void>

@@ -5,8 +5,9 @@
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
 import type { Amid, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
 import { certificatesMigration, type CertificatesTables } from './certificates-tables.ts'
+import { verificationMigration, type VerificationTables } from './verification-tables.ts'
 
-export interface Tables extends CertificatesTables {
+export interface Tables extends CertificatesTables, VerificationTables {
   agents: {
     amid: Amid
     record: string
@@ -118,6 +119,7 @@ function migrations(dialect: Dialect): Record<string, Migration> {
   return {
     '0001-initial': initial(dialect),
     '0003-certificates': certificatesMigration(dialect),
+    '0004-verification': verificationMigration(dialect),
   }
 }
 

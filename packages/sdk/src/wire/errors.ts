@@ -114,6 +114,17 @@ export const ERROR_CODES = {
   SEQUENCE_REPLAYED: { summary: 'The sequence number is not newer than what is stored', stranger: true },
   TIER_UNAVAILABLE: { summary: 'This registry registers anonymous agents (tier 2) only', stranger: true },
   NOT_VERIFIED: { summary: 'The agent was not verified here: nothing to certify', stranger: true },
+  PROVIDER_UNKNOWN: { summary: 'This registry has no identity provider of this name', stranger: true },
+  PROVIDER_UNAVAILABLE: {
+    summary: 'The identity provider does not answer, or not as it must',
+    stranger: true,
+  },
+  VERIFICATION_UNKNOWN: {
+    summary: 'No such verification of this agent: unknown, used or too late',
+    stranger: true,
+  },
+  VERIFICATION_REFUSED: { summary: 'The proof of who vouches for the agent does not hold', stranger: true },
+  VERIFIED_BY_ANOTHER: { summary: 'Another person vouches for this agent already', stranger: true },
   AGENTS_OF_HUMAN_LIMIT: { summary: 'This person has as many agents as one may have', stranger: true },
   AGENT_NOT_FOUND: { summary: 'No agent with this AMID is registered', stranger: true },
   NOT_REGISTERED: { summary: 'The signer of the request is not registered here', stranger: true },
