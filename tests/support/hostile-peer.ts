@@ -79,21 +79,29 @@ export class HostilePeer {
     })
   }
 
-  static async open(network: { relay: { url: string }; registry: { url: string } }): Promise<HostilePeer> {
+  /** @param registered false: a relay knows it and no registry, so that it cannot knock */
+  static async open(
+    network: { relay: { url: string }; registry: { url: string } },
+    registered = true,
+  ): Promise<HostilePeer> {
     const peer = new HostilePeer(network.relay.url, network.registry.url)
-    await peer.#registry.register(
-      signRegistration(peer.identity, {
-        exchange_key: peer.#exchangeKey.record,
+    if (registered) await peer.#register(network.relay.url)
+    await peer.#relay.connect()
+    return peer
+  }
+
+  async #register(relayUrl: string): Promise<void> {
+    await this.#registry.register(
+      signRegistration(this.identity, {
+        exchange_key: this.#exchangeKey.record,
         capabilities: [],
-        relay_endpoint: network.relay.url,
+        relay_endpoint: relayUrl,
         direct_endpoint: null,
         p2p_capable: false,
         sequence: 1,
         created_at: formatTimestamp(Date.now()),
       }),
     )
-    await peer.#relay.connect()
-    return peer
   }
 
   get amid(): Amid {

@@ -194,6 +194,8 @@ export class Agent {
     this.#initiator.close()
     await this.#network.stop()
     this.#core.registry.close()
+    this.#receiver.flush()
+    this.#responder.flush(true)
     audit(this.#core, { event: 'agent_stopped', reason })
     await this.#core.audit.close()
     this.#release()
@@ -240,7 +242,7 @@ export class Agent {
   }
 
   /**
-   * Who answers peers' requests from now on, up to 16 at a time: what the handler returns is the answer. One that throws
+   * Who answers peers' requests from now on, up to 32 at a time, of one peer at most 16: what the handler returns is the answer. One that throws
    * has the peer answered with HANDLER_FAILED. After a crash a request that was not answered is handed over again.
    */
   on(_event: 'request', handler: RequestHandler): this {

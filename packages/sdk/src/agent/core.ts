@@ -59,6 +59,12 @@ export interface Core {
 
 const MAX_PROGRESS_EVENTS = 64
 
+/** Whether strangers may not take this peer's place in a budget: the owner listed it, or a session with it is kept. */
+export function isKnownPeer(core: Core, peer: Amid): boolean {
+  if (core.policy.current().allowlist.includes(peer)) return true
+  return core.store.tables.sessions.count({ a: peer }) > 0
+}
+
 /** Adds a stage to an outgoing row and tells listeners once the row is safe; call within a commit that puts the row. */
 export function noteProgress(
   core: Core,

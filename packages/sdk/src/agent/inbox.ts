@@ -8,13 +8,11 @@
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
 import { mismatchError, negotiate, type SchemaCheck, type SchemaMode } from '../messages/index.ts'
-import { RateLimiter } from '../session/index.ts'
 import {
   AgentMeshError,
   formatIntent,
   formatTimestamp,
   isAgentMeshError,
-  type Amid,
   type ClosePayload,
   type CloseReason,
   type Envelope,
@@ -26,34 +24,33 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
-import { asRequest, covers, incomingKey, requestKey, toAnswer } from './incoming-rows.ts'
+import { asRequest, covers, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
 import { OWNER_REASONS, WINDOW, type Outgoing } from './outgoing.ts'
+import { PeerRates } from './peer-rates.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
+import { Turns } from './turns.ts'
 import type { AnswerInput, RequestHandler } from './types.ts'
 
-/** Requests an application works on at the same time; the rest wait on disk. */
-const MAX_RUNNING = 16
 /** Envelopes of a session kept behind one that is missing. */
 const MAX_HELD = 4 * WINDOW
 /** A gap this old is not filled any more: a relay lost what was in it, or the peer never said it. */
 const GAP_MS = 10 * 60_000
-/** Requests refused for their rate, to each one a minute that policy allows, before the session ends. */
-const REFUSALS_PER_MESSAGE = 4
-
 export class Inbox {
   readonly #core: Core
   readonly #outgoing: Outgoing
   readonly #running = new Map<string, AbortController>()
-  /** Senders choose their ids, and a program's answer names no sender: of two with the same one the second waits. */
-  readonly #runningIds = new Set<MessageId>()
-  readonly #limits = new RateLimiter()
+  readonly #turns = new Turns()
+  readonly #rates: PeerRates
   #handler: RequestHandler | undefined
   #lastOrder = 0
 
   constructor(core: Core, outgoing: Outgoing) {
     this.#core = core
     this.#outgoing = outgoing
+    this.#rates = new PeerRates(core)
+    for (const { value } of core.store.tables.incoming.list({ b: 'ready', order: 'asc' }))
+      this.#turns.wait(turnOf(value))
     core.events.on('session', (event) => {
       if (event.state === 'closed') this.#abort(event.session_id)
     })
@@ -149,7 +146,8 @@ export class Inbox {
     const { envelope } = row
     if (envelope.type === 'receipt') {
       this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
-      this.#outgoing.receipted(envelope.from, envelope.payload, afterCommit)
+      if (!this.#outgoing.receipted(envelope.from, envelope.payload, afterCommit))
+        this.#idleReceipt(envelope, afterCommit)
       return
     }
     // Not before its turn: what a gap holds back may have to come again.
@@ -178,6 +176,18 @@ export class Inbox {
   }
 
   /**
+   * An envelope of receipts that says nothing new. An honest peer makes one when it repeats a receipt that was lost, which
+   * is seldom; who floods us with them ends the session, and nothing more is read on it.
+   */
+  #idleReceipt({ session_id, from }: Envelope, afterCommit: (() => void)[]): void {
+    if (this.#rates.idleReceipt(from).allowed) return
+    this.#abandon(session_id, 'limit', afterCommit)
+    const row = this.#core.store.tables.sessions.get(session_id)
+    // As after a CLOSE of the peer's own.
+    if (row) touchSession(this.#core, { ...row, session: { ...row.session, closes: 'both' } })
+  }
+
+  /**
    * A peer whose session ended says again, on another one, what it does not know to be received. Requests have a filter of
    * their own, which answers; an answer counts once by itself.
    */
@@ -201,14 +211,14 @@ export class Inbox {
     const { outgoing, incoming } = this.#core.store.tables
     const { type, from, session_id, sequence } = row.envelope
     const first = type !== 'status' && outgoing.get(id)?.state !== 'done'
-    if (first || this.#takeToken(from).allowed) this.#write({ ...row, state: 'done' })
+    if (first || this.#rates.message(from).allowed) this.#write({ ...row, state: 'done' })
     else incoming.delete(incomingKey(session_id, sequence))
   }
 
   /** What the peer needs against what the owner offers: answered by rule, the application need not know. */
   #negotiate(row: IncomingRow, need: Payload<'capability_negotiation'>, afterCommit: (() => void)[]): void {
     const { session_id, id, from } = row.envelope
-    if (!this.#takeToken(from).allowed) {
+    if (!this.#rates.message(from).allowed) {
       this.#abandon(session_id, 'limit', afterCommit)
       return
     }
@@ -221,18 +231,12 @@ export class Inbox {
     this.#outgoing.onSession(session_id, draft, afterCommit)
   }
 
-  /** Policy `messages_per_minute`, a peer. */
-  #takeToken(from: Amid) {
-    const { messages_per_minute } = this.#core.policy.current().rate_limit
-    return this.#limits.take(from, messages_per_minute, this.#core.now())
-  }
-
   /** For the readers of the conversation; a peer that sends past the window ends the session. */
   #unread(row: IncomingRow, afterCommit: (() => void)[]): void {
     const { session_id } = row.envelope
     this.#write({ ...row, state: 'unread' })
     const unread = this.#core.store.tables.incoming.count({ a: session_id, b: 'unread' })
-    if (unread <= 2 * WINDOW && this.#takeToken(row.envelope.from).allowed) return
+    if (unread <= 2 * WINDOW && this.#rates.message(row.envelope.from).allowed) return
     this.#abandon(session_id, 'limit', afterCommit)
   }
 
@@ -305,12 +309,11 @@ export class Inbox {
       this.#refuse(row, { code: 'INTENT_MISMATCH', message }, afterCommit)
       return
     }
-    const { allowed, retryAfterSeconds } = this.#takeToken(envelope.from)
+    const { allowed, retryAfterSeconds } = this.#rates.message(envelope.from)
     if (!allowed) {
       // Neither its content nor, in the end, the session is kept for who goes on.
       this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
-      const refusals = REFUSALS_PER_MESSAGE * this.#core.policy.current().rate_limit.messages_per_minute
-      if (!this.#limits.take(`${envelope.from} refused`, refusals, this.#core.now()).allowed) {
+      if (!this.#rates.refusal(envelope.from).allowed) {
         this.#abandon(envelope.session_id, 'limit', afterCommit)
         return
       }
@@ -332,7 +335,10 @@ export class Inbox {
     requests.put(key, { ...known, sessionId: envelope.session_id }, index)
     if (!known) {
       this.#write({ ...row, state: 'ready' })
-      afterCommit.push(() => this.dispatch())
+      afterCommit.push(() => {
+        this.#turns.wait(turnOf(row))
+        this.dispatch()
+      })
       return
     }
     this.#write({ ...row, state: 'done' })
@@ -370,13 +376,12 @@ export class Inbox {
   /** Hands ready requests to the application. */
   dispatch(): void {
     const handler = this.#handler
-    if (!handler || this.#running.size >= MAX_RUNNING) return
+    if (!handler) return
     const { incoming } = this.#core.store.tables
-    const ready = incoming.list({ b: 'ready', order: 'asc', limit: MAX_RUNNING + this.#running.size })
-    for (const { key, value } of ready) {
-      if (this.#running.size >= MAX_RUNNING) return
-      if (!this.#running.has(key) && !this.#runningIds.has(value.envelope.id))
-        background(this.#core, 'answer a request', this.#run(key, value, handler))
+    for (let key = this.#turns.next(); key !== undefined; key = this.#turns.next()) {
+      const row = incoming.get(key)
+      if (row?.state === 'ready') background(this.#core, 'answer a request', this.#run(key, row, handler))
+      else this.#turns.done(key)
     }
   }
 
@@ -384,7 +389,6 @@ export class Inbox {
     const abort = new AbortController()
     const { envelope } = row
     this.#running.set(key, abort)
-    this.#runningIds.add(envelope.id)
     let settle!: (failure?: AgentMeshError) => void
     const answered = new Promise<void>((resolve, reject) => {
       settle = (failure) => (failure === undefined ? resolve() : reject(failure))
@@ -417,7 +421,11 @@ export class Inbox {
         isAgentMeshError(error) ? error : new AgentMeshError('HANDLER_FAILED', undefined, { cause: error }),
       )
       // A listener that went away did not answer: the request waits for the next one.
-      if (isAgentMeshError(error, 'LISTENER_GONE') || isAgentMeshError(error, 'STATE_CLOSED')) return
+      if (isAgentMeshError(error, 'STATE_CLOSED')) return
+      if (isAgentMeshError(error, 'LISTENER_GONE')) {
+        this.#turns.again(key)
+        return
+      }
       const detail = error instanceof Error ? error.message : String(error)
       audit(this.#core, {
         event: 'agent_error',
@@ -428,7 +436,7 @@ export class Inbox {
       await this.#giveUp(key, row)
     } finally {
       this.#running.delete(key)
-      this.#runningIds.delete(envelope.id)
+      this.#turns.done(key)
       this.dispatch()
     }
   }

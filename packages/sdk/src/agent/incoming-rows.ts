@@ -9,6 +9,7 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import type { IncomingRow, RequestAnswer } from './tables.ts'
+import type { Turn } from './turns.ts'
 import type { AnswerInput, IncomingRequest } from './types.ts'
 
 export function incomingKey(sessionId: SessionId, sequence: number): string {
@@ -17,6 +18,12 @@ export function incomingKey(sessionId: SessionId, sequence: number): string {
 
 export function requestKey({ from, id }: Envelope): string {
   return `${from}:${id}`
+}
+
+/** A request as it waits for its turn. */
+export function turnOf({ envelope }: IncomingRow): Turn {
+  const { session_id, sequence, from, id } = envelope
+  return { key: incomingKey(session_id, sequence), from, id }
 }
 
 /** @throws MALFORMED for what is no answer */

@@ -30,6 +30,8 @@ import type { HandshakeRow, OutgoingRow } from './tables.ts'
 
 const LOOKUP_RETRY_MS = 2_000
 const MAX_LOOKUP_RETRY_MS = 60_000
+/** Wait before the second new KNOCK for one that the peer could not open; doubles each time. */
+const REKNOCK_MS = 1_000
 /** Registry answers that end a message at once; anything else is tried again. */
 const FINAL: ReadonlySet<ErrorCode> = new Set([
   'AGENT_NOT_FOUND',
@@ -178,8 +180,18 @@ export class Initiator {
   }
 
   #retryLater(row: OutgoingRow, key: string, error: AgentMeshError): void {
-    const delay = Math.min((this.#retries.get(key)?.delay ?? LOOKUP_RETRY_MS / 2) * 2, MAX_LOOKUP_RETRY_MS)
+    const delay = Math.min((this.#retries.get(key)?.delay || LOOKUP_RETRY_MS / 2) * 2, MAX_LOOKUP_RETRY_MS)
     const wait = error.retryAfterSeconds === undefined ? delay : error.retryAfterSeconds * 1000
+    this.#retryIn(row, key, { wait, delay })
+  }
+
+  #needIn(row: OutgoingRow, wait: number): void {
+    const key = `${row.to} ${laneOf(row)}`
+    // Several messages of a lane wait for one KNOCK.
+    if (!this.#closed && !this.#retries.get(key)?.timer) this.#retryIn(row, key, { wait, delay: 0 })
+  }
+
+  #retryIn(row: OutgoingRow, key: string, { wait, delay }: { wait: number; delay: number }): void {
     const timer = setTimeout(() => {
       this.#retries.set(key, { timer: undefined, delay })
       this.need(row)
@@ -252,7 +264,9 @@ export class Initiator {
         this.#outgoing.fail(row, { code: 'KNOCK_UNANSWERED', message }, afterCommit)
       } else {
         this.#outgoing.write({ ...row, rebinds: row.rebinds + 1 })
-        afterCommit.push(() => this.need(row))
+        // The first at once; after it, the peer may still be publishing its new keys.
+        const wait = row.rebinds === 0 ? 0 : REKNOCK_MS * 2 ** (row.rebinds - 1)
+        afterCommit.push(() => (wait === 0 ? this.need(row) : this.#needIn(row, wait)))
       }
     }
   }

@@ -397,26 +397,34 @@ export class Outgoing {
     if (row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
   }
 
-  /** The peer's receipts for our messages. Call within the commit that takes them. */
-  receipted(from: Amid, payload: ReceiptPayload, afterCommit: (() => void)[]): void {
+  /**
+   * The peer's receipts for our messages. Call within the commit that takes them.
+   *
+   * @returns whether one of them said something new
+   */
+  receipted(from: Amid, payload: ReceiptPayload, afterCommit: (() => void)[]): boolean {
     const ids = new Set(payload.receipts.map((receipt) => receipt.message_id))
+    let news = false
     for (const id of ids) {
       const row = this.#core.store.tables.outgoing.get(id)
       if (row?.to !== from) continue
-      this.#receipted(
-        row,
-        payload.receipts.filter((receipt) => receipt.message_id === id),
-        afterCommit,
+      const receipts = payload.receipts.filter(
+        ({ message_id, state }) =>
+          // An answer is its own receipt: a claim to have answered is none.
+          message_id === id && state !== 'answered' && row.receipts[state] === undefined,
       )
+      if (receipts.length === 0) continue
+      news = true
+      this.#receipted(row, receipts, afterCommit)
     }
+    return news
   }
 
   #receipted(row: OutgoingRow, receipts: ReceiptPayload['receipts'], afterCommit: (() => void)[]): void {
     this.#outbox.remove(row.id)
     let next = row
     for (const { state: received, at } of receipts) {
-      // An answer is its own receipt: a claim to have answered is none.
-      if (received === 'answered' || next.receipts[received] !== undefined) continue
+      if (next.receipts[received] !== undefined) continue
       next = { ...next, receipts: { ...next.receipts, [received]: parseTimestamp(at) } }
       // Receipts travel together and may come after the answer, which says more.
       if (row.state === 'done') continue

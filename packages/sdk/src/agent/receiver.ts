@@ -21,6 +21,7 @@ import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { Recovery } from './recovery.ts'
 import { Refusals } from './refusals.ts'
+import { Repeats } from './repeats.ts'
 import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
 
@@ -39,19 +40,19 @@ export class Receiver {
   readonly #core: Core
   readonly #initiator: Initiator
   readonly #responder: Responder
-  readonly #outgoing: Outgoing
   readonly #inbox: Inbox
   readonly #recovery: Recovery
   readonly #refusals: Refusals
+  readonly #repeats: Repeats
 
   constructor(core: Core, parts: ReceiverParts) {
     this.#core = core
     this.#initiator = parts.initiator
     this.#responder = parts.responder
-    this.#outgoing = parts.outgoing
     this.#inbox = parts.inbox
     this.#recovery = parts.recovery
     this.#refusals = new Refusals(core)
+    this.#repeats = new Repeats(core, parts.outgoing.receipts)
   }
 
   /** Takes one packet and acknowledges it once it is committed or refused for good. */
@@ -100,7 +101,7 @@ export class Receiver {
     if (sessionId === undefined || messageId === undefined || sequence === undefined) return
     // What waits behind a gap is not received yet.
     if (this.#core.store.tables.incoming.get(incomingKey(sessionId, sequence))?.state === 'held') return
-    this.#outgoing.receipts.owe(sessionId, messageId, 'received')
+    this.#repeats.note(sessionId, messageId)
   }
 
   #open(message: ReceivedMessage, afterCommit: (() => void)[]): SeenRow {
@@ -146,6 +147,11 @@ export class Receiver {
     this.#inbox.take({ ...row, session }, envelope, afterCommit)
     const { type: kind, id: messageId, sequence } = envelope
     return kind === 'receipt' ? {} : { sessionId, messageId, sequence }
+  }
+
+  /** Writes what was counted; called at the end. */
+  flush(): void {
+    this.#refusals.flush(true)
   }
 
   /** Forgets packets no mailbox can hold any more, and writes what was counted. */

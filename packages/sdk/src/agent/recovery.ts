@@ -33,16 +33,23 @@ import {
   type Reset,
   type SessionId,
 } from '../wire/index.ts'
-import { audit, commit, type Core } from './core.ts'
+import { audit, commit, isKnownPeer, type Core } from './core.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outbox } from './outbox.ts'
 import type { Outgoing } from './outgoing.ts'
 import { markClosed } from './session-rows.ts'
 
-/** RESETs a minute, to one peer and to all: making one costs a signature, provoking one costs a stranger nothing. */
+/** RESETs a minute to one peer: making one costs a signature, provoking one costs a stranger nothing. */
 const RESETS_PER_PEER = 6
-const RESETS_IN_ALL = 60
-const EVERYBODY = 'all'
+/**
+ * RESETs a minute in all, in four shares that do not touch each other: who goes on provoking them uses up what is for
+ * repeats, and strangers what is for strangers, so that a peer which lost its state is told so at once whoever else is at
+ * it. A state lost here makes strangers of all peers but those on the allowlist; they have the first one of each minute.
+ */
+const RESETS_IN_ALL = {
+  known: { first: 600, repeated: 120 },
+  stranger: { first: 60, repeated: 30 },
+} as const
 
 /** What a session message that we hold the session of was refused with, and what that says of the session. */
 const REASONS: Partial<Record<ErrorCode, 'undecryptable' | 'state_behind'>> = {
@@ -53,6 +60,15 @@ const REASONS: Partial<Record<ErrorCode, 'undecryptable' | 'state_behind'>> = {
   SEQUENCE_REPLAYED: 'state_behind',
   // Sealed under a clock that was wrong: the same bytes would never be taken.
   TIME_IMPLAUSIBLE: 'undecryptable',
+}
+
+/**
+ * A KNOCK we have not the keys for: its sender fetches our bundle anew. Who made it up learns what it knew, that nobody
+ * can open it: the prekeys we publish have public ids, and which key was missing is not said.
+ */
+const KNOCK_REASONS: Partial<Record<ErrorCode, 'prekey_unknown' | 'undecryptable'>> = {
+  PREKEY_UNKNOWN: 'prekey_unknown',
+  DECRYPTION_FAILED: 'undecryptable',
 }
 
 /** Strangers send what they like, such as a packet that names no session. */
@@ -102,13 +118,9 @@ export class Recovery {
 
   #notice(message: ReceivedMessage, code: ErrorCode): ResetNotice | undefined {
     const { from, type, payload: packet } = message
-    if (type === 'knock' && code === 'PREKEY_UNKNOWN') {
-      return {
-        to: from,
-        about: { knock_hash: toBase64(knockHash(packet)) },
-        packet,
-        reason: 'prekey_unknown',
-      }
+    const knocked = type === 'knock' ? KNOCK_REASONS[code] : undefined
+    if (knocked) {
+      return { to: from, about: { knock_hash: toBase64(knockHash(packet)) }, packet, reason: knocked }
     }
     if (type !== 'message' && type !== 'close') return undefined
     const session_id = namedSession(packet)
@@ -133,12 +145,13 @@ export class Recovery {
   }
 
   #afford(peer: Amid): boolean {
-    const now = this.#core.now()
     if (this.#core.policy.current().blocklist.includes(peer)) return false
-    return (
-      this.#budget.take(peer, RESETS_PER_PEER, now).allowed &&
-      this.#budget.take(EVERYBODY, RESETS_IN_ALL, now).allowed
-    )
+    const take = (bucket: string, perMinute: number): boolean =>
+      this.#budget.take(bucket, perMinute, this.#core.now()).allowed
+    if (!take(peer, RESETS_PER_PEER)) return false
+    const who = isKnownPeer(this.#core, peer) ? 'known' : 'stranger'
+    const turn = take(`first ${peer}`, 1) ? 'first' : 'repeated'
+    return take(`${who} ${turn}`, RESETS_IN_ALL[who][turn])
   }
 
   // --- our packet, of no use to them ------------------------------------------------------------------------------

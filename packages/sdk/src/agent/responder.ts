@@ -37,12 +37,14 @@ import {
   type ErrorCode,
   type Intent,
   type PresenceState,
+  type RejectReason,
 } from '../wire/index.ts'
-import { audit, commit, type Core } from './core.ts'
+import { audit, commit, isKnownPeer, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import { isActive, startSession } from './session-rows.ts'
 import type { SessionRow } from './tables.ts'
+import { Tally } from './tally.ts'
 import type { DecisionRecord } from './types.ts'
 
 /** Decisions kept for `why`. */
@@ -64,6 +66,8 @@ export class Responder {
   readonly #keyring: Keyring
   readonly #availability: () => Availability
   readonly #limits = newPrecheckState()
+  /** KNOCKs turned away: a flood would push older decisions out, and fill the log. */
+  readonly #refused = new Tally<RejectReason | 'other'>({ perKind: 5, inAll: 60 })
   #deliver: DeliverFirst = () => {}
 
   constructor(core: Core, outbox: Outbox, keyring: Keyring, availability: () => Availability) {
@@ -210,14 +214,17 @@ export class Responder {
     intent: Intent | undefined,
     afterCommit: (() => void)[],
   ): void {
+    const { accepted, reason } = decision
+    const known = accepted || isKnownPeer(this.#core, from)
+    if (!accepted && !this.#refused.note(from, reason ?? 'other', known)) return
     const now = this.#core.now()
     const record: DecisionRecord = {
       id,
       from,
       at: formatTimestamp(now),
       ...(intent === undefined ? {} : { intent }),
-      accepted: decision.accepted,
-      ...(decision.reason === undefined ? {} : { reason: decision.reason }),
+      accepted,
+      ...(reason === undefined ? {} : { reason }),
       trace: [...decision.trace],
     }
     const { decisions } = this.#core.store.tables
@@ -231,8 +238,8 @@ export class Responder {
         event: 'knock_received',
         from,
         ...(intent === undefined ? {} : { intent: formatIntent(intent) }),
-        result: decision.accepted ? 'accepted' : 'rejected',
-        ...(decision.reason === undefined ? {} : { reason: decision.reason }),
+        result: accepted ? 'accepted' : 'rejected',
+        ...(reason === undefined ? {} : { reason }),
         id,
       },
       afterCommit,
@@ -299,8 +306,23 @@ export class Responder {
     this.#outbox.put({ to, type, packet, awaitsReceipt: false, expiresAt }, afterCommit)
   }
 
+  /** Writes how many KNOCKs were turned away and not recorded each; called at each maintenance, and `atOnce` at the end. */
+  flush(atOnce = false): void {
+    const counted = atOnce ? this.#refused.drain() : this.#refused.due(this.#core.now())
+    for (const { from, code, count } of counted) {
+      audit(this.#core, {
+        event: 'knock_received',
+        ...(from === undefined ? {} : { from }),
+        result: 'rejected',
+        ...(code === undefined || code === 'other' ? {} : { reason: code }),
+        count,
+      })
+    }
+  }
+
   /** Forgets what cannot be replayed any more. */
   async maintain(): Promise<void> {
+    this.flush()
     const now = this.#core.now()
     const { answers, nonces } = this.#core.store.tables
     await commit(this.#core, () => {

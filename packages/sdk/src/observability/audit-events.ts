@@ -22,13 +22,16 @@ type Actor = 'cli' | 'dashboard' | 'api' | 'file'
 export interface AuditFields {
   // --- specification 7.1
   knock_received: {
-    from: Amid
+    /** Absent in a line that counts the rest of a flood. */
+    from?: Amid
     /** `category` or `category/subcategory`; absent when the KNOCK was turned away unopened. */
     intent?: string
     result: Result | 'ignored'
     reason?: RejectReason
     /** The decision that `agentmesh why` explains. */
     id?: string
+    /** How many more alike this line stands for, so that a flood is one line. */
+    count?: number
   }
   session_started: {
     session_id: SessionId

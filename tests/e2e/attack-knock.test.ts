@@ -1,0 +1,95 @@
+/** KNOCKs nobody can open: what becomes of an honest sender's, and what a stranger gets for a thousand of them. */
+import { join } from 'node:path'
+import type { Agent } from '@agentmesh/sdk'
+import { Home, openIdentity } from '@agentmesh/sdk/identity'
+import { toBase64 } from '@agentmesh/sdk/wire'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { StateStore } from '../../packages/sdk/src/agent/store/index.ts'
+import { TABLES } from '../../packages/sdk/src/agent/tables.ts'
+import { createReset, knockHash } from '../../packages/sdk/src/session/index.ts'
+import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import { HostilePeer } from '../support/hostile-peer.ts'
+import { HostileRelay } from '../support/hostile-relay.ts'
+import { FLIGHTS, stagesOf, TestNetwork } from '../support/network.ts'
+
+let network: TestNetwork
+
+const ask = (n: unknown) => ({ intent: FLIGHTS, parameters: { n } })
+
+beforeEach(async () => {
+  network = await TestNetwork.start()
+})
+afterEach(() => network.close())
+
+/** Deletes the exchange keys of a closed agent, as a damaged row would be dropped. */
+async function loseExchangeKeys(agent: Agent): Promise<void> {
+  const home = Home.open(agent.home)
+  const { storageKey } = openIdentity(home)
+  const store = StateStore.open(join(agent.home, 'state.db'), storageKey, {
+    tables: TABLES,
+    random: systemRandom,
+  })
+  const lost = await store.commit(({ keys }) => {
+    const rows = keys.list({ a: 'ik' })
+    for (const { key } of rows) keys.delete(key)
+    return rows.length
+  })
+  store.close()
+  expect(lost).toBeGreaterThan(0)
+}
+
+test('a KNOCK that waited for a receiver which lost its exchange key is made anew, and answered', async () => {
+  const alice = await network.agent('alice')
+  let bob = await network.agent('bob')
+  await bob.close()
+  const sent = await alice.send(bob.amid, ask(1))
+  await expect.poll(async () => alice.status().outbox.queued).toBe(1)
+  for await (const { stage } of sent.progress()) if (stage === 'stored') break
+  await loseExchangeKeys(bob)
+  bob = await network.agent('bob')
+  bob.on('request', ({ payload }) => ({ results: payload.parameters['n'] }))
+  expect(await sent.answer({ timeoutSeconds: 20 })).toMatchObject({ payload: { results: 1 } })
+})
+
+test('a peer that can open none of our KNOCKs: the message fails with a clear error, not after days', async () => {
+  const relay = await HostileRelay.start()
+  const bob = await network.agent('bob', { relay: relay.url })
+  const { signing, amid } = openIdentity(Home.open(bob.home))
+  const alice = await network.agent('alice', { relay: relay.url })
+  const knocks = new Set<string>()
+  relay.mischief = (message) => {
+    if (message.type !== 'knock') return [message]
+    const hash = toBase64(knockHash(message.payload))
+    knocks.add(hash)
+    const notice = { to: alice.amid, about: { knock_hash: hash }, packet: message.payload } as const
+    const payload = createReset({ signing, amid }, { ...notice, reason: 'undecryptable' }, Date.now())
+    return [{ from: bob.amid, to: alice.amid, type: 'reset', payload }]
+  }
+  const sent = await alice.send(bob.amid, ask(1))
+  await expect(sent.answer({ timeoutSeconds: 45 })).rejects.toMatchObject({ code: 'KNOCK_UNANSWERED' })
+  // Each under keys fetched anew; the last attempts well apart.
+  expect(knocks.size).toBeGreaterThan(2)
+  expect(knocks.size).toBeLessThan(10)
+  expect((await stagesOf(sent)).at(-1)?.message).toContain('could not open')
+  await relay.close()
+})
+
+test('a stranger whose KNOCKs do not open gets a few RESETs, each smaller than what it sent', async () => {
+  const bob = await network.agent('bob')
+  const mallory = await HostilePeer.open(network)
+  await mallory.knock(bob.amid)
+  const before = mallory.packets.length
+  let size = Infinity
+  for (let round = 0; round < 100; round++) {
+    const packet = Uint8Array.from(mallory.knockPacket)
+    // Header and prekeys are those of a KNOCK that has not been seen; what is sealed is not.
+    crypto.getRandomValues(packet.subarray(packet.length - 200))
+    size = packet.length
+    await mallory.send(bob.amid, 'knock', packet)
+  }
+  await mallory.say('request', ask(1))
+  const resets = mallory.packets.slice(before).filter(({ type }) => type === 'reset')
+  expect(resets.length).toBeLessThan(8)
+  for (const { payload } of resets) expect(payload.length).toBeLessThan(size)
+  await mallory.close()
+})
