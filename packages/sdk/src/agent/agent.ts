@@ -193,7 +193,7 @@ export class Agent {
     this.#inbox.handle(undefined)
     this.#initiator.close()
     await this.#network.stop()
-    this.#core.registry.close()
+    this.#core.registries.close()
     this.#receiver.flush()
     this.#responder.flush(true)
     audit(this.#core, { event: 'agent_stopped', reason })
@@ -302,7 +302,7 @@ export class Agent {
    *   MALFORMED)
    */
   search(query: SearchQuery): Promise<SearchAnswer> {
-    return this.#core.registry.search(query)
+    return this.#core.registries.home.search(query)
   }
 
   /**

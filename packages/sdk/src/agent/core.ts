@@ -4,7 +4,6 @@
  * `inbox` (messages of the application), `keyring` (exchange keys and prekeys); `agent.ts` joins them.
  */
 import type { EventEmitter } from 'node:events'
-import type { RegistryClient } from '../discovery/index.ts'
 import type { Home, HomeIdentity } from '../identity/index.ts'
 import type { SchemaBook } from '../messages/index.ts'
 import type { AuditEventName, AuditFields, AuditLog } from '../observability/index.ts'
@@ -18,8 +17,10 @@ import {
 } from '../wire/index.ts'
 import type { Config } from './config.ts'
 import type { PolicyFile } from './policy-file.ts'
+import type { Registries } from './registries.ts'
 import type { StateStore } from './store/index.ts'
 import type { OutgoingRow, TABLES } from './tables.ts'
+import type { TrustFile } from './trust-file.ts'
 import type { BreakerState, ConversationMessage, DecisionRecord, Notice, ProgressEvent } from './types.ts'
 
 export interface AgentEvents {
@@ -50,7 +51,8 @@ export interface Core {
   readonly audit: AuditLog
   readonly policy: PolicyFile
   readonly schemas: SchemaBook
-  readonly registry: RegistryClient
+  readonly registries: Registries
+  readonly trust: TrustFile
   readonly events: EventEmitter<AgentEvents>
   readonly random: (length: number) => Uint8Array
   /** Milliseconds since the epoch. */

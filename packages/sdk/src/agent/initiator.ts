@@ -87,10 +87,10 @@ export class Initiator {
   }
 
   async #knock(row: OutgoingRow, lane: string, key: string): Promise<void> {
-    const { registry, store } = this.#core
+    const { registries, store } = this.#core
     const { state } = stepInitiator({ name: 'idle' }, { type: 'knock', peer: row.to }, this.#environment())
     try {
-      const record = await registry.lookup(row.to)
+      const { record, registry } = await registries.find(row.to)
       await commit(this.#core, (afterCommit) =>
         this.#outgoing.note(row.id, { stage: 'looked_up' }, afterCommit),
       )

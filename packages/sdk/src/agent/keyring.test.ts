@@ -9,6 +9,7 @@ import type { PrekeyUpload } from '../wire/index.ts'
 import type { Core } from './core.ts'
 import { Keyring } from './keyring.ts'
 import { openCore, type OpenedCore } from './open-core.ts'
+import { Registries } from './registries.ts'
 import type { Notice } from './types.ts'
 
 let folder: string
@@ -39,7 +40,14 @@ beforeEach(async () => {
       return counts()
     },
   } as unknown as RegistryClient
-  core = { ...opened.core, registry }
+  core = {
+    ...opened.core,
+    registries: new Registries(
+      'http://registry.example',
+      () => registry,
+      () => [],
+    ),
+  }
   notices = []
   core.events.on('notice', (notice) => notices.push(notice))
 })

@@ -203,7 +203,7 @@ export class Keyring implements KeyLookup {
       one_time_prekeys: fresh('opk'),
       one_time_kem_prekeys: fresh('pq-one'),
     }
-    this.#left = countsOf(await this.#core.registry.uploadPrekeys(upload))
+    this.#left = countsOf(await this.#core.registries.home.uploadPrekeys(upload))
     this.#replaceAll = false
     await commit(this.#core, () => {
       const published = [
@@ -229,7 +229,7 @@ export class Keyring implements KeyLookup {
 
   /** What the registry has left; tells the owner when far more is gone than KNOCKs came. */
   async #ask(): Promise<HeldPrekeys> {
-    const left = countsOf(await this.#core.registry.prekeyCounts())
+    const left = countsOf(await this.#core.registries.home.prekeyCounts())
     const drain = this.#watch.look(this.#held(), left, this.#core.now())
     if (drain) {
       const { taken, seconds } = drain

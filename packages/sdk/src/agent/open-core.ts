@@ -21,8 +21,10 @@ import {
 } from './config.ts'
 import type { AgentEvents, AgentStore, Core } from './core.ts'
 import { PolicyFile } from './policy-file.ts'
+import { Registries } from './registries.ts'
 import { acquireLock, StateStore } from './store/index.ts'
 import { TABLES } from './tables.ts'
+import { TrustFile } from './trust-file.ts'
 import type { Notice } from './types.ts'
 
 const AUDIT_FOLDER = 'logs'
@@ -86,7 +88,12 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       audit.append({ event: 'state_recovered', ts: formatTimestamp(now()), what: STATE_FILE, detail })
       tell('recovery', `${STATE_FILE}: ${detail}`)
     }
-    const registry = new HttpRegistryClient(config.registry, identity, { now, random })
+    const trust = new TrustFile(home, now)
+    const registries = new Registries(
+      config.registry,
+      (url) => new HttpRegistryClient(url, identity, { now, random }),
+      () => trust.registries.map(({ url }) => url),
+    )
     const schemas = openSchemas(home, (problem) => {
       const ts = formatTimestamp(now())
       audit.append({ event: 'agent_error', ts, code: 'SCHEMA_INVALID', detail: problem })
@@ -100,7 +107,8 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       audit,
       policy,
       schemas,
-      registry,
+      registries,
+      trust,
       events,
       random,
       now,

@@ -93,7 +93,7 @@ export class Registrar {
     this.#presence = state
     if (this.#state !== 'registered') return
     try {
-      await this.#core.registry.setPresence(state)
+      await this.#core.registries.home.setPresence(state)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
     }
@@ -117,7 +117,7 @@ export class Registrar {
       if (this.#state !== 'registered' || rotated) {
         await this.#register()
         await this.#keyring.publish()
-        await this.#core.registry.setPresence(this.#presence)
+        await this.#core.registries.home.setPresence(this.#presence)
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
         this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
         if (this.#state === 'waiting') this.#become('registered', undefined)
@@ -125,7 +125,7 @@ export class Registrar {
         await this.#keyring.replenish()
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
       } else if (this.#core.now() >= this.#signOfLifeAt) {
-        await this.#core.registry.setPresence(this.#presence)
+        await this.#core.registries.home.setPresence(this.#presence)
         this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
       }
       this.#lastError = undefined
@@ -142,7 +142,7 @@ export class Registrar {
 
   /** Sends the record signed last when nothing in it changed: a registry takes the same record any number of times. */
   async #register(): Promise<void> {
-    const { config, identity, registry, store } = this.#core
+    const { config, identity, registries, store } = this.#core
     const now = this.#core.now()
     const fields = {
       exchange_key: this.#keyring.currentExchangeKey().record,
@@ -152,6 +152,7 @@ export class Registrar {
       capabilities: config.capabilities,
       relay_endpoint: config.relay,
       direct_endpoint: null,
+      registry_endpoint: config.registry,
       p2p_capable: false,
       recovery_public_key: formatKey('ed25519', identity.recoveryPublicKey),
     }
@@ -164,7 +165,7 @@ export class Registrar {
       const published: Published = { content, record }
       await commit(this.#core, () => store.tables.meta.put('registration', published))
     }
-    await registry.register(record)
+    await registries.home.register(record)
     this.#keyring.forgetCounts()
   }
 }

@@ -120,6 +120,13 @@ const recordFields = {
       }),
     ),
   ),
+  registry_endpoint: Type.Optional(
+    Type.String({
+      maxLength: 256,
+      pattern: '^https?://[!-~]+$',
+      description: 'URL of the home registry: where the record and the prekeys are kept up to date',
+    }),
+  ),
   p2p_capable: Type.Optional(Type.Boolean({ description: 'Can talk without a relay' })),
   sequence: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'Never goes back' }),
   created_at: Timestamp,
