@@ -12,6 +12,7 @@ const RATES = [
   'registrationsPerIp',
   'searchesPerIp',
   'uploadsPerIp',
+  'logReadsPerIp',
   'requestsPerAgent',
   'uploadsPerAgent',
   'fetchesPerAgent',

@@ -34,6 +34,7 @@ export interface RegistryLimits {
   readonly registrationsPerIp: Rate
   readonly searchesPerIp: Rate
   readonly uploadsPerIp: Rate
+  readonly logReadsPerIp: Rate
   /** Per AMID, after its signature was verified. */
   readonly requestsPerAgent: Rate
   readonly uploadsPerAgent: Rate
@@ -72,6 +73,7 @@ export const DEFAULT_LIMITS: RegistryLimits = {
   registrationsPerIp: { perSecond: 0.5, burst: 60 },
   searchesPerIp: { perSecond: 1, burst: 60 },
   uploadsPerIp: { perSecond: 0.5, burst: 60 },
+  logReadsPerIp: { perSecond: 2, burst: 120 },
   requestsPerAgent: { perSecond: 2, burst: 120 },
   uploadsPerAgent: { perSecond: 0.1, burst: 10 },
   fetchesPerAgent: { perSecond: 0.5, burst: 60 },

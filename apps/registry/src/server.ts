@@ -24,6 +24,7 @@ import { SchemaCatalogue } from './schema-catalogue.ts'
 import { addSearchRoute } from './search.ts'
 import { openPostgresStore, openSqliteStore } from './store/sql-store.ts'
 import type { Store } from './store/store.ts'
+import { addTransparencyRoutes } from './transparency/routes.ts'
 
 const MAX_URL_SEGMENT = 128
 
@@ -170,6 +171,7 @@ async function buildApp(
   addAgentRoutes(app, context)
   addSearchRoute(app, context)
   addPrekeyRoutes(app, context)
+  addTransparencyRoutes(app, context)
   addCatalogueRoutes(app, context)
   addOperationRoutes(app, context)
   await app.ready()

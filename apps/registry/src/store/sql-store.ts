@@ -37,6 +37,7 @@ import type {
 } from './store.ts'
 import { migrate, type Dialect, type Tables } from './tables.ts'
 import { SqlVerificationStore, type VerificationStore } from './verification-store.ts'
+import { TransparencyStore } from './transparency-store.ts'
 
 /** Ends a transaction without a failure: everything in it is undone. */
 class Undo extends Error {}
@@ -77,12 +78,14 @@ class SqlStore implements Store {
   readonly #dialect: Dialect
   readonly certificates: CertificatesStore
   readonly verification: VerificationStore
+  readonly transparency: TransparencyStore
 
   constructor(db: Kysely<Tables>, dialect: Dialect) {
     this.#db = db
     this.#dialect = dialect
     this.certificates = new CertificatesStore(db)
     this.verification = new SqlVerificationStore(db, (operation, work) => this.#run(operation, work))
+    this.transparency = new TransparencyStore(db)
   }
 
   /** Driver errors become ours; what the database says goes to the log as the cause, never to a client. */

@@ -11,6 +11,7 @@ import type { Amid, KeyKind, PrekeyCounts, PresenceState, TierNumber } from '@ag
 import type { CertificatesStore } from './certificates-store.ts'
 import type { Tables } from './tables.ts'
 import type { VerificationStore } from './verification-store.ts'
+import type { TransparencyStore } from './transparency-store.ts'
 
 /** An agent's signed record as it came, and the columns searched by. Times are milliseconds since the epoch. */
 export interface AgentInput {
@@ -116,6 +117,7 @@ export interface SignedVisit {
 export interface Store {
   readonly certificates: CertificatesStore
   readonly verification: VerificationStore
+  readonly transparency: TransparencyStore
 
   /** Rejects when the database does not answer. */
   ping(): Promise<void>

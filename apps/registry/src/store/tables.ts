@@ -5,9 +5,10 @@
 import { Migrator, sql, type Kysely, type Migration } from 'kysely'
 import type { Amid, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
 import { certificatesMigration, type CertificatesTables } from './certificates-tables.ts'
+import { transparencyMigration, type TransparencyTables } from './transparency-tables.ts'
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
 
-export interface Tables extends CertificatesTables, VerificationTables {
+export interface Tables extends TransparencyTables, CertificatesTables, VerificationTables {
   agents: {
     amid: Amid
     record: string
@@ -118,6 +119,7 @@ function initial(dialect: Dialect): Migration {
 function migrations(dialect: Dialect): Record<string, Migration> {
   return {
     '0001-initial': initial(dialect),
+    '0002-transparency': transparencyMigration(dialect),
     '0003-certificates': certificatesMigration(dialect),
     '0004-verification': verificationMigration(dialect),
   }
