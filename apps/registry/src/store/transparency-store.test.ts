@@ -130,7 +130,7 @@ function logContract(
         expect(await store.transparency.append(tx, entry('nor this'))).toBe(2)
         throw new Error('undo')
       })
-      await expect(undone).rejects.toThrow()
+      await expect(undone).rejects.toThrow('database')
       expect(await append(store, 'b')).toBe(1)
       expect(verifyTreeHead(await log.head(NOW), key)).toMatchObject({
         size: 2,
