@@ -12,6 +12,7 @@ import {
 } from '@agentmesh/sdk/identity'
 import {
   formatTimestamp,
+  isAgentMeshError,
   newMessageId,
   type Amid,
   type Envelope,
@@ -125,9 +126,14 @@ export class HostilePeer {
   #read(session: Session, { payload }: ReceivedMessage, type: 'message' | 'close'): void {
     // What it said itself does not bind it.
     const lawless = { ...session, state: 'open' as const, closes: 'none' as const }
-    const read = consumeMessage(lawless, payload, type, { random, now: Date.now() })
-    this.session = { ...read.session, state: 'open', closes: 'none' }
-    this.envelopes.push(read.envelope)
+    try {
+      const read = consumeMessage(lawless, payload, type, { random, now: Date.now() })
+      this.session = { ...read.session, state: 'open', closes: 'none' }
+      this.envelopes.push(read.envelope)
+    } catch (error) {
+      // Of another session of its own, or of a clock that is wrong.
+      if (!isAgentMeshError(error)) throw error
+    }
   }
 
   /** Looked at with each packet that comes. */

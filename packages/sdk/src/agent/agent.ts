@@ -44,7 +44,7 @@ import { Receiver } from './receiver.ts'
 import { Recovery } from './recovery.ts'
 import { Registrar } from './registrar.ts'
 import { Responder } from './responder.ts'
-import { forgetOldSessions, forgetPeer } from './retention.ts'
+import { forgetPeer, Retention } from './retention.ts'
 import { SentMessage } from './sent-message.ts'
 import { SessionKeeper } from './session-keeper.ts'
 import { detail, summarize } from './session-rows.ts'
@@ -90,6 +90,7 @@ export class Agent {
   readonly #network: Network
   readonly #notices: Notices
   readonly #registrar: Registrar
+  readonly #retention: Retention
   #timer: NodeJS.Timeout | undefined
   #maintaining: Promise<void> = Promise.resolve()
   #closed = false
@@ -107,6 +108,7 @@ export class Agent {
       const agent = new Agent(opened)
       audit(opened.core, { event: 'agent_started', version: PROTOCOL_VERSION, pid: process.pid })
       await agent.#keyring.rotate()
+      await agent.#retention.maintain()
       agent.#start()
       return agent
     } catch (error) {
@@ -136,6 +138,7 @@ export class Agent {
     this.#initiator.join(this.#outgoing)
     this.#inbox = new Inbox(core, this.#outgoing)
     this.#sessions = new SessionKeeper(core, this.#outgoing)
+    this.#retention = new Retention(core)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
     this.#registrar = new Registrar(core, this.#keyring)
     this.#receiver = new Receiver(core, {
@@ -466,6 +469,6 @@ export class Agent {
     await this.#initiator.maintain()
     await this.#responder.maintain()
     await this.#receiver.maintain()
-    await forgetOldSessions(this.#core)
+    await this.#retention.maintain()
   }
 }

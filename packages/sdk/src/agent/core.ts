@@ -90,6 +90,14 @@ export function noteProgress(
   return { ...row, progress }
 }
 
+/**
+ * Whether something that was put off to `at`, by `period` at most, is due: a clock that jumped ahead and back does not put
+ * it off for longer. All in milliseconds.
+ */
+export function isDue(at: number, period: number, now: number): boolean {
+  return now >= at || at > now + period
+}
+
 /** Runs `work` in one durable commit, then what it left to do once the commit is on disk. */
 export async function commit<T>(core: Core, work: (afterCommit: (() => void)[]) => T): Promise<T> {
   const afterCommit: (() => void)[] = []

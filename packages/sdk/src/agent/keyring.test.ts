@@ -108,3 +108,37 @@ test('a drain that goes on for hours does not fill the disk', async () => {
   for (const id of stored.opk) expect(keys.get(`opk:${id}`)).toBeDefined()
   expect(notices).toHaveLength(11)
 })
+
+test('keys made while the clock stood ahead are made anew when it is back, once', async () => {
+  const keyring = await published()
+  const before = keyring.currentExchangeKey().record
+  now += 8 * 86_400_000
+  expect(await keyring.rotate()).toBe(true)
+  await keyring.publish()
+  expect(keyring.currentExchangeKey().record.sequence).toBeGreaterThan(before.sequence)
+  const ahead = keyring.currentExchangeKey().record
+  const lying = [...stored.opk]
+  now -= 8 * 86_400_000
+  expect(await keyring.rotate()).toBe(true)
+  const { record } = keyring.currentExchangeKey()
+  expect(Date.parse(record.created_at)).toBe(now)
+  expect(record.sequence).toBeGreaterThan(ahead.sequence)
+  await keyring.publish()
+  // Nobody takes a one-time key before its date.
+  expect(stored.opk.filter((id) => lying.includes(id))).toEqual([])
+  expect(await keyring.rotate()).toBe(false)
+  // And a week later the next are due, not a week after the clock that was wrong.
+  expect(Date.parse(record.created_at) + 7 * 86_400_000).toBe(keyring.status().exchangeKeyRotatesAt)
+})
+
+test('a machine that slept for two weeks rotates and fills up at the next look', async () => {
+  const keyring = await published()
+  const before = keyring.currentExchangeKey().record
+  stored = { opk: [], kem: [] }
+  now += 14 * 86_400_000
+  expect(await keyring.rotate()).toBe(true)
+  expect(keyring.currentExchangeKey().record.id).not.toBe(before.id)
+  await keyring.replenish()
+  expect(stored.opk).toHaveLength(100)
+  expect(keyring.status()).toMatchObject({ oneTimeLeft: 100, oneTimeKemLeft: 100 })
+})

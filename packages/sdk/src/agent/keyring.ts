@@ -23,6 +23,7 @@ import {
 import type { KeyLookup, OpenedKnock, OwnSignedPrekey } from '../session/index.ts'
 import {
   AgentMeshError,
+  CLOCK_SKEW_SECONDS,
   formatTimestamp,
   parseKey,
   parseTimestamp,
@@ -50,6 +51,8 @@ const LIFETIME_SECONDS = {
   'pq-last': SIGNED_PREKEY_SECONDS,
 }
 const AUDIT_NAMES = { ik: 'exchange', spk: 'signed-prekey', 'pq-last': 'kem-prekey' } as const
+/** When a key was made last. */
+const MADE_AT = 'keys made at'
 type LongLivedKind = keyof typeof LIFETIME_SECONDS
 
 interface KeyCounters {
@@ -95,8 +98,19 @@ export class Keyring implements KeyLookup {
     return row
   }
 
+  /** By sequence: a clock that jumped ahead and back made keys that expire later than those after them. */
   #newest(kind: LongLivedKind): KeyRow | undefined {
-    return this.#core.store.tables.keys.list({ a: kind, order: 'desc', limit: 1 })[0]?.value
+    const rows = this.#core.store.tables.keys.list({ a: kind }).map((entry) => entry.value)
+    return rows.reduce<KeyRow | undefined>(
+      (newest, row) => (newest && newest.record.sequence > row.record.sequence ? newest : row),
+      undefined,
+    )
+  }
+
+  /** Keys were made by a clock that stood ahead of this one: nobody takes them before their date. */
+  #madeAhead(now: number): boolean {
+    const madeAt = this.#core.store.tables.meta.get(MADE_AT)
+    return typeof madeAt === 'number' && madeAt > now + CLOCK_SKEW_SECONDS * 1000
   }
 
   /**
@@ -106,12 +120,13 @@ export class Keyring implements KeyLookup {
    */
   async rotate(startOver = false): Promise<boolean> {
     const now = this.#core.now()
+    const all = startOver || this.#madeAhead(now)
     const due = (Object.keys(LIFETIME_SECONDS) as LongLivedKind[]).filter((kind) => {
       const newest = this.#newest(kind)
-      return startOver || !newest || newest.createdAt + LIFETIME_SECONDS[kind] * 1000 <= now
+      return all || !newest || newest.createdAt + LIFETIME_SECONDS[kind] * 1000 <= now
     })
     // Keys of a state we no longer have may lie at the registry: 100 fresh ones of each kind push them out.
-    if (startOver || this.#core.store.tables.keys.count() === 0) this.#replaceAll = true
+    if (all || this.#core.store.tables.keys.count() === 0) this.#replaceAll = true
     const outdated = this.#core.store.tables.keys.count({}) > 0
     await commit(this.#core, (afterCommit) => {
       for (const kind of due) {
@@ -150,6 +165,7 @@ export class Keyring implements KeyLookup {
     // Like the sequence, ids follow the clock, so that a state restored from an old copy does not use one again.
     const startId = Math.max(counters.nextId, Math.floor(now / 1000))
     meta.put(`keys ${kind}`, { nextId: startId + count, sequence })
+    meta.put(MADE_AT, now)
     return { startId, count, sequence, random: this.#core.random, now }
   }
 

@@ -19,7 +19,7 @@ import {
   type MessageId,
   type MessageType,
 } from '../wire/index.ts'
-import { audit, background, commit, noteProgress, type Core } from './core.ts'
+import { audit, background, commit, isDue, noteProgress, type Core } from './core.ts'
 import { putOutgoing } from './outgoing-rows.ts'
 import type { PacketRow } from './tables.ts'
 
@@ -237,7 +237,8 @@ export class Outbox {
     const now = this.#core.now()
     const { packets } = this.#core.store.tables
     for (const [id, { at, attempts }] of this.#relayed) {
-      if (at + Math.min(RESEND_AFTER_MS * 2 ** (attempts - 1), MAX_RESEND_AFTER_MS) > now) continue
+      const wait = Math.min(RESEND_AFTER_MS * 2 ** (attempts - 1), MAX_RESEND_AFTER_MS)
+      if (!isDue(at + wait, wait, now)) continue
       const row = packets.get(id)
       if (row && row.expiresAt > now) this.#waiting.push(id)
       else {

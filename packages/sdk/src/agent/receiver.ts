@@ -10,7 +10,6 @@ import {
   AgentMeshError,
   decodeSessionPacket,
   isAgentMeshError,
-  MAILBOX_TTL_SECONDS,
   toHex,
   type ErrorCode,
 } from '../wire/index.ts'
@@ -24,9 +23,6 @@ import { Refusals } from './refusals.ts'
 import { Repeats } from './repeats.ts'
 import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
-
-/** A packet is remembered while any mailbox could still hold a copy. */
-const SEEN_MS = 2 * MAILBOX_TTL_SECONDS * 1000
 
 export interface ReceiverParts {
   readonly initiator: Initiator
@@ -154,13 +150,9 @@ export class Receiver {
     this.#refusals.flush(true)
   }
 
-  /** Forgets packets no mailbox can hold any more, and writes what was counted. */
+  /** Writes what was counted, and ends sessions with a gap that nobody fills. */
   async maintain(): Promise<void> {
     this.#refusals.flush()
     await this.#inbox.maintain()
-    const { seen } = this.#core.store.tables
-    await commit(this.#core, () => {
-      seen.deleteBefore(this.#core.now() - SEEN_MS)
-    })
   }
 }

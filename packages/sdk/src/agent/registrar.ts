@@ -14,7 +14,7 @@ import {
   type PresenceState,
   type Registration,
 } from '../wire/index.ts'
-import { commit, type Core } from './core.ts'
+import { commit, isDue, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 
 const FIRST_RETRY_MS = 1_000
@@ -75,7 +75,7 @@ export class Registrar {
 
   /** Keys we published are lost, or the registry knows newer ones than we do: new keys of every kind, a new record. */
   startOver(): void {
-    if (this.#core.now() < this.#startOverAt) return
+    if (!isDue(this.#startOverAt, START_OVER_EVERY_MS, this.#core.now())) return
     this.#startOverAt = this.#core.now() + START_OVER_EVERY_MS
     this.#startingOver = true
     this.#schedule(0)
@@ -121,10 +121,10 @@ export class Registrar {
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
         this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
         if (this.#state === 'waiting') this.#become('registered', undefined)
-      } else if (this.#core.now() >= this.#replenishAt) {
+      } else if (isDue(this.#replenishAt, REPLENISH_EVERY_MS, this.#core.now())) {
         await this.#keyring.replenish()
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
-      } else if (this.#core.now() >= this.#signOfLifeAt) {
+      } else if (isDue(this.#signOfLifeAt, SIGN_OF_LIFE_MS, this.#core.now())) {
         await this.#core.registries.home.setPresence(this.#presence)
         this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
       }

@@ -320,14 +320,13 @@ export class Responder {
     }
   }
 
-  /** Forgets what cannot be replayed any more. */
+  /** Forgets answers whose KNOCK cannot come again. */
   async maintain(): Promise<void> {
     this.flush()
     const now = this.#core.now()
-    const { answers, nonces } = this.#core.store.tables
+    const { answers } = this.#core.store.tables
     await commit(this.#core, () => {
       answers.deleteBefore(now)
-      nonces.deleteBefore(now)
     })
   }
 }

@@ -3,17 +3,23 @@
  *
  *   session over, transcripts not stored   its messages at once, its keys with it
  *   session over                           after 30 days, also what no application has read
- *   answers kept for repeated requests     after 4 days: longer than a sender repeats
- *   peer deleted                           everything of it at once
+ *   answers kept for repeated requests     after 96 hours: longer than a sender repeats
+ *   packets and KNOCKs that were taken     when nothing they guard against can arrive any more
+ *   peer deleted                           everything of it at once, but for the two filters against replays
  *
- * Filters against replays outlive all of it: they go when nothing they guard against can arrive any more.
+ * But for the first line, a clock that jumps ahead makes nothing old: what is deleted has been there for 96 hours in which
+ * this agent ran (`running-time.ts`).
  */
-import type { Amid, SessionId } from '../wire/index.ts'
+import { MAILBOX_TTL_SECONDS, type Amid, type SessionId } from '../wire/index.ts'
 import { commit, type Core } from './core.ts'
+import { addMinute, cutoffOf, RunningMinutes, type RunningMarks } from './running-time.ts'
 
-const CLOSED_DAYS = 30
-const ANSWER_DAYS = 4
 const DAY_MS = 86_400_000
+const CLOSED_MS = 30 * DAY_MS
+const ANSWER_MS = 4 * DAY_MS
+/** A packet is remembered while any mailbox could still hold a copy. */
+const SEEN_MS = 2 * MAILBOX_TTL_SECONDS * 1000
+const MARKS = 'running'
 /** Sessions looked at in one commit, so that none of them holds up messages. */
 const BATCH = 100
 
@@ -43,26 +49,51 @@ export async function forgetPeer(core: Core, peer: Amid): Promise<void> {
   })
 }
 
-/** Deletes closed sessions whose time is over: at once where the owner stores no transcripts. */
-export async function forgetOldSessions(core: Core): Promise<void> {
-  const { sessions, incoming, outgoing, packets, requests } = core.store.tables
-  const keep = core.policy.current().store_transcripts ? CLOSED_DAYS * DAY_MS : 0
-  const before = core.now() - keep
-  const waiting = (a?: string): number => {
-    const which = a === undefined ? {} : { a }
-    return incoming.count({ ...which, b: 'ready' }) + incoming.count({ ...which, b: 'unread' })
+export class Retention {
+  readonly #core: Core
+  readonly #running = new RunningMinutes()
+
+  constructor(core: Core) {
+    this.#core = core
   }
-  const due = sessions.list({ b: 'closed', before, limit: BATCH + waiting() }).filter(
-    ({ key, index }) =>
-      // A CLOSE or an answer that no relay has taken yet still has to go out.
-      !outgoing.list({ a: key }).some((row) => packets.get(row.key) !== undefined) &&
-      // What the peer was told we have, the application is to get.
-      ((index.at ?? 0) < core.now() - CLOSED_DAYS * DAY_MS || waiting(key) === 0),
-  )
-  const failed = outgoing.list({ b: 'failed', before: core.now() - CLOSED_DAYS * DAY_MS, limit: BATCH })
-  await commit(core, () => {
-    requests.deleteBefore(core.now() - ANSWER_DAYS * DAY_MS)
-    for (const { key } of due) forgetSession(core, key as SessionId)
-    for (const { key } of failed) outgoing.delete(key)
-  })
+
+  /** Deletes what is due; called at the start, before anything is taken, and at each maintenance. */
+  async maintain(): Promise<void> {
+    const now = this.#core.now()
+    const { meta, requests, seen, nonces } = this.#core.store.tables
+    const marks = meta.get(MARKS) as RunningMarks | undefined
+    const next = this.#running.look(now) || !marks ? addMinute(marks, now) : marks
+    const cutoff = cutoffOf(next)
+    await commit(this.#core, () => {
+      if (next !== marks) meta.put(MARKS, next)
+      requests.deleteBefore(Math.min(now - ANSWER_MS, cutoff))
+      seen.deleteBefore(Math.min(now - SEEN_MS, cutoff))
+      nonces.deleteBefore(Math.min(now, cutoff))
+    })
+    await this.#forgetSessions(now, cutoff)
+  }
+
+  /** Closed sessions whose time is over: at once where the owner stores no transcripts. */
+  async #forgetSessions(now: number, cutoff: number): Promise<void> {
+    const { sessions, incoming, outgoing, packets } = this.#core.store.tables
+    const unread = Math.min(now - CLOSED_MS, cutoff)
+    const before = this.#core.policy.current().store_transcripts ? unread : now
+    const waiting = (a?: string): number => {
+      const which = a === undefined ? {} : { a }
+      return incoming.count({ ...which, b: 'ready' }) + incoming.count({ ...which, b: 'unread' })
+    }
+    const due = sessions.list({ b: 'closed', before, limit: BATCH + waiting() }).filter(
+      ({ key, index }) =>
+        // A CLOSE or an answer that no relay has taken yet still has to go out.
+        !outgoing.list({ a: key }).some((row) => packets.get(row.key) !== undefined) &&
+        // What the peer was told we have, the application is to get.
+        ((index.at ?? 0) < unread || waiting(key) === 0),
+    )
+    const failed = outgoing.list({ b: 'failed', before: unread, limit: BATCH })
+    if (due.length + failed.length === 0) return
+    await commit(this.#core, () => {
+      for (const { key } of due) forgetSession(this.#core, key as SessionId)
+      for (const { key } of failed) outgoing.delete(key)
+    })
+  }
 }

@@ -4,7 +4,7 @@
  */
 import { ANONYMOUS_STANDING, matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
 import type { CloseReason } from '../wire/index.ts'
-import { commit, type Core } from './core.ts'
+import { commit, isDue, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
 import { isActive } from './session-rows.ts'
 import type { SessionRow } from './tables.ts'
@@ -53,7 +53,7 @@ export class SessionKeeper {
   /** Ends what is overdue, idle for longer than the owner keeps it, or too much. */
   async maintain(): Promise<void> {
     const now = this.#core.now()
-    if (now < this.#sweepAt) return
+    if (!isDue(this.#sweepAt, SWEEP_MS, now)) return
     this.#sweepAt = now + SWEEP_MS
     const idleMs = (this.#core.config.session_idle_seconds ?? MAX_SESSION_SECONDS) * 1000
     await this.end(
