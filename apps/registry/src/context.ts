@@ -13,9 +13,11 @@ const RATES = [
   'searchesPerIp',
   'uploadsPerIp',
   'logReadsPerIp',
+  'verificationsPerIp',
   'requestsPerAgent',
   'uploadsPerAgent',
   'fetchesPerAgent',
+  'verificationsPerAgent',
   'oneTimePerPair',
   'oneTimePerTarget',
 ] as const

@@ -29,16 +29,25 @@ export interface RegistryLimits {
   readonly cursorSeconds: number
   readonly purgeIntervalMs: number
 
+  /** Life of an attempt to verify a person, and how many of them an agent has at a time. */
+  readonly verificationSeconds: number
+  readonly maxVerificationsPerAgent: number
+  /** Tries at a code that was mailed, and mails to one address within the life of an attempt. */
+  readonly maxCodeAttempts: number
+  readonly mailsPerAddress: number
+
   /** Per IP address (IPv6: one /64): all requests, then those that cost more. */
   readonly requestsPerIp: Rate
   readonly registrationsPerIp: Rate
   readonly searchesPerIp: Rate
   readonly uploadsPerIp: Rate
   readonly logReadsPerIp: Rate
+  readonly verificationsPerIp: Rate
   /** Per AMID, after its signature was verified. */
   readonly requestsPerAgent: Rate
   readonly uploadsPerAgent: Rate
   readonly fetchesPerAgent: Rate
+  readonly verificationsPerAgent: Rate
   /**
    * One-time prekeys given to one fetcher, and taken from one agent. Beyond these a bundle comes without them: refusing it
    * would let anybody make an agent unreachable.
@@ -69,14 +78,21 @@ export const DEFAULT_LIMITS: RegistryLimits = {
   cursorSeconds: 3_600,
   purgeIntervalMs: 60_000,
 
+  verificationSeconds: 600,
+  maxVerificationsPerAgent: 5,
+  maxCodeAttempts: 5,
+  mailsPerAddress: 3,
+
   requestsPerIp: { perSecond: 10, burst: 300 },
   registrationsPerIp: { perSecond: 0.5, burst: 60 },
   searchesPerIp: { perSecond: 1, burst: 60 },
   uploadsPerIp: { perSecond: 0.5, burst: 60 },
   logReadsPerIp: { perSecond: 2, burst: 120 },
+  verificationsPerIp: { perSecond: 0.1, burst: 30 },
   requestsPerAgent: { perSecond: 2, burst: 120 },
   uploadsPerAgent: { perSecond: 0.1, burst: 10 },
   fetchesPerAgent: { perSecond: 0.5, burst: 60 },
+  verificationsPerAgent: { perSecond: 1 / 60, burst: 10 },
   oneTimePerPair: { perSecond: 20 / 3_600, burst: 20 },
   oneTimePerTarget: { perSecond: 0.1, burst: 200 },
   maxRateKeys: 100_000,

@@ -2,9 +2,9 @@
  * The registry as a program of its own:
  *
  *     node main.js [--host 127.0.0.1] [--port 7700] [--data agentmesh-registry.db] [--database-url URL] [--public-url URL]
- *         [--trusted-proxy IP]... [--log-level info]
+ *         [--providers FILE] [--trusted-proxy IP]... [--log-level info]
  *
- * Options, their variables (AGENTMESH_REGISTRY_HOST, _PORT, _DATA, DATABASE_URL) and defaults are those of
+ * Options, their variables (AGENTMESH_REGISTRY_HOST, _PORT, _DATA, _PROVIDERS, DATABASE_URL) and defaults are those of
  * `agentmesh registry`. One JSON line on stdout says where it listens; the log goes to stderr. SIGINT and SIGTERM end it in
  * order.
  */
@@ -17,6 +17,7 @@ async function main(): Promise<void> {
     AGENTMESH_REGISTRY_HOST: host = '127.0.0.1',
     AGENTMESH_REGISTRY_PORT: port = '7700',
     AGENTMESH_REGISTRY_DATA: data = 'agentmesh-registry.db',
+    AGENTMESH_REGISTRY_PROVIDERS: providers = '',
     DATABASE_URL: database = '',
   } = process.env
   const { values } = parseArgs({
@@ -26,6 +27,7 @@ async function main(): Promise<void> {
       data: { type: 'string', default: data },
       'database-url': { type: 'string', default: database },
       'public-url': { type: 'string' },
+      providers: { type: 'string', default: providers },
       'trusted-proxy': { type: 'string', multiple: true, default: [] },
       'log-level': { type: 'string', default: 'info' },
     },
@@ -40,6 +42,7 @@ async function main(): Promise<void> {
     trustedProxies: values['trusted-proxy'],
     logger,
     ...(publicUrl === undefined ? {} : { publicUrl }),
+    ...(values.providers === '' ? {} : { providersPath: values.providers }),
     ...(databaseUrl === '' ? { dataPath: values.data } : { databaseUrl }),
   })
   process.stdout.write(`${JSON.stringify({ url: registry.url, port: registry.port })}\n`)

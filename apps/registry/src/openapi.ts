@@ -20,6 +20,7 @@ export function openApiOptions(publicUrl: string | undefined): FastifyDynamicSwa
         { name: 'agents', description: 'Records, search, presence, DID documents' },
         { name: 'prekeys', description: 'Keys a KNOCK starts from' },
         { name: 'transparency', description: 'The log of everything the registry certified' },
+        { name: 'verification', description: 'A person vouches for an agent' },
         { name: 'catalogue', description: 'Taxonomy and published schemas' },
         { name: 'operation', description: 'For whoever runs the server' },
       ],

@@ -25,6 +25,9 @@ import { addSearchRoute } from './search.ts'
 import { openPostgresStore, openSqliteStore } from './store/sql-store.ts'
 import type { Store } from './store/store.ts'
 import { addTransparencyRoutes } from './transparency/routes.ts'
+import { readProviders } from './verification/configuration.ts'
+import { addVerificationRoutes } from './verification/routes.ts'
+import { Verifier } from './verification/verifier.ts'
 
 const MAX_URL_SEGMENT = 128
 
@@ -40,6 +43,8 @@ export type RegistryOptions = {
   readonly publicUrl?: string
   /** Addresses of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
   readonly trustedProxies?: readonly string[]
+  /** File that says where people can vouch for agents; nowhere when not given. */
+  readonly providersPath?: string
   readonly limits?: Partial<RegistryLimits>
   /** A pino logger; silent when not given. */
   readonly logger?: FastifyBaseLogger
@@ -64,11 +69,19 @@ export interface RunningRegistry {
   close(): Promise<void>
 }
 
-/** @throws STORE_FAILED; MALFORMED for a `publicUrl` that is not http or https. Rejects when the port is taken. */
+/**
+ * @throws STORE_FAILED; MALFORMED for a `publicUrl` that is not http or https, or a providers file with a mistake. Rejects
+ *   when the port is taken.
+ */
 export async function startRegistry(options: RegistryOptions): Promise<RunningRegistry> {
   const publicUrl = options.publicUrl === undefined ? undefined : parsePublicUrl(options.publicUrl)
   const logger = options.logger ?? pino({ level: 'silent' })
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  const now = options.now ?? Date.now
+  const settings =
+    options.providersPath === undefined
+      ? undefined
+      : await readProviders(options.providersPath, { maxSeconds: limits.verificationSeconds, now })
   const store = await openStore(options, logger)
   const context: Context = {
     store,
@@ -77,12 +90,16 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     metrics: new RegistryMetrics(),
     schemas: new SchemaCatalogue(),
     authority: undefined,
-    now: options.now ?? Date.now,
+    now,
     authorities: new Set(),
   }
 
   const host = options.host ?? '127.0.0.1'
-  const app = await buildApp(context, logger, options.trustedProxies ?? [], publicUrl?.origin)
+  const verifier =
+    settings === undefined
+      ? undefined
+      : new Verifier(context, settings, (error) => logger.error({ err: error }, 'a mail was not sent'))
+  const app = await buildApp(context, verifier, logger, options.trustedProxies ?? [], publicUrl?.origin)
   try {
     await keepHouse(context)
     await app.listen({ host, port: options.port ?? 0 })
@@ -107,6 +124,7 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     async close() {
       clearInterval(timer)
       await app.close()
+      await verifier?.close()
       await store.close()
     },
   }
@@ -128,6 +146,7 @@ async function keepHouse(context: Context): Promise<void> {
 
 async function buildApp(
   context: Context,
+  verifier: Verifier | undefined,
   logger: FastifyBaseLogger,
   trustedProxies: readonly string[],
   publicUrl: string | undefined,
@@ -172,6 +191,7 @@ async function buildApp(
   addSearchRoute(app, context)
   addPrekeyRoutes(app, context)
   addTransparencyRoutes(app, context)
+  addVerificationRoutes(app, context, verifier)
   addCatalogueRoutes(app, context)
   addOperationRoutes(app, context)
   await app.ready()

@@ -19,6 +19,7 @@ export interface RegistryCommandOptions {
   data: string
   databaseUrl?: string
   publicUrl?: string
+  providers?: string
   trustedProxy?: readonly string[]
   logLevel: LogLevel
 }
@@ -42,13 +43,14 @@ export async function relay(context: Context, options: RelayCommandOptions): Pro
 
 export async function registry(context: Context, options: RegistryCommandOptions): Promise<void> {
   const { startRegistry } = await import('@agentmesh/registry')
-  const { host, port, data, databaseUrl, publicUrl, trustedProxy, logLevel } = options
+  const { host, port, data, databaseUrl, publicUrl, providers, trustedProxy, logLevel } = options
   const common = {
     host,
     port,
     logger: serverLog(logLevel),
     trustedProxies: trustedProxy ?? [],
     ...(publicUrl === undefined ? {} : { publicUrl }),
+    ...(providers === undefined || providers === '' ? {} : { providersPath: providers }),
   }
   // A variable that is set and empty names no database.
   const database = databaseUrl === undefined || databaseUrl === '' ? { dataPath: data } : { databaseUrl }

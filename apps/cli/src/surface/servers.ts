@@ -41,6 +41,11 @@ export function serverCommands(program: Command): Command[] {
     )
     .addOption(new Option('--database-url <url>', 'PostgreSQL in place of the file').env('DATABASE_URL'))
     .option('--public-url <url>', 'URL agents use, when not the address')
+    .addOption(
+      new Option('--providers <file>', 'where people can vouch for agents').env(
+        'AGENTMESH_REGISTRY_PROVIDERS',
+      ),
+    )
     .option(
       '--trusted-proxy <ip>',
       'proxy whose X-Forwarded-For counts for limits by address; may be given again',

@@ -120,11 +120,3 @@ export async function takeOneTimeKey(
     .executeTakeFirst()
   return taken?.record
 }
-
-/** The agent a prekey belongs to is not there: SQLite says it in words, PostgreSQL by SQLSTATE 23503. */
-export function isForeignKeyError(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  return (
-    (error as { code?: unknown }).code === '23503' || error.message.includes('FOREIGN KEY constraint failed')
-  )
-}

@@ -15,13 +15,8 @@ import {
 import { AGENT_COLUMNS, countAgents, putAgent, searchAgents } from './agent-queries.ts'
 import { CertificatesStore } from './certificates-store.ts'
 import { postgresDialect } from './postgres.ts'
-import {
-  countOneTime,
-  isForeignKeyError,
-  putOneTimeKeys,
-  putSignedPrekey,
-  takeOneTimeKey,
-} from './prekey-queries.ts'
+import { countOneTime, putOneTimeKeys, putSignedPrekey, takeOneTimeKey } from './prekey-queries.ts'
+import { isForeignKeyError } from './sql-errors.ts'
 import { sqliteDialect } from './sqlite.ts'
 import type {
   AgentInput,

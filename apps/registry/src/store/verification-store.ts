@@ -5,8 +5,8 @@
  * is used once, and its code is guessed at a limited number of times.
  */
 import type { Kysely } from 'kysely'
-import { AgentMeshError, isAgentMeshError, type Amid } from '@agentmesh/sdk/wire'
-import { isForeignKeyError } from './prekey-queries.ts'
+import { AgentMeshError, type Amid } from '@agentmesh/sdk/wire'
+import { isForeignKeyError, isUniqueError } from './sql-errors.ts'
 import type { Tables } from './tables.ts'
 
 interface Attempt {
@@ -316,9 +316,4 @@ export class SqlVerificationStore implements VerificationStore {
       this.#db.deleteFrom('verifications').where('expires_at', '<=', now).execute(),
     )
   }
-}
-
-function isUniqueError(error: unknown): boolean {
-  if (isAgentMeshError(error) || !(error instanceof Error)) return false
-  return (error as { code?: unknown }).code === '23505' || error.message.includes('UNIQUE constraint failed')
 }

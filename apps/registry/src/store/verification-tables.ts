@@ -1,7 +1,6 @@
 /** The table of verifications under way; a row lives for minutes. */
 import { sql, type Kysely, type Migration } from 'kysely'
 import type { Amid } from '@agentmesh/sdk/wire'
-import type { Dialect } from './tables.ts'
 
 export interface VerificationTables {
   verifications: {
@@ -24,7 +23,7 @@ export interface VerificationTables {
   }
 }
 
-export function verificationMigration(dialect: Dialect): Migration {
+export function verificationMigration(dialect: 'sqlite' | 'postgres'): Migration {
   const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
   return {
     async up(db: Kysely<unknown>) {
