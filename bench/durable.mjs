@@ -33,19 +33,21 @@ const figure = (value) => value.toFixed(2).padStart(8)
 async function run(name, base, { count, requests, window }) {
   const mesh = new Mesh(base)
   try {
-    const { config } = await mesh.servers()
+    const { config, relay } = await mesh.servers()
     const service = await mesh.run('service', mesh.home('service'), config)
     const numbers = [count, requests, window].map(String)
-    const { word } = await mesh.run('clients', mesh.folder, config, service.word.amid, ...numbers)
-    const [handled50, handled99] = word.handled
-    const [answered50, answered99] = word.answered
-    const rate = Math.round((2 * requests) / word.seconds)
-      .toString()
-      .padStart(7)
+    const clients = await mesh.run('clients', mesh.folder, config, service.word.amid, ...numbers)
+    const used = () => Promise.all([clients, service, relay].map((side) => side.ask('cpu')))
+    const before = await used()
+    const { seconds, handled, answered } = await clients.ask('run')
+    const after = await used()
+    const cpu = after.map((time, side) => ((time - before[side]) / (2 * requests)).toFixed(2))
+    const rate = (2 * requests) / seconds
+    const times = (/** @type {number[]} */ [p50 = 0, p99 = 0]) => `${figure(p50)}${figure(p99)} ms`
     console.log(
-      `${name.padEnd(44)}${rate}/s   to the handler p50${figure(handled50)} p99${figure(handled99)} ms   to the answer p50${figure(answered50)} p99${figure(answered99)} ms`,
+      `${name.padEnd(44)}${Math.round(rate).toString().padStart(6)}/s   handler${times(handled)}   answer${times(answered)}   cpu ${cpu.join(' / ')} ms`,
     )
-    return (2 * requests) / word.seconds
+    return rate
   } finally {
     await mesh.close()
   }

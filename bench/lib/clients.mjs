@@ -6,6 +6,7 @@ const request = {
   intent: { category: 'travel', subcategory: 'flights' },
   parameters: { text: 'x'.repeat(200) },
 }
+const WARM_UP = 200
 const stream = { sessionType: /** @type {const} */ ('stream') }
 
 /** @typedef {import('../../packages/sdk/dist/index.js').Agent} Agent */
@@ -21,19 +22,28 @@ async function ask(agent, peer) {
 }
 
 /**
+ * Agents with an open session each.
  * @param {string} folder
  * @param {(home: string) => Promise<Agent>} open
  * @param {string} peer
- * @param {number} count agents
- * @param {number} requests in all
- * @param {number} window requests without an answer, of each agent
+ * @param {number} count
  */
-export async function clients(folder, open, peer, count, requests, window) {
+export async function openClients(folder, open, peer, count) {
   /** @type {Agent[]} */
   const agents = []
   for (let n = 0; n < count; n++) agents.push(await open(join(folder, `client-${n}`)))
   // The KNOCK, and code that was never run, are not what is measured.
-  for (const agent of agents) for (let n = 0; n < Math.ceil(50 / count); n++) await ask(agent, peer)
+  for (const agent of agents) for (let n = 0; n < Math.ceil(WARM_UP / count); n++) await ask(agent, peer)
+  return agents
+}
+
+/**
+ * @param {readonly Agent[]} agents
+ * @param {string} peer
+ * @param {number} requests in all
+ * @param {number} window requests without an answer, of each agent
+ */
+export async function askAll(agents, peer, requests, window) {
   /** @type {number[]} */
   const handled = []
   /** @type {number[]} */

@@ -20,27 +20,43 @@ export class Mesh {
   }
 
   /**
-   * Runs `process.mjs` and waits for its word.
+   * Runs `process.mjs` and waits for its word. `ask` puts a question to it: `cpu`, or what its kind answers.
    * @param {...string} args
    */
   async run(...args) {
-    return this.runProgram([program, ...args])
+    const { child, word } = await this.#spawn([program, ...args], ['ipc'])
+    const ask = async (/** @type {string} */ question) => {
+      const answer = once(child, 'message')
+      child.send(question)
+      return (await answer)[0]
+    }
+    return { word, ask }
   }
 
   /**
    * Runs a Node program that prints a JSON line when it is ready.
    * @param {readonly string[]} args
-   * @returns {Promise<{ pid: number, word: any }>}
    */
   async runProgram(args) {
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const { child, word } = await this.#spawn(args, [])
+    return { pid: child.pid ?? 0, word }
+  }
+
+  /**
+   * @param {readonly string[]} args
+   * @param {readonly 'ipc'[]} channel
+   * @returns {Promise<{ child: import('node:child_process').ChildProcess, word: any }>}
+   */
+  async #spawn(args, channel) {
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit', ...channel] })
+    if (child.stdout === null) throw new Error('no output')
     this.#children.push(child)
     const lines = createInterface({ input: child.stdout })
     const [line] = await Promise.race([
       once(lines, 'line'),
       once(child, 'exit').then(() => Promise.reject(new Error(`${args.join(' ')} ended`))),
     ])
-    return { pid: child.pid ?? 0, word: JSON.parse(String(line)) }
+    return { child, word: JSON.parse(String(line)) }
   }
 
   async servers() {

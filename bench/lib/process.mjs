@@ -4,7 +4,9 @@
  * protect servers from strangers are lifted, since a bench is one.
  *
  * Without local API: `service HOME CONFIG_JSON` is an agent that answers when a request came, and `clients FOLDER CONFIG_JSON
- * PEER COUNT REQUESTS WINDOW` are agents in one process that ask it, which print what they measured and end.
+ * PEER COUNT REQUESTS WINDOW` are agents in one process that ask it once told `run`, and answer with what they measured.
+ *
+ * Each tells the processor time it has used, in milliseconds, when asked `cpu`.
  */
 import { join } from 'node:path'
 import { clock } from './measure.mjs'
@@ -16,6 +18,18 @@ const unlimited = { perSecond: 1e6, burst: 1e6 }
 function ready(word) {
   process.stdout.write(`${JSON.stringify(word)}\n`)
 }
+
+/** Answers a question of the process that started this one. @param {string} question @param {() => unknown} answer */
+function onQuestion(question, answer) {
+  process.on('message', async (asked) => {
+    if (asked === question) process.send?.(await answer())
+  })
+}
+
+onQuestion('cpu', () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
+})
 
 /** An agent that peers can reach, and that has no limits of its own. @param {string} home */
 async function openAgent(home) {
@@ -80,10 +94,11 @@ switch (kind) {
     break
   }
   case 'clients': {
-    const { clients } = await import('./clients.mjs')
+    const { openClients, askAll } = await import('./clients.mjs')
     const [peer = '', count, requests, window] = more
-    ready(await clients(place, openAgent, peer, Number(count), Number(requests), Number(window)))
-    process.exit(0)
+    const agents = await openClients(place, openAgent, peer, Number(count))
+    onQuestion('run', () => askAll(agents, peer, Number(requests), Number(window)))
+    ready({})
     break
   }
   default:
