@@ -1,6 +1,6 @@
 /** What a peer that was let in tries inside its session. */
 import { once } from 'node:events'
-import { defaultPolicy, newMessageId, type Agent, type IncomingRequest } from '@agentmesh/sdk'
+import { defaultPolicy, newMessageId, type Agent, type IncomingRequest, type MessageId } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { HostilePeer } from '../support/hostile-peer.ts'
@@ -111,6 +111,61 @@ test('a receipt that claims an answer is no answer', async () => {
   await mallory.say('receipt', { receipts: [{ message_id: id, state: 'answered', at }] })
   await mallory.say('response', { status: 'success', results: 7 }, { inReplyTo: id })
   expect(await waiting).toMatchObject({ type: 'response', payload: { results: 7 } })
+})
+
+test('a receipt that comes along with a message counts for the one who says it, and claims no answer', async () => {
+  const carol = await network.agent('carol')
+  const reached = new Promise<void>((resolve) => {
+    carol.on('request', () => {
+      resolve()
+      return new Promise(() => {})
+    })
+  })
+  await mallory.knock(bob.amid)
+  const conversation = bob.conversation(bob.sessions()[0]!.session_id)
+  const asked = await conversation.send('request', ask(1))
+  const other = await bob.send(carol.amid, ask(2))
+  await mallory.until(() => mallory.envelopes.some(({ type }) => type === 'request'))
+  await reached
+  const at = '2020-01-01T00:00:00.000Z'
+  const claim = (message_id: MessageId, state: 'read' | 'answered') => ({ message_id, state, at })
+  const receipts = [claim(asked, 'read'), claim(asked, 'answered'), claim(other.id, 'read')]
+  const message = once(bob.events, 'message')
+  await mallory.say('status', { status: 'processing' }, { inReplyTo: asked, receipts })
+  await message
+  const told = kept().find(({ id }) => id === asked)
+  expect(told).toMatchObject({ receipts: { read: at } })
+  expect(told).not.toHaveProperty('receipts.answered')
+  const { session_id } = bob.sessions().find(({ peer }) => peer === carol.amid)!
+  const toCarol = bob.session(session_id).messages.find(({ id }) => id === other.id)
+  expect(JSON.stringify(toCarol)).not.toContain(at)
+})
+
+test('an answer takes along the receipts of what it answers', async () => {
+  await mallory.knock(bob.amid)
+  const id = newMessageId(systemRandom)
+  await mallory.say('request', ask(1), { id })
+  await mallory.until(() => mallory.envelopes.some(({ type }) => type === 'response'))
+  expect(mallory.envelopes).toMatchObject([
+    {
+      type: 'response',
+      receipts: [
+        { message_id: id, state: 'received' },
+        { message_id: id, state: 'read' },
+      ],
+    },
+  ])
+})
+
+test('receipts that find no room in a message go without it', async () => {
+  await mallory.knock(bob.amid)
+  bob.on('request', () => ({ results: 'x'.repeat(65_536 - 600) }))
+  await mallory.say('request', ask(1))
+  await mallory.until(() => mallory.envelopes.length === 2)
+  const [first, second] = mallory.envelopes.toSorted((a, b) => a.type.localeCompare(b.type))
+  expect(first).toMatchObject({ type: 'receipt' })
+  expect(second).toMatchObject({ type: 'response' })
+  expect(second).not.toHaveProperty('receipts')
 })
 
 test('a CLOSE behind a gap does not leave requests waiting for ever', async () => {

@@ -45,6 +45,7 @@ export interface Said {
   sequence?: number
   id?: MessageId
   inReplyTo?: MessageId
+  receipts?: MessageDraft['receipts']
 }
 
 export class HostilePeer {
@@ -183,8 +184,14 @@ export class HostilePeer {
   make<T extends EnvelopeType>(type: T, payload: Payload<T>, said: Said = {}): Uint8Array {
     const session = this.session!
     const id = said.id ?? newMessageId(random)
-    const { inReplyTo } = said
-    const draft = { type, payload, id, ...(inReplyTo === undefined ? {} : { inReplyTo }) } as MessageDraft
+    const { inReplyTo, receipts } = said
+    const draft = {
+      type,
+      payload,
+      id,
+      ...(inReplyTo === undefined ? {} : { inReplyTo }),
+      ...(receipts === undefined ? {} : { receipts }),
+    } as MessageDraft
     const sequence = said.sequence ?? session.sendSequence + 1
     const lawless: Session = { ...session, state: 'open', closes: 'none', sendSequence: sequence - 1 }
     const made = createMessage(lawless, draft, this.identity, { random, now: Date.now() })

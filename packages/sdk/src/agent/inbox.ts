@@ -150,6 +150,9 @@ export class Inbox {
         this.#idleReceipt(envelope, afterCommit)
       return
     }
+    if (envelope.receipts) {
+      this.#outgoing.receipted(envelope.from, { receipts: envelope.receipts }, afterCommit)
+    }
     // Not before its turn: what a gap holds back may have to come again.
     this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'received')
     if (this.#saidBefore(envelope)) {
@@ -373,8 +376,19 @@ export class Inbox {
     this.#outgoing.onSession(session_id, { type: 'error', payload, inReplyTo: id }, afterCommit)
   }
 
-  /** Hands ready requests to the application. */
+  /** Hands ready requests to the application, once for all that became ready in the same commit. */
   dispatch(): void {
+    if (this.#dispatching) return
+    this.#dispatching = true
+    background(
+      this.#core,
+      'hand over requests',
+      Promise.resolve().then(() => this.#dispatchNow()),
+    )
+  }
+
+  #dispatchNow(): void {
+    this.#dispatching = false
     const handler = this.#handler
     if (!handler) return
     const { incoming } = this.#core.store.tables

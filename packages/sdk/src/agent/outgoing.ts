@@ -145,7 +145,7 @@ export class Outgoing {
     afterCommit: (() => void)[],
   ): MessageId {
     // After a CLOSE the peer waits for nothing.
-    if (message.type === 'close') this.receipts.sendOwed(sessionId, afterCommit)
+    if (message.type === 'close') this.receipts.sendSurplus(sessionId, afterCommit)
     const session = this.#core.store.tables.sessions.get(sessionId)
     if (!session) throw new AgentMeshError('SESSION_UNKNOWN')
     const now = this.#core.now()
@@ -242,17 +242,7 @@ export class Outgoing {
   }
 
   #seal(row: OutgoingRow, { session, ...rest }: SessionRow, afterCommit: (() => void)[]): void {
-    const made = createMessage(
-      session,
-      {
-        type: row.type,
-        payload: row.payload,
-        id: row.id,
-        ...(row.inReplyTo === undefined ? {} : { inReplyTo: row.inReplyTo }),
-      } as MessageDraft,
-      this.#core.identity,
-      { random: this.#core.random, now: this.#core.now() },
-    )
+    const made = this.#make(row, session)
     touchSession(this.#core, { ...rest, session: made.session })
     const closing = row.type === 'close'
     this.#outbox.put(
@@ -284,6 +274,24 @@ export class Outgoing {
     if (row.type === 'receipt') return
     this.write({ ...row, sessionId: session.id, sequence: made.envelope.sequence, state: 'sealed' })
     afterCommit.push(() => this.#core.events.emit('message', sessionMessage(made.envelope, 'out')))
+  }
+
+  /** With the receipts that are owed on the session, as far as there is room for them. */
+  #make(row: OutgoingRow, session: Session): ReturnType<typeof createMessage> {
+    const { type, payload, id, inReplyTo } = row
+    const draft = { type, payload, id, ...(inReplyTo === undefined ? {} : { inReplyTo }) } as MessageDraft
+    const environment = { random: this.#core.random, now: this.#core.now() }
+    const receipts = type === 'receipt' ? [] : this.receipts.along(session.id)
+    if (receipts.length > 0) {
+      try {
+        const made = createMessage(session, { ...draft, receipts }, this.#core.identity, environment)
+        this.receipts.sent(session.id, receipts)
+        return made
+      } catch (error) {
+        if (!isAgentMeshError(error, 'LIMIT_SIZE')) throw error
+      }
+    }
+    return createMessage(session, draft, this.#core.identity, environment)
   }
 
   write(row: OutgoingRow): void {

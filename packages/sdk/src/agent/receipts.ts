@@ -1,7 +1,8 @@
 /**
  * Receipts this agent owes its peers (DESIGN §7): `received` when a message is on our disk, `read` when the application
- * has it. The answer itself is the receipt of having answered. Those of one session travel together, a little later: an
- * envelope of receipts costs as much as one of the application's.
+ * has it. The answer itself is the receipt of having answered. Receipts go along with the next message of their session;
+ * when there is none, those of one session travel together a little later: an envelope of receipts costs as much as one of
+ * the application's.
  *
  * What is owed is kept in memory: after a crash the peer sends its message again, and the duplicate filter owes the
  * receipt once more.
@@ -9,6 +10,7 @@
 import {
   formatTimestamp,
   isAgentMeshError,
+  MAX_RECEIPTS_ALONG,
   type MessageId,
   type ReceiptPayload,
   type SessionId,
@@ -45,6 +47,18 @@ export class Receipts {
     this.#timer ??= setTimeout(() => background(this.#core, 'send receipts', this.flush()), DELAY_MS)
   }
 
+  /** What the next message of a session takes along; `sent` says that it did. */
+  along(sessionId: SessionId): readonly Receipt[] {
+    return this.#owed.get(sessionId)?.slice(0, MAX_RECEIPTS_ALONG) ?? []
+  }
+
+  /** Receipts of `along` are in a sealed message. */
+  sent(sessionId: SessionId, receipts: readonly Receipt[]): void {
+    const rest = this.#owed.get(sessionId)?.slice(receipts.length) ?? []
+    if (rest.length > 0) this.#owed.set(sessionId, rest)
+    else this.#owed.delete(sessionId)
+  }
+
   /** Sends every owed receipt; resolves when they are on disk. */
   async flush(): Promise<void> {
     clearTimeout(this.#timer)
@@ -53,6 +67,11 @@ export class Receipts {
     await commit(this.#core, (afterCommit) => {
       for (const sessionId of this.#owed.keys()) this.sendOwed(sessionId, afterCommit)
     })
+  }
+
+  /** Sends what a session's last message cannot take along. Call within a commit. */
+  sendSurplus(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    if ((this.#owed.get(sessionId)?.length ?? 0) > MAX_RECEIPTS_ALONG) this.sendOwed(sessionId, afterCommit)
   }
 
   /** Sends what one session is owed. Call within a commit. */

@@ -16,7 +16,7 @@ import {
 import { consumeMessage, createMessage, type MessageDraft } from './message.ts'
 import { NOW, testRandom } from '../identity/test-support.ts'
 import { outcome } from '../wire/test-support.ts'
-import { close, environment, makeEnds, request, response, status, type End } from './test-support.ts'
+import { close, environment, makeEnds, receipt, request, response, status, type End } from './test-support.ts'
 
 const send = (end: End, draft: MessageDraft, now = NOW) =>
   createMessage(end.session, draft, end.identity, environment(now))
@@ -48,6 +48,15 @@ describe('a message', () => {
     const answered = send({ ...bob, session: received.session }, answer)
     const got = read(asked.session, answered.packet).envelope
     expect(got).toMatchObject({ sequence: 1, in_reply_to: asked.envelope.id, payload: answer.payload })
+  })
+
+  it('takes receipts along under its signature', () => {
+    const { alice, bob } = makeEnds()
+    const { receipts } = receipt().payload
+    const sent = send(alice, { ...request(), receipts })
+    expect(read(bob.session, sent.packet).envelope.receipts).toEqual(receipts)
+    const text = JSON.stringify({ ...sent.envelope, receipts: [{ ...receipts[0], state: 'read' }] })
+    expect(refusal(bob.session, forged(alice, {}, { text }))).toBe('INVALID_SIGNATURE')
   })
 
   it('has a sequence from 1 without gaps in each direction', () => {

@@ -34,6 +34,7 @@ import {
   type EnvelopeType,
   type MessageId,
   type Payload,
+  type ReceiptPayload,
 } from '../wire/index.ts'
 import { afterReceiving, afterSending, checkReceiving, checkSending } from './limits.ts'
 
@@ -44,6 +45,8 @@ export type MessageDraft<T extends EnvelopeType = EnvelopeType> = {
     readonly payload: Payload<K>
     readonly id: MessageId
     readonly inReplyTo?: MessageId
+    /** For the peer's messages, along with this one. */
+    readonly receipts?: readonly ReceiptPayload['receipts'][number][]
   }
 }[T]
 
@@ -80,6 +83,7 @@ export function createMessage(
     to: session.peer,
     type: draft.type,
     timestamp: formatTimestamp(environment.now),
+    receipts: draft.receipts,
     payload: draft.payload,
   }
   const { raw, plaintext } = signEnvelope(fields, {

@@ -106,14 +106,17 @@ export type ClosePayload = Static<typeof ClosePayload>
 export const ReceiptState = Type.Enum(['received', 'read', 'answered'])
 export type ReceiptState = Static<typeof ReceiptState>
 
-/** The receiver's signed word on what happened to messages (DESIGN §7); never itself acknowledged. */
+/** Receipts in an envelope that is not about them, where they take room from its payload. */
+export const MAX_RECEIPTS_ALONG = 32
+
+const Receipt = Type.Object({ message_id: MessageIdText, state: ReceiptState, at: Timestamp })
+
+/**
+ * The receiver's signed word on what happened to messages (DESIGN §7); never itself acknowledged. For a side that has
+ * nothing else to say: any other envelope takes receipts along.
+ */
 export const ReceiptPayload = Type.Object(
-  {
-    receipts: Type.Array(Type.Object({ message_id: MessageIdText, state: ReceiptState, at: Timestamp }), {
-      minItems: 1,
-      maxItems: 256,
-    }),
-  },
+  { receipts: Type.Array(Receipt, { minItems: 1, maxItems: 256 }) },
   { $id: 'agentmesh/payload/receipt' },
 )
 export type ReceiptPayload = Static<typeof ReceiptPayload>
@@ -227,6 +230,13 @@ export const Envelope = Type.Object(
     to: AmidText,
     type: Type.Enum(Object.keys(PAYLOADS) as EnvelopeType[]),
     timestamp: Timestamp,
+    receipts: Type.Optional(
+      Type.Array(Receipt, {
+        minItems: 1,
+        maxItems: MAX_RECEIPTS_ALONG,
+        description: 'For messages of the other side; not in an envelope of type receipt',
+      }),
+    ),
     payload: Type.Record(Type.String(), Type.Unknown(), {
       description: 'By `type`: payload/request and so on',
     }),

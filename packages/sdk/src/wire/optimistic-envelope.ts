@@ -6,7 +6,7 @@ import { Type, type Static } from 'typebox'
 import { Envelope, RequestPayload } from './envelope.ts'
 import { Base64Of, Embedded } from './schema.ts'
 
-const { session_id: _, in_reply_to: __, ...shared } = Envelope.properties
+const { session_id: _, in_reply_to: __, receipts: ___, ...shared } = Envelope.properties
 
 export const OptimisticEnvelope = Type.Object(
   {
