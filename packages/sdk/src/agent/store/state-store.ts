@@ -67,7 +67,7 @@ const SCHEMA = [
   'CREATE TABLE store (schema_version INTEGER NOT NULL, key_check BLOB NOT NULL) STRICT',
   `CREATE TABLE entries (position INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, a TEXT, b TEXT, at INTEGER, sealed BLOB NOT NULL, UNIQUE (tbl, key)) STRICT`,
   'CREATE INDEX entries_at ON entries (tbl, at)',
-  'CREATE INDEX entries_a ON entries (tbl, a, at) WHERE a IS NOT NULL',
+  'CREATE INDEX entries_a ON entries (tbl, a, b, at) WHERE a IS NOT NULL',
   'CREATE INDEX entries_b ON entries (tbl, b, at) WHERE b IS NOT NULL',
 ]
 

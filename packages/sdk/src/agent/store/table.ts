@@ -155,11 +155,11 @@ export class Table<T> {
 
   /** @throws STATE_DAMAGED when one of the rows is not as it was written. */
   list(query: TableQuery = {}): TableRow<T>[] {
-    const { where, values } = filter(query)
+    const { from, where, values } = filter(query)
     const direction = query.order === 'desc' ? 'DESC' : 'ASC'
     const limit = query.limit === undefined ? '' : ' LIMIT ?'
     if (query.limit !== undefined) values.push(requireInteger(query.limit))
-    const sql = `SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?${where}
+    const sql = `SELECT key, a, b, at, sealed FROM ${from} WHERE tbl = ?${where}
       ORDER BY at ${direction}, position ${direction}${limit}`
     const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name, ...values)) as SqlRow[]
     return rows.map((row) => ({
@@ -192,8 +192,8 @@ export class Table<T> {
   }
 
   count(query: Pick<TableQuery, 'a' | 'b'> = {}): number {
-    const { where, values } = filter(query)
-    const row = this.#first(`SELECT count(*) AS total FROM entries WHERE tbl = ?${where}`, values)
+    const { from, where, values } = filter(query)
+    const row = this.#first(`SELECT count(*) AS total FROM ${from} WHERE tbl = ?${where}`, values)
     return Number(row?.['total'])
   }
 
@@ -231,7 +231,12 @@ export class Table<T> {
   }
 }
 
-function filter(query: TableQuery): { where: string; values: SqlValue[] } {
+/**
+ * The index is named: SQLite knows nothing about how many rows share a value, and its guess for `a` and `b` together reads
+ * the rows of every `a`.
+ */
+function filter(query: TableQuery): { from: string; where: string; values: SqlValue[] } {
+  const index = query.a !== undefined ? 'entries_a' : query.b !== undefined ? 'entries_b' : 'entries_at'
   let where = ''
   const values: SqlValue[] = []
   if (query.a !== undefined) {
@@ -246,7 +251,7 @@ function filter(query: TableQuery): { where: string; values: SqlValue[] } {
     where += ' AND at < ?'
     values.push(requireInteger(query.before))
   }
-  return { where, values }
+  return { from: `entries INDEXED BY ${index}`, where, values }
 }
 
 function indexOf(row: SqlRow): TableIndex {
