@@ -44,6 +44,7 @@ export class Inbox {
   readonly #rates: PeerRates
   #handler: RequestHandler | undefined
   #lastOrder = 0
+  #dispatching = false
 
   constructor(core: Core, outgoing: Outgoing) {
     this.#core = core

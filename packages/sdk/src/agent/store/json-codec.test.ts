@@ -34,6 +34,7 @@ it('does not take an object of a peer for bytes', () => {
     { $bytes: 1 },
     { $bytes: Uint8Array.of(1) },
     { $bytes: 'AAAA', more: 1 },
+    { $bytes: 'AAAA', gone: undefined },
     [{ deep: { $bytes: { $bytes: 'x' } } }],
   ]) {
     expect(roundTrip(value)).toEqual(value)

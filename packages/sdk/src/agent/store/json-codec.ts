@@ -24,9 +24,20 @@ const ESCAPED_KEY = /^\$+bytes$/
  */
 export function jsonCodec<T>(): TableCodec<T> {
   return {
-    encode: (value) => utf8Bytes(JSON.stringify(toPlain(value))),
+    encode: (value) => utf8Bytes(JSON.stringify(isPlain(value) ? value : toPlain(value))),
     decode: (bytes) => JSON.parse(utf8Text(bytes), revive) as T,
   }
+}
+
+/** Whether a value is JSON as it stands. Most rows are, and a copy of them costs more than all else in writing them. */
+function isPlain(value: unknown): boolean {
+  if (value === null || typeof value === 'string' || typeof value === 'boolean') return true
+  if (typeof value === 'number') return Number.isFinite(value)
+  if (Array.isArray(value)) return value.every(isPlain)
+  if (typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return false
+  return Object.entries(value).every(
+    ([key, field]) => !key.startsWith('$') && (field === undefined || isPlain(field)),
+  )
 }
 
 function toPlain(value: unknown): unknown {
