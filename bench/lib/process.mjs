@@ -21,8 +21,8 @@ function ready(word) {
 
 /** Answers a question of the process that started this one. @param {string} question @param {() => unknown} answer */
 function onQuestion(question, answer) {
-  process.on('message', async (asked) => {
-    if (asked === question) process.send?.(await answer())
+  process.on('message', (asked) => {
+    if (asked === question) void Promise.resolve(answer()).then((word) => process.send?.(word))
   })
 }
 

@@ -7,11 +7,10 @@
  * What is committed is owed: a request whose handler did not finish before a crash is handed over again, and the same
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
-import { mismatchError, negotiate, type SchemaCheck, type SchemaMode } from '../messages/index.ts'
+import { mismatchError, negotiate, type SchemaMode } from '../messages/index.ts'
 import {
   AgentMeshError,
   formatIntent,
-  formatTimestamp,
   isAgentMeshError,
   type ClosePayload,
   type CloseReason,
@@ -25,6 +24,7 @@ import {
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import { asRequest, covers, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
+import { tellMisfit } from './notices.ts'
 import { OWNER_REASONS, WINDOW, type Outgoing } from './outgoing.ts'
 import { PeerRates } from './peer-rates.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
@@ -331,7 +331,7 @@ export class Inbox {
       this.#refuse(row, { ...mismatchError(check), code: 'SCHEMA_MISMATCH' }, afterCommit)
       return
     }
-    if (check.outcome === 'does_not_fit') this.#warn(envelope, check)
+    if (check.outcome === 'does_not_fit') tellMisfit(this.#core, envelope, check)
     const key = requestKey(envelope)
     const known = requests.get(key)
     const index = { a: envelope.from, at: row.receivedAt }
@@ -353,13 +353,6 @@ export class Inbox {
 
   get #schemaMode(): SchemaMode {
     return this.#core.config.schemas ?? 'warn'
-  }
-
-  #warn({ from, type }: Envelope, check: SchemaCheck): void {
-    const [first] = check.problems
-    const where = first === undefined ? '' : `: ${first.path} ${first.problem}`
-    const text = `A ${type} of ${from} does not fit ${check.schema ?? 'its schema'}${where}`
-    this.#core.events.emit('notice', { at: formatTimestamp(this.#core.now()), about: 'schema', text })
   }
 
   /** A request that does not reach the application: the peer is told why. */
@@ -411,7 +404,8 @@ export class Inbox {
     // Not every handler looks at it.
     answered.catch(() => {})
     try {
-      if (this.#endedByOwner(envelope.session_id)) {
+      const { closeReason } = this.#core.store.tables.sessions.get(envelope.session_id)?.session ?? {}
+      if (closeReason !== undefined && OWNER_REASONS.has(closeReason)) {
         await commit(this.#core, () => this.#setState(key, 'done'))
         return
       }
@@ -454,11 +448,6 @@ export class Inbox {
       this.#turns.done(key)
       this.dispatch()
     }
-  }
-
-  #endedByOwner(sessionId: SessionId): boolean {
-    const reason = this.#core.store.tables.sessions.get(sessionId)?.session.closeReason
-    return reason !== undefined && OWNER_REASONS.has(reason)
   }
 
   /** The peer is told that no answer comes, when the session can carry even that. */

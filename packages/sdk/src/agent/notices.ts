@@ -1,5 +1,6 @@
 /** What the owner is told (policy `notify_owner`, specification §7.3), and the last of it for `status`. */
-import { formatIntent, formatTimestamp, type RequestPayload } from '../wire/index.ts'
+import type { SchemaCheck } from '../messages/index.ts'
+import { formatIntent, formatTimestamp, type Envelope, type RequestPayload } from '../wire/index.ts'
 import type { Core } from './core.ts'
 import type { ConversationMessage, DecisionRecord, Notice } from './types.ts'
 
@@ -53,4 +54,12 @@ export class Notices {
   #tell(about: string, text: string): void {
     this.#core.events.emit('notice', { at: formatTimestamp(this.#core.now()), about, text })
   }
+}
+
+/** A message that was taken although it does not fit its schema (config `schemas: warn`). */
+export function tellMisfit(core: Core, { from, type }: Envelope, check: SchemaCheck): void {
+  const [first] = check.problems
+  const where = first === undefined ? '' : `: ${first.path} ${first.problem}`
+  const text = `A ${type} of ${from} does not fit ${check.schema ?? 'its schema'}${where}`
+  core.events.emit('notice', { at: formatTimestamp(core.now()), about: 'schema', text })
 }
