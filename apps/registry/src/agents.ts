@@ -169,6 +169,8 @@ export function addAgentRoutes(app: FastifyInstance, context: Context): void {
     answers: { 204: Type.Null() },
     handle: async ({ visitor, params }) => {
       checkOwner(visitor, params['amid'] ?? '')
+      // Who is gone certifies nothing any more.
+      await context.authority?.revokeAgent(visitor.amid, 'cessationOfOperation', context.now())
       if (!(await store.deleteAgent(visitor.amid))) throw new AgentMeshError('AGENT_NOT_FOUND')
       return { status: 204 }
     },

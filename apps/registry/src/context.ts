@@ -18,6 +18,9 @@ const RATES = [
   'uploadsPerAgent',
   'fetchesPerAgent',
   'verificationsPerAgent',
+  'listsPerIp',
+  'certificatesPerAgent',
+  'domainChecksPerAgent',
   'oneTimePerPair',
   'oneTimePerTarget',
 ] as const

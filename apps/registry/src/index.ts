@@ -1,4 +1,12 @@
 /** The AgentMesh registry: `startRegistry` runs one in this process, `main.ts` as a program. */
+export {
+  authorityFolder,
+  hasAuthority,
+  initAuthority,
+  makeAuthorityKeys,
+  openAuthority,
+  type AuthorityKeys,
+} from './authority/authority-keys.ts'
 export { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
 export type { Rate } from './rate-limiter.ts'
 export { startRegistry, type RegistryOptions, type RunningRegistry } from './server.ts'

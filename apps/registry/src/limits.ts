@@ -6,6 +6,8 @@ export interface RegistryLimits {
   readonly maxRecordBytes: number
   /** Body of a prekey upload: two signed keys and 100 one-time ones of each kind take about 250 KiB. */
   readonly maxUploadBytes: number
+  /** A revocation list that an organisation brings: a thousand entries take about 50 KiB. */
+  readonly maxListBytes: number
   /** Every other body. */
   readonly maxBodyBytes: number
   readonly maxConnections: number
@@ -13,6 +15,8 @@ export interface RegistryLimits {
   readonly requestTimeoutMs: number
 
   readonly maxAgents: number
+  /** Agents that one verified human may have. */
+  readonly maxAgentsOfHuman: number
   /** One-time prekeys kept for an agent, of each kind. */
   readonly maxOneTimePrekeys: number
   /** Most agents on one search page, and most bytes of records on it. */
@@ -43,11 +47,15 @@ export interface RegistryLimits {
   readonly uploadsPerIp: Rate
   readonly logReadsPerIp: Rate
   readonly verificationsPerIp: Rate
+  readonly listsPerIp: Rate
   /** Per AMID, after its signature was verified. */
   readonly requestsPerAgent: Rate
   readonly uploadsPerAgent: Rate
   readonly fetchesPerAgent: Rate
   readonly verificationsPerAgent: Rate
+  readonly certificatesPerAgent: Rate
+  /** Each asks every resolver. */
+  readonly domainChecksPerAgent: Rate
   /**
    * One-time prekeys given to one fetcher, and taken from one agent. Beyond these a bundle comes without them: refusing it
    * would let anybody make an agent unreachable.
@@ -63,11 +71,13 @@ const DAY_SECONDS = 86_400
 export const DEFAULT_LIMITS: RegistryLimits = {
   maxRecordBytes: 16 * 1024,
   maxUploadBytes: 384 * 1024,
+  maxListBytes: 64 * 1024,
   maxBodyBytes: 4 * 1024,
   maxConnections: 2_000,
   requestTimeoutMs: 15_000,
 
   maxAgents: 1_000_000,
+  maxAgentsOfHuman: 10,
   maxOneTimePrekeys: 100,
   maxPageAgents: 100,
   maxPageBytes: 512 * 1024,
@@ -93,6 +103,9 @@ export const DEFAULT_LIMITS: RegistryLimits = {
   uploadsPerAgent: { perSecond: 0.1, burst: 10 },
   fetchesPerAgent: { perSecond: 0.5, burst: 60 },
   verificationsPerAgent: { perSecond: 1 / 60, burst: 10 },
+  listsPerIp: { perSecond: 2, burst: 120 },
+  certificatesPerAgent: { perSecond: 1 / 60, burst: 30 },
+  domainChecksPerAgent: { perSecond: 1 / 60, burst: 10 },
   oneTimePerPair: { perSecond: 20 / 3_600, burst: 20 },
   oneTimePerTarget: { perSecond: 0.1, burst: 200 },
   maxRateKeys: 100_000,

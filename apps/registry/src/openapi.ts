@@ -18,6 +18,7 @@ export function openApiOptions(publicUrl: string | undefined): FastifyDynamicSwa
       ...(publicUrl === undefined ? {} : { servers: [{ url: publicUrl }] }),
       tags: [
         { name: 'agents', description: 'Records, search, presence, DID documents' },
+        { name: 'trust', description: 'Certificates, revocation, organisations, succession' },
         { name: 'prekeys', description: 'Keys a KNOCK starts from' },
         { name: 'transparency', description: 'The log of everything the registry certified' },
         { name: 'verification', description: 'A person vouches for an agent' },

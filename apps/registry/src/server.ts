@@ -12,11 +12,15 @@ import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } 
 import { AgentMeshError } from '@agentmesh/sdk/wire'
 import { pino } from 'pino'
 import { addAgentRoutes } from './agents.ts'
+import type { AuthorityKeys } from './authority/authority-keys.ts'
+import { startCertification, type Certification } from './authority/certification.ts'
+import { addAuthorityRoutes } from './authority/routes.ts'
 import { makeLimiters, takeToken, type Context } from './context.ts'
 import { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
 import { RegistryMetrics } from './metrics.ts'
 import { openApiOptions } from './openapi.ts'
 import { addCatalogueRoutes, addOperationRoutes } from './operations.ts'
+import { DEFAULT_RESOLVERS, type ResolverAddress } from './organizations/dns-lookup.ts'
 import { addPrekeyRoutes } from './prekeys.ts'
 import { addressKey } from './rate-limiter.ts'
 import { refuseSocket, sendRefusal } from './refusals.ts'
@@ -46,6 +50,10 @@ export type RegistryOptions = {
   /** File that says where people can vouch for agents; nowhere when not given. */
   readonly providersPath?: string
   readonly limits?: Partial<RegistryLimits>
+  /** Certifies agents and organisations; without it agents are anonymous. */
+  readonly authority?: AuthorityKeys
+  /** DNS resolvers at which domains are checked: two or more, `IP[:port]`. Public ones when not given. */
+  readonly resolvers?: readonly ResolverAddress[]
   /** A pino logger; silent when not given. */
   readonly logger?: FastifyBaseLogger
   /** Milliseconds since the epoch. */
@@ -83,13 +91,14 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
       ? undefined
       : await readProviders(options.providersPath, { maxSeconds: limits.verificationSeconds, now })
   const store = await openStore(options, logger)
+  const certification = await certify(options, publicUrl, store, limits, now())
   const context: Context = {
     store,
     limits,
     limiters: makeLimiters(limits),
     metrics: new RegistryMetrics(),
     schemas: new SchemaCatalogue(),
-    authority: undefined,
+    authority: certification?.authority,
     now,
     authorities: new Set(),
   }
@@ -99,7 +108,13 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     settings === undefined
       ? undefined
       : new Verifier(context, settings, (error) => logger.error({ err: error }, 'a mail was not sent'))
-  const app = await buildApp(context, verifier, logger, options.trustedProxies ?? [], publicUrl?.origin)
+  const app = await buildApp(
+    context,
+    { verifier, certification },
+    logger,
+    options.trustedProxies ?? [],
+    publicUrl?.origin,
+  )
   try {
     await keepHouse(context)
     await app.listen({ host, port: options.port ?? 0 })
@@ -113,8 +128,13 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     context.authorities.add(authority)
   }
 
+  let checking: Promise<void> = Promise.resolve()
   const timer = setInterval(() => {
     keepHouse(context).catch((error: unknown) => logger.error({ err: error }, 'purge failed'))
+    // One after the other: looking at domains may take longer than the interval.
+    checking = checking
+      .then(() => keepCertified(certification, now()))
+      .catch((error: unknown) => logger.error({ err: error }, 'upkeep of certificates failed'))
   }, limits.purgeIntervalMs)
   timer.unref()
 
@@ -125,6 +145,7 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
       clearInterval(timer)
       await app.close()
       await verifier?.close()
+      await checking
       await store.close()
     },
   }
@@ -137,6 +158,35 @@ function openStore(options: RegistryOptions, logger: FastifyBaseLogger): Promise
   )
 }
 
+/** @throws MALFORMED for another address than the authority's; the store is closed then */
+async function certify(
+  { authority, resolvers = DEFAULT_RESOLVERS }: RegistryOptions,
+  publicUrl: URL | undefined,
+  store: Store,
+  limits: RegistryLimits,
+  now: number,
+): Promise<Certification | undefined> {
+  if (authority === undefined) return undefined
+  try {
+    if (publicUrl !== undefined && publicUrl.origin !== authority.url) {
+      throw new AgentMeshError(
+        'MALFORMED',
+        `The authority is that of ${authority.url}, not of ${publicUrl.origin}`,
+      )
+    }
+    return await startCertification(authority, store, limits, resolvers, now)
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+async function keepCertified(certification: Certification | undefined, now: number): Promise<void> {
+  if (certification === undefined) return
+  await certification.authority.keepHouse(now)
+  await certification.organizations.recheck(now)
+}
+
 async function keepHouse(context: Context): Promise<void> {
   const now = context.now()
   await context.store.purge(now, now - context.limits.forgetSeconds * 1000)
@@ -144,9 +194,15 @@ async function keepHouse(context: Context): Promise<void> {
   context.metrics.agents(await context.store.countAgents())
 }
 
+/** What some registries have. */
+interface Parts {
+  readonly verifier: Verifier | undefined
+  readonly certification: Certification | undefined
+}
+
 async function buildApp(
   context: Context,
-  verifier: Verifier | undefined,
+  { verifier, certification }: Parts,
   logger: FastifyBaseLogger,
   trustedProxies: readonly string[],
   publicUrl: string | undefined,
@@ -192,6 +248,7 @@ async function buildApp(
   addPrekeyRoutes(app, context)
   addTransparencyRoutes(app, context)
   addVerificationRoutes(app, context, verifier)
+  addAuthorityRoutes(app, context, certification)
   addCatalogueRoutes(app, context)
   addOperationRoutes(app, context)
   await app.ready()

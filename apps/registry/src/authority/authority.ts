@@ -6,51 +6,19 @@
  *                                                    '-> service: signs tree heads and reputation credentials
  */
 import type { KeyPair } from '@agentmesh/sdk/crypto/signing'
-import { AgentMeshError, type Amid } from '@agentmesh/sdk/wire'
-
-/** How a registry is known to those who trust it. Certificates are base64 DER. */
-export interface TrustDocument {
-  readonly name: string
-  readonly url: string
-  readonly root: string
-  readonly intermediates: string[]
-  readonly service_certificate: string
-}
-
-/** Proves that a certificate is in the log. */
-export interface CertificateProof {
-  readonly tree_head: {
-    readonly type: 'tree_head'
-    readonly registry: string
-    readonly size: number
-    readonly root_hash: string
-    readonly timestamp: string
-    readonly signature: string
-  }
-  readonly index: number
-  readonly entry_timestamp: string
-  readonly path: string[]
-}
-
-/** Reasons of RFC 5280 §5.3.1 that an agent or organisation certificate may be revoked for. */
-export type RevocationReason =
-  | 'unspecified'
-  | 'keyCompromise'
-  | 'affiliationChanged'
-  | 'superseded'
-  | 'cessationOfOperation'
-  | 'privilegeWithdrawn'
+import type { RevocationReason } from '@agentmesh/sdk/identity'
+import { AgentMeshError, type Amid, type CertificateProof, type TrustDocument } from '@agentmesh/sdk/wire'
 
 export interface AgentSubject {
   readonly amid: Amid
   /** Ed25519, 32 bytes, whose possession the signed request has proved. */
   readonly publicKey: Uint8Array
-  /** What the person chose to be shown as; never personal data that was not asked for. */
-  readonly displayName?: string
 }
 
 export interface VerifiedSubject extends AgentSubject {
   readonly tier: 1
+  /** What the person chose to be shown as; never personal data that was not asked for. */
+  readonly displayName?: string
   /** Keyed hash of issuer and subject, 32 bytes: the same human is the same bytes. */
   readonly human: Uint8Array
 }
@@ -72,13 +40,13 @@ export interface Authority {
   /**
    * Remembers the human, sets the agent's tier, issues and logs: all or nothing.
    *
-   * @throws AGENTS_OF_HUMAN_LIMIT, NOT_REGISTERED
+   * @throws AGENTS_OF_HUMAN_LIMIT, NOT_REGISTERED, AMID_SUCCEEDED
    */
   verifyAgent(subject: VerifiedSubject, now: number): Promise<IssuedCertificate>
   /**
-   * A certificate for an agent that was verified before.
+   * A certificate for an agent that was verified before: a new one, or the one it has when that is new enough.
    *
-   * @throws NOT_VERIFIED, NOT_REGISTERED
+   * @throws NOT_VERIFIED
    */
   issueAgent(subject: AgentSubject, now: number): Promise<IssuedCertificate>
   /** Revokes every certificate in date of the agent and makes it anonymous. @returns how many were revoked */

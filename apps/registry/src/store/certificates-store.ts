@@ -3,7 +3,7 @@
  * certificate, its entry in the log and the tier it stands for are one step.
  */
 import type { Kysely, Selectable, Transaction } from 'kysely'
-import { tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
+import { TIERS, tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
 import type { CertificateKind, OrganizationStatus } from './certificates-tables.ts'
 import type { Tables } from './tables.ts'
 
@@ -47,7 +47,6 @@ export class CertificatesStore {
         ...rest,
         not_before: notBefore,
         not_after: notAfter,
-        entry: 0,
         revoked_at: null,
         reason: null,
       })
@@ -56,27 +55,14 @@ export class CertificatesStore {
     return numInsertedOrUpdatedRows === 1n
   }
 
-  async setEntry(tx: Tx, issuer: string, serial: string, entry: number): Promise<void> {
-    await tx
-      .updateTable('certificates')
-      .set({ entry })
-      .where('issuer', '=', issuer)
-      .where('serial', '=', serial)
-      .execute()
-  }
-
-  get(issuer: string, serial: string): Promise<StoredCertificate | undefined> {
-    return this.#db
-      .selectFrom('certificates')
-      .selectAll()
-      .where('issuer', '=', issuer)
-      .where('serial', '=', serial)
-      .executeTakeFirst()
-  }
-
   /** The one of the kind that a key holds longest, if any holds at `now`. */
-  newest(kind: CertificateKind, subject: string, now: number): Promise<StoredCertificate | undefined> {
-    return this.#db
+  newest(
+    kind: CertificateKind,
+    subject: string,
+    now: number,
+    db: Kysely<Tables> = this.#db,
+  ): Promise<StoredCertificate | undefined> {
+    return db
       .selectFrom('certificates')
       .selectAll()
       .where('subject', '=', subject)
@@ -86,6 +72,43 @@ export class CertificatesStore {
       .orderBy('not_after', 'desc')
       .limit(1)
       .executeTakeFirst()
+  }
+
+  /** The certificate that an agent holds longest under an issuer, if any holds at `now`. */
+  newestOfAgent(amid: Amid, issuer: string, now: number): Promise<StoredCertificate | undefined> {
+    return this.#db
+      .selectFrom('certificates')
+      .selectAll()
+      .where('amid', '=', amid)
+      .where('kind', '=', 'agent')
+      .where('issuer', '=', issuer)
+      .where('not_after', '>', now)
+      .where('revoked_at', 'is', null)
+      .orderBy('not_after', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+  }
+
+  async isRevoked(tx: Tx, issuer: string, serial: string): Promise<boolean> {
+    const row = await tx
+      .selectFrom('certificates')
+      .select('revoked_at')
+      .where('issuer', '=', issuer)
+      .where('serial', '=', serial)
+      .executeTakeFirst()
+    return row !== undefined && row.revoked_at !== null
+  }
+
+  /** Agent certificates of an issuer that are in date and not revoked. */
+  held(tx: Tx, issuer: string, now: number): Promise<Pick<StoredCertificate, 'serial' | 'amid'>[]> {
+    return tx
+      .selectFrom('certificates')
+      .select(['serial', 'amid'])
+      .where('issuer', '=', issuer)
+      .where('kind', '=', 'agent')
+      .where('not_after', '>', now)
+      .where('revoked_at', 'is', null)
+      .execute()
   }
 
   /** Marks what is in date and not revoked yet, of an agent, a key or under an issuer. */
@@ -140,6 +163,41 @@ export class CertificatesStore {
     return rows.flatMap(({ amid }) => (amid === null ? [] : [amid]))
   }
 
+  /** The organisation under which an agent has a certificate that holds, if any. */
+  organizationOfAgent(tx: Tx, amid: Amid, now: number): Promise<StoredOrganization | undefined> {
+    return tx
+      .selectFrom('certificates')
+      .innerJoin('certificates as above', 'above.subject', 'certificates.issuer')
+      .innerJoin('organizations', 'organizations.amid', 'above.amid')
+      .selectAll('organizations')
+      .where('certificates.amid', '=', amid)
+      .where('certificates.kind', '=', 'agent')
+      .where('certificates.not_after', '>', now)
+      .where('certificates.revoked_at', 'is', null)
+      .where('above.kind', '=', 'organization')
+      .where('above.not_after', '>', now)
+      .where('above.revoked_at', 'is', null)
+      .orderBy('certificates.not_after', 'desc')
+      .limit(1)
+      .executeTakeFirst()
+  }
+
+  /** Members of organisations whose certificate ended between two times. */
+  async lapsed(from: number, to: number, limit: number): Promise<Amid[]> {
+    const rows = await this.#db
+      .selectFrom('certificates')
+      .innerJoin('agents', 'agents.amid', 'certificates.amid')
+      .select('agents.amid')
+      .distinct()
+      .where('certificates.kind', '=', 'agent')
+      .where('certificates.not_after', '>', from)
+      .where('certificates.not_after', '<=', to)
+      .where('agents.tier_rank', '=', TIERS.organization.rank)
+      .limit(limit)
+      .execute()
+    return rows.map(({ amid }) => amid)
+  }
+
   // --- revocation lists
 
   list(issuer: string): Promise<StoredList | undefined> {
@@ -179,6 +237,16 @@ export class CertificatesStore {
 
   // --- agents
 
+  /** Others who change the same agent wait for the transaction. False when it is not registered. */
+  async lockAgent(tx: Tx, amid: Amid): Promise<boolean> {
+    const { numUpdatedRows } = await tx
+      .updateTable('agents')
+      .set((eb) => ({ tier_rank: eb.ref('tier_rank') }))
+      .where('amid', '=', amid)
+      .executeTakeFirstOrThrow()
+    return numUpdatedRows === 1n
+  }
+
   /** False when the agent is not registered. */
   async setStanding(tx: Tx, amid: Amid, standing: Standing): Promise<boolean> {
     const { numUpdatedRows } = await tx
@@ -200,22 +268,22 @@ export class CertificatesStore {
 
   // --- humans
 
-  /** Puts an agent under a human and returns how many agents the human has; others who ask wait for the transaction. */
-  async addAgentOfHuman(
-    tx: Tx,
-    agent: { readonly amid: Amid; readonly human: string; readonly displayName: string | null },
-    now: number,
-  ): Promise<number> {
+  /** Others who ask about the same human wait for the transaction. */
+  async lockHuman(tx: Tx, human: string, now: number): Promise<void> {
     await tx
       .insertInto('humans')
-      .values({ human: agent.human, verified_at: now })
+      .values({ human, verified_at: now })
       .onConflict((conflict) => conflict.column('human').doUpdateSet({ verified_at: now }))
       .execute()
-    const row = { human: agent.human, display_name: agent.displayName, verified_at: now }
+  }
+
+  /** Puts a registered agent under a human, whose lock is held, and returns how many agents the human has. */
+  async addAgentOfHuman(tx: Tx, agent: Tables['verified_agents']): Promise<number> {
+    const { amid: _, ...columns } = agent
     await tx
       .insertInto('verified_agents')
-      .values({ amid: agent.amid, ...row })
-      .onConflict((conflict) => conflict.column('amid').doUpdateSet(row))
+      .values(agent)
+      .onConflict((conflict) => conflict.column('amid').doUpdateSet(columns))
       .execute()
     const { count } = await tx
       .selectFrom('verified_agents')
@@ -226,19 +294,15 @@ export class CertificatesStore {
   }
 
   verifiedAgent(
-    db: Kysely<Tables> | undefined,
     amid: Amid,
+    db: Kysely<Tables> = this.#db,
   ): Promise<Selectable<Tables['verified_agents']> | undefined> {
-    return (db ?? this.#db)
-      .selectFrom('verified_agents')
-      .selectAll()
-      .where('amid', '=', amid)
-      .executeTakeFirst()
+    return db.selectFrom('verified_agents').selectAll().where('amid', '=', amid).executeTakeFirst()
   }
 
   /** The human behind an agent, as the keyed hash. */
   async humanOf(amid: Amid): Promise<string | undefined> {
-    return (await this.verifiedAgent(undefined, amid))?.human
+    return (await this.verifiedAgent(amid))?.human
   }
 
   async dropVerifiedAgent(tx: Tx, amid: Amid): Promise<void> {
@@ -247,17 +311,22 @@ export class CertificatesStore {
 
   // --- organisations
 
-  /** Asks for a domain. An organisation that is verified keeps what it has until it is verified anew. */
+  /** Asks for a domain. An organisation that is verified stays as it is. */
   async putOrganization(
     tx: Tx,
     organization: Pick<StoredOrganization, 'amid' | 'public_key' | 'domain' | 'name'>,
     now: number,
   ): Promise<void> {
-    const columns = { domain: organization.domain, name: organization.name }
+    const columns = { domain: organization.domain, name: organization.name, status: 'pending' as const }
     await tx
       .insertInto('organizations')
       .values({ ...organization, status: 'pending', created_at: now, checked_at: 0, lost_at: null })
-      .onConflict((conflict) => conflict.column('amid').doUpdateSet({ ...columns, status: 'pending' }))
+      .onConflict((conflict) =>
+        conflict
+          .column('amid')
+          .doUpdateSet(columns)
+          .where('organizations.status', 'not in', ['verified', 'grace']),
+      )
       .execute()
   }
 
@@ -279,7 +348,7 @@ export class CertificatesStore {
     tx: Tx,
     amid: Amid,
     columns: {
-      readonly status: OrganizationStatus
+      readonly status?: OrganizationStatus
       readonly checked_at?: number
       readonly lost_at?: number | null
     },

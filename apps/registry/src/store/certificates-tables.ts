@@ -13,7 +13,7 @@ export type CertificateKind = 'root' | 'intermediate' | 'service' | 'organizatio
 export type OrganizationStatus = 'pending' | 'verified' | 'grace' | 'suspended' | 'revoked'
 
 export interface CertificatesTables {
-  /** `issuer` is the key id of the issuer, `subject` that of the key certified; both hex. `entry` is its place in the log. */
+  /** `issuer` is the key id of the issuer, `subject` that of the key certified; both hex. */
   certificates: {
     issuer: string
     serial: string
@@ -23,7 +23,6 @@ export interface CertificatesTables {
     der: string
     not_before: number
     not_after: number
-    entry: number
     revoked_at: number | null
     reason: string | null
   }
@@ -69,7 +68,6 @@ export function certificatesMigration(dialect: 'sqlite' | 'postgres'): Migration
         .addColumn('der', 'text', (column) => column.notNull())
         .addColumn('not_before', 'bigint', (column) => column.notNull())
         .addColumn('not_after', 'bigint', (column) => column.notNull())
-        .addColumn('entry', 'bigint', (column) => column.notNull())
         .addColumn('revoked_at', 'bigint')
         .addColumn('reason', 'text')
         .addPrimaryKeyConstraint('certificates_key', ['issuer', 'serial'])
@@ -78,6 +76,11 @@ export function certificatesMigration(dialect: 'sqlite' | 'postgres'): Migration
         .createIndex('certificates_amid')
         .on('certificates')
         .columns(['amid', 'not_after'])
+        .execute()
+      await db.schema
+        .createIndex('certificates_end')
+        .on('certificates')
+        .columns(['kind', 'not_after'])
         .execute()
       await db.schema
         .createIndex('certificates_subject')

@@ -9,6 +9,10 @@ import {
   verifyAgentRecord,
   verifyBundle,
   type Identity,
+  certificateFromText,
+  parseCrl,
+  type Crl,
+  type Succession,
 } from '../identity/index.ts'
 import {
   AgentMeshError,
@@ -32,6 +36,16 @@ import {
   type PrekeyUpload,
   type PresenceState,
   type Registration,
+  amidToBytes,
+  CertifiedAgent,
+  DomainChallenge,
+  fromBase64,
+  OrganizationRecord,
+  RevocationListBody,
+  SuccessionAnswer,
+  toBase64,
+  toHex,
+  TrustDocument,
 } from '../wire/index.ts'
 import { boundedFetch, type HttpAnswer } from './bounded-fetch.ts'
 import type { RegistryClient, SearchQuery } from './registry-client.ts'
@@ -39,6 +53,8 @@ import type { RegistryClient, SearchQuery } from './registry-client.ts'
 const MAX_ANSWER_BYTES = 256 * 1024
 /** A page of 100 records with full capability lists. */
 const MAX_SEARCH_ANSWER_BYTES = 8 * 1024 * 1024
+/** A revocation list of 512 KiB in base64. */
+const MAX_CRL_ANSWER_BYTES = 768 * 1024
 const DEFAULT_TIMEOUT_MILLISECONDS = 10_000
 const MAX_RETRY_SECONDS = 86_400
 const MAX_MESSAGE_LENGTH = 200
@@ -183,6 +199,93 @@ export class HttpRegistryClient implements RegistryClient {
     return this.#call({ method: 'GET', path: `/v1/registry/schemas/${name}` })
   }
 
+  async trust(): Promise<TrustDocument> {
+    const answer = await this.#call({ method: 'GET', path: '/v1/registry/trust' })
+    return trusted('fetch the trust document', () => validate(TrustDocument, answer))
+  }
+
+  async crl(keyId: string): Promise<Crl> {
+    const path = `/v1/registry/crl/${checkKeyId(keyId)}`
+    const answer = await this.#call({ method: 'GET', path, maxAnswerBytes: MAX_CRL_ANSWER_BYTES })
+    return trusted('fetch a revocation list', () => {
+      const list = parseCrl(fromBase64(validate(RevocationListBody, answer).crl))
+      if (list.authorityKeyId !== keyId) throw new Error('The list is another issuer’s')
+      return list
+    })
+  }
+
+  async putCrl(crl: Crl): Promise<void> {
+    const path = `/v1/registry/crl/${crl.authorityKeyId}`
+    await this.#exchange({ method: 'PUT', path, body: { crl: toBase64(crl.der) }, signed: true })
+  }
+
+  async agentCertificate(): Promise<CertifiedAgent> {
+    const path = '/v1/registry/certificates/agent'
+    return this.#certified(await this.#call({ method: 'POST', path, body: {}, signed: true }))
+  }
+
+  async submitCertificate(chain: readonly string[]): Promise<CertifiedAgent> {
+    const path = '/v1/registry/certificates/submit'
+    const answer = await this.#call({ method: 'POST', path, body: { chain }, signed: true })
+    return trusted('submit a certificate', () => {
+      const certified = validate(CertifiedAgent, answer)
+      if (certified.chain[0] !== chain[0]) throw new Error('The answer is about another certificate')
+      return certified
+    })
+  }
+
+  #certified(answer: JsonObject): CertifiedAgent {
+    return trusted('get a certificate', () => {
+      const certified = validate(CertifiedAgent, answer)
+      const { amid } = certificateFromText(certified.chain[0] ?? '')
+      if (amid !== this.#identity.amid) throw new AgentMeshError('AMID_MISMATCH')
+      return certified
+    })
+  }
+
+  async registerOrganization(domain: string, name: string): Promise<DomainChallenge> {
+    const path = '/v1/registry/organizations'
+    const answer = await this.#call({ method: 'POST', path, body: { domain, name }, signed: true })
+    return trusted('register an organisation', () => {
+      const challenge = validate(DomainChallenge, answer)
+      this.#checkOrganization(challenge.organization, this.#identity.amid)
+      return challenge
+    })
+  }
+
+  async verifyOrganization(): Promise<OrganizationRecord> {
+    const path = '/v1/registry/organizations/verify'
+    const answer = await this.#call({ method: 'POST', path, body: {}, signed: true })
+    return trusted('verify an organisation', () => this.#checkOrganization(answer, this.#identity.amid))
+  }
+
+  async organization(amid: Amid): Promise<OrganizationRecord> {
+    const answer = await this.#call({ method: 'GET', path: `/v1/registry/organizations/${amid}` })
+    return trusted('look up an organisation', () => this.#checkOrganization(answer, amid))
+  }
+
+  #checkOrganization(raw: unknown, amid: Amid): OrganizationRecord {
+    const record = validate(OrganizationRecord, raw)
+    if (record.amid !== amid) throw new AgentMeshError('AMID_MISMATCH')
+    if (record.certificate !== undefined) {
+      const { keyId } = certificateFromText(record.certificate)
+      if (keyId !== toHex(amidToBytes(amid))) throw new AgentMeshError('AMID_MISMATCH')
+    }
+    return record
+  }
+
+  async succession(statement: Succession): Promise<SuccessionAnswer> {
+    const path = '/v1/registry/successions'
+    const answer = await this.#call({ method: 'POST', path, body: statement, signed: true })
+    return trusted('bring a succession', () => {
+      const taken = validate(SuccessionAnswer, answer)
+      if (taken.old_amid !== statement.old_amid || taken.new_amid !== statement.new_amid) {
+        throw new AgentMeshError('AMID_MISMATCH')
+      }
+      return taken
+    })
+  }
+
   close(): void {
     this.#closed = true
     for (const request of this.#underWay) request.abort(new Error('The client was closed'))
@@ -227,6 +330,12 @@ export class HttpRegistryClient implements RegistryClient {
       this.#underWay.delete(cancel)
     }
   }
+}
+
+/** @throws INVALID_ID */
+function checkKeyId(text: string): string {
+  if (!/^[0-9a-f]{40}$/.test(text)) throw new AgentMeshError('INVALID_ID', 'Not a key id')
+  return text
 }
 
 function maxBytesOf(call: Call): number {

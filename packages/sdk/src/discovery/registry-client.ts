@@ -2,10 +2,16 @@
  * What the layers above need from a registry (specification §3.1). Every answer has been checked when it is returned: what
  * an agent signed is under its signature, and a registry that says otherwise is refused.
  */
+import type { Crl, Succession } from '../identity/index.ts'
 import type {
   AgentRecord,
   Amid,
   Bundle,
+  CertifiedAgent,
+  DomainChallenge,
+  OrganizationRecord,
+  SuccessionAnswer,
+  TrustDocument,
   DidDocument,
   JsonObject,
   PrekeyCounts,
@@ -51,6 +57,24 @@ export interface RegistryClient {
   didDocument(amid: Amid): Promise<DidDocument>
   /** A published JSON Schema, such as `agentmesh/travel/flight-search/v1`. Data from outside: to be shown, never compiled. */
   schema(name: string): Promise<JsonObject>
+
+  /** The registry's own certificates: to be opened with the fingerprint the owner chose (`openTrustDocument`). */
+  trust(): Promise<TrustDocument>
+  /** The newest revocation list of an issuer, to be verified against its certificate. @param keyId lower-case hex */
+  crl(keyId: string): Promise<Crl>
+  /** Brings the revocation list of the organisation that we are. */
+  putCrl(crl: Crl): Promise<void>
+  /** A certificate for us: a new one, or the one we have while it is new enough. */
+  agentCertificate(): Promise<CertifiedAgent>
+  /** Has a certificate logged that an organisation issued. @param chain base64 DER: agent, organisation */
+  submitCertificate(chain: readonly string[]): Promise<CertifiedAgent>
+  registerOrganization(domain: string, name: string): Promise<DomainChallenge>
+  /** Has the registry look for the DNS record; the answer holds our certificate. */
+  verifyOrganization(): Promise<OrganizationRecord>
+  organization(amid: Amid): Promise<OrganizationRecord>
+  /** Moves what was verified about the old AMID to us. */
+  succession(statement: Succession): Promise<SuccessionAnswer>
+
   /** Ends requests under way; later calls throw REGISTRY_UNREACHABLE. */
   close(): void
 }

@@ -4,6 +4,7 @@
  */
 export * from './bytes.ts'
 export * from './capability.ts'
+export * from './certification.ts'
 export * from './constants.ts'
 export * from './envelope.ts'
 export * from './errors.ts'

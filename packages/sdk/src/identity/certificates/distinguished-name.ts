@@ -1,6 +1,6 @@
 /**
- * Distinguished names of our profile (RFC 5280 4.1.2.4): at most one organisation and then at most one common name, each an
- * RDN of its own, UTF8String. So a name has one spelling, and names are compared as bytes; RFC 5280 7.1 would fold case and
+ * Distinguished names of our profile (RFC 5280 4.1.2.4): at most one organisation, then at most one role in it (`OU`), then at
+ * most one common name, each an RDN of its own, UTF8String. So a name has one spelling, and names are compared as bytes; RFC 5280 7.1 would fold case and
  * space, which only a CA that spells its own name in two ways needs.
  */
 import { AttributeTypeAndValue, AttributeValue, Name, RelativeDistinguishedName } from '@peculiar/asn1-x509'
@@ -8,12 +8,15 @@ import { equalBytes } from '../../crypto/signing.ts'
 import { malformed, writeDer } from './der.ts'
 
 const OID_ORGANIZATION = '2.5.4.10'
+const OID_ORGANIZATIONAL_UNIT = '2.5.4.11'
 const OID_COMMON_NAME = '2.5.4.3'
 /** Code points: ub-common-name and ub-organization-name of RFC 5280 A.1. */
 export const MAX_NAME_LENGTH = 64
 
 export interface NameFields {
   readonly organization?: string | undefined
+  /** What the organisation lets its agent be. */
+  readonly role?: string | undefined
   readonly commonName?: string | undefined
 }
 
@@ -25,10 +28,11 @@ export interface DistinguishedName extends NameFields {
 }
 
 /** @throws CERTIFICATE_MALFORMED for an empty field, or one of more than 64 code points */
-export function makeName({ organization, commonName }: NameFields): Name {
+export function makeName({ organization, role, commonName }: NameFields): Name {
   const rdns: RelativeDistinguishedName[] = []
   for (const [type, text] of [
     [OID_ORGANIZATION, organization],
+    [OID_ORGANIZATIONAL_UNIT, role],
     [OID_COMMON_NAME, commonName],
   ] as const) {
     if (text === undefined) continue
@@ -42,7 +46,7 @@ export function makeName({ organization, commonName }: NameFields): Name {
 /** @throws CERTIFICATE_MALFORMED for any other attribute, order, string type or length */
 export function readName(name: Name): DistinguishedName {
   const fields: Record<string, string> = {}
-  const order = [OID_ORGANIZATION, OID_COMMON_NAME]
+  const order = [OID_ORGANIZATION, OID_ORGANIZATIONAL_UNIT, OID_COMMON_NAME]
   for (const rdn of name) {
     const [attribute] = rdn
     const text = attribute?.value.utf8String
@@ -55,9 +59,11 @@ export function readName(name: Name): DistinguishedName {
     fields[attribute.type] = text
   }
   const organization = fields[OID_ORGANIZATION]
+  const role = fields[OID_ORGANIZATIONAL_UNIT]
   const commonName = fields[OID_COMMON_NAME]
   return {
     ...(organization === undefined ? {} : { organization }),
+    ...(role === undefined ? {} : { role }),
     ...(commonName === undefined ? {} : { commonName }),
     der: writeDer(name),
     rdns: name.map((rdn) => writeDer(rdn)),

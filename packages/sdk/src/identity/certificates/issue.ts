@@ -141,17 +141,25 @@ export function issueOrganization(
 
 /**
  * @param fields `publicKey` is the agent's Ed25519 signing key, and makes the AMID; `displayName`, at most 64 characters, is
- *   the name it goes by, the AMID without one
+ *   the name it goes by, the AMID without one; `role` is what its organisation lets it be
  * @param issuer the registry's intermediate, or the organisation
  */
 export function issueAgent(
-  fields: IssueTerms & { readonly publicKey: Uint8Array; readonly displayName?: string | undefined },
+  fields: IssueTerms & {
+    readonly publicKey: Uint8Array
+    readonly displayName?: string | undefined
+    readonly role?: string | undefined
+  },
   issuer: Issuer,
 ): Uint8Array {
   const key = ed25519(fields.publicKey)
   const amid = amidFromPublicKey(fields.publicKey)
   return issueUnder(issuer, fields, {
-    subject: { organization: organizationOf(issuer.certificate), commonName: fields.displayName ?? amid },
+    subject: {
+      organization: organizationOf(issuer.certificate),
+      role: fields.role,
+      commonName: fields.displayName ?? amid,
+    },
     key,
     extensions: [
       basicConstraints(PATH_LENGTHS.agent),
