@@ -47,6 +47,7 @@ import { Responder } from './responder.ts'
 import { forgetPeer, Retention } from './retention.ts'
 import { SentMessage } from './sent-message.ts'
 import { SessionKeeper } from './session-keeper.ts'
+import { StateMark } from './state-mark.ts'
 import { detail, summarize } from './session-rows.ts'
 import { statusOf } from './status.ts'
 import type { SessionRow } from './tables.ts'
@@ -87,6 +88,8 @@ export class Agent {
   readonly #inbox: Inbox
   readonly #sessions: SessionKeeper
   readonly #receiver: Receiver
+  readonly #recovery: Recovery
+  readonly #stateMark: StateMark
   readonly #network: Network
   readonly #notices: Notices
   readonly #registrar: Registrar
@@ -107,6 +110,8 @@ export class Agent {
     try {
       const agent = new Agent(opened)
       audit(opened.core, { event: 'agent_started', version: PROTOCOL_VERSION, pid: process.pid })
+      if (opened.outdated) await agent.#recovery.giveUpAll()
+      await agent.#stateMark.renew()
       await agent.#keyring.rotate()
       await agent.#retention.maintain()
       agent.#start()
@@ -141,14 +146,16 @@ export class Agent {
     this.#retention = new Retention(core)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
     this.#registrar = new Registrar(core, this.#keyring)
+    this.#stateMark = new StateMark(core)
+    this.#recovery = new Recovery(core, this.#outbox, this.#outgoing, this.#initiator, () =>
+      this.#registrar.startOver(),
+    )
     this.#receiver = new Receiver(core, {
       initiator: this.#initiator,
       responder: this.#responder,
       outgoing: this.#outgoing,
       inbox: this.#inbox,
-      recovery: new Recovery(core, this.#outbox, this.#outgoing, this.#initiator, () =>
-        this.#registrar.startOver(),
-      ),
+      recovery: this.#recovery,
     })
     this.#network = new Network(core, this.#outbox, this.#registrar)
     this.#network.join(this.#receiver)
@@ -470,5 +477,6 @@ export class Agent {
     await this.#responder.maintain()
     await this.#receiver.maintain()
     await this.#retention.maintain()
+    await this.#stateMark.maintain()
   }
 }

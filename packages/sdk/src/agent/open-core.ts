@@ -22,6 +22,7 @@ import {
 import type { AgentEvents, AgentStore, Core } from './core.ts'
 import { PolicyFile } from './policy-file.ts'
 import { Registries } from './registries.ts'
+import { compareState } from './state-mark.ts'
 import { acquireLock, StateStore } from './store/index.ts'
 import { TABLES } from './tables.ts'
 import { TrustFile } from './trust-file.ts'
@@ -50,6 +51,8 @@ export interface OpenedCore {
   readonly recoveryWords: string | undefined
   /** What the owner should know of how the home was found. */
   readonly notices: readonly Notice[]
+  /** The state is an older one than was in use: what it holds of sessions and prekeys must not be used. */
+  readonly outdated: boolean
   /** Closes the store and frees the lock. */
   readonly release: () => void
 }
@@ -71,7 +74,12 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
     const policy = new PolicyFile(home)
     const opened = await openStore(home, identity, random, now())
     store = opened.store
+    const found = compareState(home, store)
+    const outdated = found === 'older'
     const { repairs } = opened
+    if (outdated) repairs.push('an older copy was put back: its sessions and prekeys are not used again')
+    // A damaged file was set aside, and that was said.
+    else if (found === 'lost' && repairs.length === 0) repairs.push('the file was gone; a new one was made')
     const events = new EventEmitter<AgentEvents>()
     events.setMaxListeners(0)
     const audit = openAuditLog(home.folder(AUDIT_FOLDER), {
@@ -113,7 +121,7 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       random,
       now,
     }
-    return { core, recoveryWords, notices, release }
+    return { core, recoveryWords, notices, outdated, release }
   } catch (error) {
     release()
     throw error

@@ -92,9 +92,12 @@ export class Receiver {
     return undefined
   }
 
-  /** The sender did not hear from us: it gets the receipt once more. */
+  /** The sender did not hear from us: it gets the receipt once more. @throws SESSION_CLOSED when none can be sent */
   #repeated({ sessionId, messageId, sequence }: SeenRow): void {
     if (sessionId === undefined || messageId === undefined || sequence === undefined) return
+    const session = this.#core.store.tables.sessions.get(sessionId)?.session
+    // Given up without a CLOSE, it carries no receipt: a RESET lets the sender say it again on another session.
+    if (session?.state === 'closed' && session.closes === 'none') throw new AgentMeshError('SESSION_CLOSED')
     // What waits behind a gap is not received yet.
     if (this.#core.store.tables.incoming.get(incomingKey(sessionId, sequence))?.state === 'held') return
     this.#repeats.note(sessionId, messageId)

@@ -37,7 +37,7 @@ import { audit, commit, isKnownPeer, type Core } from './core.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outbox } from './outbox.ts'
 import type { Outgoing } from './outgoing.ts'
-import { markClosed } from './session-rows.ts'
+import { markClosed, touchSession } from './session-rows.ts'
 
 /** RESETs a minute to one peer: making one costs a signature, provoking one costs a stranger nothing. */
 const RESETS_PER_PEER = 6
@@ -154,6 +154,27 @@ export class Recovery {
     return take(`${who} ${turn}`, RESETS_IN_ALL[who][turn])
   }
 
+  // --- our own state, of no use to anybody -------------------------------------------------------------------------
+
+  /**
+   * The state is an older copy. Its ratchets may have sealed since, its prekeys may have opened KNOCKs since: none is used
+   * again, and what waits goes out on new KNOCKs. Call before the agent goes online, and before keys are made.
+   */
+  async giveUpAll(): Promise<void> {
+    const { sessions, handshakes, keys } = this.#core.store.tables
+    await commit(this.#core, (afterCommit) => {
+      // A KNOCK is made anew for all that is queued when the agent goes online.
+      for (const { key } of handshakes.list()) handshakes.delete(key)
+      for (const { key } of keys.list()) keys.delete(key)
+      for (const { value: row } of sessions.list()) {
+        if (row.session.state === 'open') markClosed(this.#core, row, 'error', afterCommit)
+        // One that was closed can still carry receipts; one that was given up carries nothing.
+        else touchSession(this.#core, { ...row, session: { ...row.session, closes: 'none' } })
+        this.#sendAgain(row.session.id, afterCommit)
+      }
+    })
+  }
+
   // --- our packet, of no use to them ------------------------------------------------------------------------------
 
   /** A RESET came. Call within a commit. @throws what `consumeReset` throws, RESET_MISMATCH; then nothing changed */
@@ -182,12 +203,17 @@ export class Recovery {
     const reason = behind ? 'our state was older than what the peer has seen' : reset.reason
     audit(this.#core, { event: 'session_reset', session_id: sessionId, peer: from, reason }, afterCommit)
     if (open) markClosed(this.#core, row, 'error', afterCommit)
-    const ended = this.#core.store.tables.sessions.get(sessionId)
-    if (ended) this.#outgoing.sessionClosed({ ...ended.session, closes: 'theirs' }, afterCommit)
+    this.#sendAgain(sessionId, afterCommit)
     this.#notify(
       `A session with ${from} could not go on (${reason}); what was not confirmed is sent again`,
       afterCommit,
     )
+  }
+
+  /** What the peer did not confirm on a session that was given up goes out on another. */
+  #sendAgain(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    const ended = this.#core.store.tables.sessions.get(sessionId)
+    if (ended) this.#outgoing.sessionClosed({ ...ended.session, closes: 'theirs' }, afterCommit)
   }
 
   /** Whether a packet of this session is unconfirmed and has this hash. */

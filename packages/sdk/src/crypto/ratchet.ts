@@ -19,7 +19,7 @@
  * A step works on the state it is given and returns another; a frame that fails throws and leaves nothing behind.
  */
 import { AgentMeshError } from '../wire/errors.ts'
-import { KEM_STEP_MESSAGES, KEM_STEP_SECONDS, MAX_CHAIN_MESSAGES } from './constants.ts'
+import { KEM_STEP_MESSAGES, KEM_STEP_SECONDS, MAX_CHAIN_MESSAGES, MAX_FORWARD } from './constants.ts'
 import {
   AEAD_NONCE_BYTES,
   aeadDecrypt,
@@ -307,6 +307,8 @@ function receiveNewChain(
   if (kemStep !== undefined && kemTurn.kind !== 'theirs') {
     throw decryptionError('MALFORMED', 'The peer made a KEM step out of turn')
   }
+  // Before the old chain is moved for a message that is refused in the new one.
+  if (header.counter > MAX_FORWARD) throw decryptionError('RATCHET_GAP')
   const old = state.receiving === undefined ? undefined : skipTo(state.receiving, header.previousCounter)
   const kemSecret =
     kemStep !== undefined && kemTurn.kind === 'theirs'

@@ -287,4 +287,11 @@ describe('a CLOSE', () => {
     expect(talk.say('bob', request())).toBe('SESSION_CLOSED')
     expect(talk.say('alice', request())).toBe('receiver: SESSION_CLOSED')
   })
+
+  it('is not possible, nor a receipt, on a session that was given up without one', () => {
+    const talk = new Talk()
+    talk.cheat('alice', { state: 'closed', closeReason: 'error' })
+    for (const draft of [receipt(), close(), request()])
+      expect(talk.say('alice', draft)).toBe('SESSION_CLOSED')
+  })
 })

@@ -3,7 +3,8 @@
  * §5.6). Both sides run the same rules, the sender before it signs, the receiver before it delivers.
  *
  * Receipts and CLOSE are always possible while the session is known, since they carry nothing a limit is for; they take
- * sequence numbers like every envelope, and no place in `max_messages`. The limit holds for each direction by itself: a
+ * sequence numbers like every envelope, and no place in `max_messages`. A session that ended without a CLOSE was given up
+ * (spec/sessions.md 6): its ratchet may be older than what the peer has seen, so it carries nothing at all. The limit holds for each direction by itself: a
  * shared one would be passed whenever both sides spoke at once.
  *
  * Negotiating capabilities (specification §6.3) takes no place in `max_messages` either, since it settles how the rest is
@@ -33,6 +34,7 @@ function refuse(code: ErrorCode): never {
 /** @throws SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, OUT_OF_TURN */
 export function checkSending(session: Session, type: EnvelopeType, now: number): void {
   if (type === 'close' && CLOSED_HERE.has(session.closes)) refuse('SESSION_CLOSED')
+  if (session.state === 'closed' && session.closes === 'none') refuse('SESSION_CLOSED')
   if (UNLIMITED.has(type)) return
   if (session.state === 'closed') refuse('SESSION_CLOSED')
   if (now >= session.expiresAt) refuse('SESSION_EXPIRED')
