@@ -6,9 +6,10 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { newMessageId, readAuditLog } from '@agentmesh/sdk'
+import { newMessageId } from '@agentmesh/sdk'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Member, ProcessMesh, reached } from '../support/process-mesh.ts'
+import { eventsOf } from './audit.ts'
 import { codeOf, expectSettled, startPair } from './conversation.ts'
 
 // Under CI nothing is skipped: what is missing there must be seen.
@@ -49,10 +50,6 @@ function fillDisk(home: string): () => void {
   }
   closeSync(file)
   return () => rmSync(path)
-}
-
-function events(member: Member): string[] {
-  return [...readAuditLog(join(member.home, 'logs'))].map(({ event }) => event)
 }
 
 describe.skipIf(!root && !required)('on a disk that is full (needs root to mount a tmpfs)', () => {
@@ -137,7 +134,7 @@ describe.skipIf(!compiler && !required)('on a disk that fails to flush (needs cc
     await pair.askAgain(id, 1)
     await reached(alice.client, id, 'answered')
     await expectSettled(pair)
-    expect(events(alice)).not.toContain('session_reset')
+    expect(eventsOf(alice)).not.toContain('session_reset')
   })
 
   test('a receiver whose disk fails to flush acknowledges nothing, and gets the messages after a new start', async () => {

@@ -4,12 +4,11 @@
  * few messages, and what was killed comes back. At the end everything must come to rest with nothing lost and nothing
  * done twice (ledger.ts), and no key used twice (the audit logs).
  */
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { defaultPolicy, parseKey, readAuditLog, verifyAuditLog } from '@agentmesh/sdk'
+import { defaultPolicy } from '@agentmesh/sdk'
 import { Random } from '../fuzz/random.ts'
-import { type Member, ProcessMesh } from '../support/process-mesh.ts'
+import { ProcessMesh } from '../support/process-mesh.ts'
 import { Application } from './application.ts'
+import { keyReuse, logProblems } from './audit.ts'
 import { Ledger, type LedgerTotals } from './ledger.ts'
 
 export type Victim = 'alice' | 'bob' | 'relay'
@@ -38,12 +37,6 @@ const MAX_EVENTS = 24
 const MAX_SENDS = 3
 /** A run in which nothing happens for so long is stuck; longer than the first resend of a lost packet. */
 const STUCK_MS = 150_000
-/** Said of a packet whose keys were used before. */
-const KEY_REUSE: ReadonlySet<string> = new Set([
-  'RATCHET_DUPLICATE',
-  'SEQUENCE_REPEATED',
-  'SEQUENCE_REPLAYED',
-])
 /** None of this comes of a kill: the state of each daemon is whole after it. */
 const BROKEN: ReadonlySet<string> = new Set([
   'session_reset',
@@ -157,13 +150,13 @@ class KillRun {
     const members = [alice.member, bob.member]
     await Promise.all(members.map(({ client }) => client.down()))
     await Promise.all(members.map(({ daemon }) => daemon.ended()))
-    const audits = await Promise.all(members.map((member) => auditProblems(member)))
+    const audits = await Promise.all(members.map((member) => logProblems(member, BROKEN)))
     return {
       seed,
       kills: this.#kills,
       events: this.#events,
       ...this.#ledger.totals(),
-      problems: [...this.#ledger.problems(), ...audits.flat()],
+      problems: [...this.#ledger.problems(), ...audits.flat(), ...members.flatMap(keyReuse)],
     }
   }
 
@@ -220,17 +213,4 @@ class KillRun {
     for (const application of this.#applications.values()) application.down()
     await this.#mesh.close()
   }
-}
-
-/** What the daemon itself wrote down: its log is whole, no session broke, and no key came twice. */
-async function auditProblems({ home }: Member): Promise<string[]> {
-  const logs = join(home, 'logs')
-  const lines = [...readAuditLog(logs)].filter(
-    ({ event, code }) => BROKEN.has(event) || (event === 'message_refused' && KEY_REUSE.has(String(code))),
-  )
-  const { signing_public_key } = JSON.parse(readFileSync(join(home, 'keys', 'identity.json'), 'utf8')) as {
-    signing_public_key: string
-  }
-  const { problems } = await verifyAuditLog(logs, parseKey('ed25519', signing_public_key))
-  return [...lines, ...problems].map((problem) => `${home}: ${JSON.stringify(problem)}`)
 }

@@ -17,6 +17,12 @@ import { portOf, runServer, startDaemon, type Program, type RunningProgram } fro
 
 type ServerKind = 'relay' | 'registry'
 
+function writeClock(path: string, offsetMs: number): void {
+  // Whose clock it is may look at any moment.
+  symlinkSync(String(offsetMs), `${path}.next`)
+  renameSync(`${path}.next`, path)
+}
+
 /** One agent: its home outlives its daemon. */
 export class Member {
   readonly home: string
@@ -40,9 +46,7 @@ export class Member {
 
   /** The daemon's clock jumps. @param offsetMs from the true time */
   setClock(offsetMs: number): void {
-    // The daemon may look at any moment.
-    symlinkSync(String(offsetMs), `${this.#clockFile}.next`)
-    renameSync(`${this.#clockFile}.next`, this.#clockFile)
+    writeClock(this.#clockFile, offsetMs)
   }
 
   /** Resolves when the local API answers. */
@@ -70,14 +74,29 @@ export class ProcessMesh {
   readonly #members = new Set<Member>()
   readonly #listeners = new Set<Listening>()
 
-  static async start(): Promise<ProcessMesh> {
+  /** Of the servers, where they have a clock of their own. */
+  #clockFile: string | undefined
+
+  /** @param clockOffsetMs of all clocks from the true time; given, `setClocks` can move them */
+  static async start(clockOffsetMs?: number): Promise<ProcessMesh> {
     const mesh = new ProcessMesh()
+    if (clockOffsetMs !== undefined) {
+      mesh.#clockFile = join(mesh.folder, 'servers.clock')
+      mesh.setClocks(clockOffsetMs)
+    }
     await Promise.all([mesh.#run('relay', 0), mesh.#run('registry', 0)])
     return mesh
   }
 
   async #run(kind: ServerKind, port: number): Promise<void> {
-    this.#servers.set(kind, await runServer(kind, join(this.folder, `${kind}.db`), port))
+    this.#servers.set(kind, await runServer(kind, join(this.folder, `${kind}.db`), port, this.#clockFile))
+  }
+
+  /** Servers and daemons see the same time. */
+  setClocks(offsetMs: number): void {
+    if (this.#clockFile === undefined) throw new Error('this mesh was started with true clocks')
+    writeClock(this.#clockFile, offsetMs)
+    for (const member of this.#members) member.setClock(offsetMs)
   }
 
   url(kind: ServerKind): string {

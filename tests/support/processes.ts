@@ -104,13 +104,21 @@ export interface RunningProgram {
   readonly url: string
 }
 
-/** @param port 0 for any free one; a fixed one to come back at the same address */
+/**
+ * @param port 0 for any free one; a fixed one to come back at the same address
+ * @param clockFile see clock.mjs
+ */
 export async function runServer(
   kind: 'relay' | 'registry',
   dataPath: string,
   port = 0,
+  clockFile?: string,
 ): Promise<RunningProgram> {
-  const program = new Program([`apps/${kind}/dist/main.js`, '--data', dataPath, '--port', String(port)])
+  const args = [`apps/${kind}/dist/main.js`, '--data', dataPath, '--port', String(port)]
+  const program =
+    clockFile === undefined
+      ? new Program(args)
+      : new Program(['--import', './tests/support/clock.mjs', ...args], { AGENTMESH_TEST_CLOCK: clockFile })
   const { url } = await program.ready<{ url: string }>()
   return { program, url }
 }
