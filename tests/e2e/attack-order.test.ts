@@ -1,6 +1,7 @@
 /** What order, limits, clocks and relays that lose things can do to messages whose send() resolved. */
 import { AgentMeshError, defaultPolicy, newMessageId, type Agent } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import type { RequestPayload } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { HostileRelay } from '../support/hostile-relay.ts'
 import { FLIGHTS, stagesOf, TestNetwork } from '../support/network.ts'
@@ -67,28 +68,40 @@ test('a clock that jumps back does not turn the order of waiting messages round'
   expect(seen).toEqual([1, 2])
 })
 
-test('two sides whose windows are full of questions still get answers', async () => {
+test('two sides whose windows are full of questions still get answers, in the order of what was said', async () => {
+  const open = { knocks_per_minute: 30, messages_per_minute: 10_000 }
+  for (const agent of [alice, bob]) agent.setPolicy({ ...defaultPolicy(), rate_limit: open })
   const opening = await alice.send(bob.amid, ask('open'), { sessionType: 'stream' })
   await opening.answer()
   const { session_id } = alice.sessions()[0]!
   let answer = (): void => {}
   const asked = new Promise<void>((resolve) => (answer = resolve))
+  const heard = new Map<Agent, unknown[]>([
+    [alice, []],
+    [bob, []],
+  ])
   for (const agent of [alice, bob]) {
+    agent.events.on('message', ({ direction, type, payload }) => {
+      if (direction === 'in' && type === 'request')
+        heard.get(agent)?.push((payload as RequestPayload).parameters['n'])
+    })
     agent.on('request', async () => {
       await asked
       return { results: 'at last' }
     })
   }
+  const count = 100
   const questions: Promise<unknown>[] = []
-  for (const agent of [alice, bob]) {
-    for (let n = 0; n < 70; n++) {
+  for (let n = 0; n < count; n++) {
+    for (const agent of [alice, bob]) {
       const id = await agent.conversation(session_id).send('request', { ...ask(n) })
-      questions.push(agent.sent(id).answer({ timeoutSeconds: 40 }))
+      questions.push(agent.sent(id).answer({ timeoutSeconds: 60 }))
     }
   }
   answer()
-  const answers = await Promise.all(questions)
-  expect(answers).toHaveLength(140)
+  expect(await Promise.all(questions)).toHaveLength(2 * count)
+  const inOrder = Array.from({ length: count }, (_, n) => n)
+  expect([...heard.values()]).toEqual([inOrder, inOrder])
 })
 
 test('a relay that loses a receipt does not silence the session for good', async () => {

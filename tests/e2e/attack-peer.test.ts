@@ -217,3 +217,49 @@ test('two peers that use one request id are both answered, through the local API
   }
   await eve.close()
 })
+
+test('an answer does not overtake what was said before it, however full the window is', async () => {
+  await mallory.knock(bob.amid)
+  const { session_id } = bob.sessions()[0]!
+  const said: MessageId[] = []
+  for (let n = 0; n < 80; n++) {
+    said.push(await bob.conversation(session_id).send('status', { status: 'waiting', message: String(n) }))
+  }
+  const answered = new Promise<void>((resolve) => {
+    bob.on('request', (_request, context) => {
+      void context.answered.then(resolve)
+      return { results: 'last' }
+    })
+  })
+  await mallory.say('request', ask(1))
+  await answered
+  const heard = () => mallory.envelopes.filter(({ type }) => type === 'status' || type === 'response')
+  const at = new Date().toISOString()
+  // It reads as they come.
+  for (let read = 0; read < 80;) {
+    await mallory.until(() => heard().length > read)
+    const receipts = heard()
+      .slice(read)
+      .map(({ id }) => ({ message_id: id, state: 'read' as const, at }))
+    read += receipts.length
+    await mallory.say('receipt', { receipts })
+  }
+  await mallory.until(() => heard().some(({ type }) => type === 'response'))
+  const order = heard().toSorted((one, other) => one.sequence - other.sequence)
+  expect(order.map(({ type }) => type)).toEqual([...said.map(() => 'status'), 'response'])
+  expect(order.slice(0, 80).map(({ id }) => id)).toEqual(said)
+})
+
+test('an answer too large for the session is refused at once, also while it would have to wait', async () => {
+  await mallory.knock(bob.amid)
+  const { session_id } = bob.sessions()[0]!
+  for (let n = 0; n < 70; n++) await bob.conversation(session_id).send('status', { status: 'waiting' })
+  const refused = new Promise<unknown>((resolve) => {
+    bob.on('request', (_request, context) => {
+      void context.answered.catch(resolve)
+      return { results: 'a'.repeat(65_500) }
+    })
+  })
+  await mallory.say('request', ask(1))
+  expect(await refused).toMatchObject({ code: 'LIMIT_SIZE' })
+})

@@ -7,7 +7,7 @@
  * What is committed is owed: a request whose handler did not finish before a crash is handed over again, and the same
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
-import { mismatchError, negotiate, type SchemaMode } from '../messages/index.ts'
+import { mismatchError, negotiate } from '../messages/index.ts'
 import {
   AgentMeshError,
   formatIntent,
@@ -326,7 +326,10 @@ export class Inbox {
       this.#tellRefused(envelope, refusal, afterCommit)
       return
     }
-    const check = this.#core.schemas.checkRequest(envelope.payload as RequestPayload, this.#schemaMode)
+    const check = this.#core.schemas.checkRequest(
+      envelope.payload as RequestPayload,
+      this.#core.config.schemas ?? 'warn',
+    )
     if (!check.ok) {
       this.#refuse(row, { ...mismatchError(check), code: 'SCHEMA_MISMATCH' }, afterCommit)
       return
@@ -346,13 +349,10 @@ export class Inbox {
       return
     }
     this.#write({ ...row, state: 'done' })
+    this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
     if (known.answer) {
       this.#outgoing.onSession(envelope.session_id, { ...known.answer, inReplyTo: envelope.id }, afterCommit)
     }
-  }
-
-  get #schemaMode(): SchemaMode {
-    return this.#core.config.schemas ?? 'warn'
   }
 
   /** A request that does not reach the application: the peer is told why. */

@@ -1,13 +1,15 @@
 /**
  * The application's messages on their way to peers.
  *
- *   queued --(a session of its lane is open, the window has room)--> sealed --(receipt, answer)--> done
+ *   queued --(a session of its lane is open, the window has room)--> sealed --(receipt)--> read --(answer)--> done
  *      |                                                                |
  *      +------------- rejected, expired, refused ----------------------+----> failed
  *
  * Sealing moves the ratchet, so the session row, the message row and the packet row are written in one commit: what
  * leaves for a relay is on disk first (DESIGN §7). A session has at most `WINDOW` messages the peer's application has
- * not read; the rest wait, so that a fast sender cannot flood a slow reader.
+ * not read; the rest wait, so that a fast sender cannot flood a slow reader. Answers wait in the same order, behind what
+ * was said before them. What is read makes room whether it is answered or not, so that two sides whose windows are full
+ * of questions get on: a handler that is done makes room for the next question, which is read.
  */
 import { createMessage, type MessageDraft } from '../messages/index.ts'
 import type { Session } from '../session/index.ts'
@@ -48,19 +50,16 @@ const DEFAULT_TTL_SECONDS: Record<SessionType, number> = {
   conversation: 24 * 3600,
   stream: 24 * 3600,
 }
-/** Messages of a session sealed and not yet read or answered. */
+/** Messages of a session sealed and not yet read. */
 export const WINDOW = 64
-/** Messages of a session that wait for the window; one more is refused. */
+/** Messages of a session that wait for the window; one more is refused, unless it answers the peer. */
 const MAX_WAITING = 1000
 
 /** How often a message that its peer never received changes to a new session. */
 export const MAX_REBINDS = 5
 /** No application sees them, and the window does not count them. */
 const UNSEEN: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
-/**
- * The window does not hold these up either: there are no more of them than of the peer's questions. With both sides'
- * windows full of questions, answers that waited for room would wait for ever.
- */
+/** No more of them than of the peer's questions. */
 const ANSWERS: ReadonlySet<EnvelopeType> = new Set(['response', 'error', 'capability_negotiation_response'])
 /** Messages that wait for an answer. */
 const ASKING: ReadonlySet<EnvelopeType> = new Set(['request', 'capability_negotiation'])
@@ -200,11 +199,14 @@ export class Outgoing {
   #sealOrWait(row: OutgoingRow, session: SessionRow, afterCommit: (() => void)[]): void {
     const { id } = session.session
     const { outgoing } = this.#core.store.tables
-    const free = UNSEEN.has(row.type) || (row.inReplyTo !== undefined && ANSWERS.has(row.type))
+    const free = UNSEEN.has(row.type)
+    const answers = row.inReplyTo !== undefined && ANSWERS.has(row.type)
     const waiting = free ? 0 : outgoing.count({ a: id, b: 'queued' })
     if (waiting === 0 && (free || outgoing.count({ a: id, b: 'sealed' }) < WINDOW)) {
       this.#seal(row, session, afterCommit)
-    } else if (waiting < MAX_WAITING) {
+    } else if (answers || waiting < MAX_WAITING) {
+      // Whoever answers learns at once that the answer cannot be sent; what is made here is thrown away.
+      if (answers) this.#create(row, session.session)
       this.write({ ...row, sessionId: id })
     } else {
       throw new AgentMeshError('FLOW_BLOCKED', 'The peer does not read; too many messages wait for it')
@@ -278,19 +280,28 @@ export class Outgoing {
 
   /** With the receipts that are owed on the session, as far as there is room for them. */
   #make(row: OutgoingRow, session: Session): ReturnType<typeof createMessage> {
-    const { type, payload, id, inReplyTo } = row
-    const draft = { type, payload, id, ...(inReplyTo === undefined ? {} : { inReplyTo }) } as MessageDraft
-    const environment = { random: this.#core.random, now: this.#core.now() }
-    const receipts = type === 'receipt' ? [] : this.receipts.along(session.id)
+    const receipts = row.type === 'receipt' ? [] : this.receipts.along(session.id)
     if (receipts.length > 0) {
       try {
-        const made = createMessage(session, { ...draft, receipts }, this.#core.identity, environment)
+        const made = this.#create(row, session, { receipts })
         this.receipts.sent(session.id, receipts)
         return made
       } catch (error) {
         if (!isAgentMeshError(error, 'LIMIT_SIZE')) throw error
       }
     }
+    return this.#create(row, session)
+  }
+
+  /** @throws what `createMessage` throws */
+  #create(
+    { type, payload, id, inReplyTo }: OutgoingRow,
+    session: Session,
+    along: Pick<MessageDraft, 'receipts'> = {},
+  ): ReturnType<typeof createMessage> {
+    const reply = inReplyTo === undefined ? {} : { inReplyTo }
+    const draft = { type, payload, id, ...reply, ...along } as MessageDraft
+    const environment = { random: this.#core.random, now: this.#core.now() }
     return createMessage(session, draft, this.#core.identity, environment)
   }
 
@@ -348,7 +359,7 @@ export class Outgoing {
     const reason = session.closeReason ?? 'timeout'
     // A peer that changed its policy decides anew on a KNOCK; one that killed the session has decided.
     const again = reason !== 'killed' && (session.closes === 'theirs' || !OWNER_REASONS.has(reason))
-    for (const state of ['sealed', 'queued'] as const) {
+    for (const state of ['read', 'sealed', 'queued'] as const) {
       for (const { value: row } of outgoing.list({ a: session.id, b: state })) {
         // What was said before our own CLOSE is still on its way, and on a new session it would arrive twice.
         const onItsWay = state === 'sealed' && session.closes === 'ours' && !ASKING.has(row.type)
@@ -443,12 +454,17 @@ export class Outgoing {
         afterCommit,
       )
       // What asks is done when it is answered; anything else when it was read.
-      if (!ASKING.has(row.type) && received === 'read') next = { ...next, state: 'done' }
+      if (received === 'read') next = this.#wasRead(next)
     }
     this.write(next)
-    if (next.state === 'done' && row.state !== 'done' && row.sessionId !== undefined) {
-      this.#useWindow(row.sessionId, afterCommit)
-    }
+    if (next.state !== row.state && row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
+  }
+
+  #wasRead(row: OutgoingRow): OutgoingRow {
+    if (!ASKING.has(row.type)) return { ...row, state: 'done' }
+    if (row.state !== 'sealed') return row
+    // Read, and so received: it is not said again on another session.
+    return { ...row, state: 'read', receipts: { received: this.#core.now(), ...row.receipts } }
   }
 
   /** Ends a session with a CLOSE. Call within a commit; the application can send nothing after it. */

@@ -66,8 +66,11 @@ export interface Receipts {
   answered?: number
 }
 
-/** queued: no session yet; sealed: ciphertext is in `packets`; done: nothing more to do; failed: will not be sent. */
-export type OutgoingState = 'queued' | 'sealed' | 'done' | 'failed'
+/**
+ * queued: no session yet, or no room in its window; sealed: ciphertext is in `packets`; read: the peer's application works
+ * on it; done: nothing more to do; failed: will not be sent.
+ */
+export type OutgoingState = 'queued' | 'sealed' | 'read' | 'done' | 'failed'
 
 export interface OutgoingRow {
   id: MessageId
