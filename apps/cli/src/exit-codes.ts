@@ -16,6 +16,10 @@ export const EXIT = {
   peerError: 8,
   network: 9,
   stopped: 10,
+  logRewritten: 11,
+  logUnsigned: 12,
+  logSplit: 13,
+  logStale: 14,
   interrupted: 130,
 } as const
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
@@ -32,6 +36,10 @@ export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   8: 'the peer answered with an error',
   9: 'network: registry or relay cannot be reached, or does not answer truthfully',
   10: 'the owner stopped this agent',
+  11: 'registry audit: the log was rewritten; entries were changed, dropped or put in between',
+  12: 'registry audit: the tree head is not signed by the registry, or is that of another one',
+  13: 'registry audit: a split view; the registry signed two logs of one size',
+  14: 'registry audit: the tree head is old, or from the future',
   130: 'interrupted',
 }
 

@@ -1,7 +1,8 @@
 /** Commands that run a server, the demonstration, and the shell's completion. */
 import { Argument, Command, Option } from 'commander'
+import type { RegistryAuditOptions } from '../commands/registry-audit.ts'
 import type { RegistryCommandOptions, RelayCommandOptions } from '../commands/servers.ts'
-import { collect, contextOf, port, withExamples } from './kit.ts'
+import { collect, contextOf, port, seconds, withExamples } from './kit.ts'
 
 const logLevel = (): Option =>
   new Option('--log-level <level>', 'what to log on stderr')
@@ -55,6 +56,20 @@ export function serverCommands(program: Command): Command[] {
     .action(async (options: RegistryCommandOptions, command: Command) =>
       (await import('../commands/servers.ts')).registry(contextOf(command), options),
     )
+  const audit = new Command('audit')
+    .description('check the log of a registry against what was seen before, and say what is new in it')
+    .argument('<url>', 'of the registry')
+    .option('--state <file>', 'what was seen before; below the home when not given')
+    .option('--fingerprint <hex>', 'of the registry, as its owner tells it')
+    .option('--watch <seconds>', 'look again and again', seconds)
+    .action(async (url: string, options: RegistryAuditOptions, command: Command) =>
+      (await import('../commands/registry-audit.ts')).registryAudit(contextOf(command), url, options),
+    )
+  withExamples(audit, [
+    'agentmesh registry audit https://registry.example.org',
+    'agentmesh registry audit https://registry.example.org --watch 300 --json',
+  ])
+  registry.addCommand(audit)
   withExamples(registry, [
     'agentmesh registry',
     'DATABASE_URL=postgres://... agentmesh registry --host 0.0.0.0',

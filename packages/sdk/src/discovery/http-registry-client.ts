@@ -345,7 +345,7 @@ function maxBytesOf(call: Call): number {
 /**
  * Reads an answer; whatever is wrong with it is the registry's fault. A key out of date is not: its owner was away.
  */
-function trusted<T>(operation: string, read: () => T): T {
+export function trusted<T>(operation: string, read: () => T): T {
   try {
     return read()
   } catch (cause) {
@@ -359,7 +359,7 @@ function trusted<T>(operation: string, read: () => T): T {
 }
 
 /** The error for an answer outside 2xx: its own code when it is one that strangers may use, else ours. */
-function refusal(call: Call, answer: HttpAnswer): AgentMeshError {
+export function refusal(call: Pick<Call, 'method' | 'path'>, answer: HttpAnswer): AgentMeshError {
   const operation = `${call.method} ${call.path}`
   let body: ErrorBody
   try {

@@ -3,4 +3,12 @@
  * for itself: presence, tier and reputation.
  */
 export { HttpRegistryClient, type HttpRegistryClientOptions } from './http-registry-client.ts'
+export {
+  auditLog,
+  LOG_FINDINGS,
+  type LogAudit,
+  type LogAuditOptions,
+  type LogFinding,
+  type LogFindingCode,
+} from './log-audit.ts'
 export type { RegistryClient, SearchQuery } from './registry-client.ts'

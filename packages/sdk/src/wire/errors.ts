@@ -101,6 +101,7 @@ export const ERROR_CODES = {
   // transparency log
   LOG_FOREIGN: { summary: 'The tree head is of another registry’s log' },
   LOG_INCONSISTENT: { summary: 'The log does not begin with what it was shown to hold before' },
+  LOG_SPLIT: { summary: 'The registry signed two logs of one size' },
   LOG_PROOF_INVALID: { summary: 'The entry is not shown to be in the log' },
   TREE_HEAD_STALE: { summary: 'The tree head is too old, or from the future' },
   CERTIFICATE_MALFORMED: {

@@ -69,16 +69,14 @@ export function verifyTreeHead(raw: unknown, { fingerprint, serviceKey }: LogKey
   return { size: head.size, rootHash, timestamp: parseTimestamp(head.timestamp) }
 }
 
-/**
- * How two verified heads of one registry stand to each other: the same tree, two trees of one size (the registry told two
- * stories), or sizes between which a consistency proof must be asked for.
- */
-export function compareTrees(
-  one: TreeState,
-  other: TreeState,
-):
-  | { readonly relation: 'same' | 'split' }
-  | { readonly relation: 'ask'; readonly older: TreeState; readonly newer: TreeState } {
+/** Sizes differ in `ask`: a proof of consistency must be asked for. `split`: the registry told two stories. */
+export type TreeRelation =
+  | { readonly relation: 'same' }
+  | { readonly relation: 'split' }
+  | { readonly relation: 'ask'; readonly older: TreeState; readonly newer: TreeState }
+
+/** How two verified heads of one registry stand to each other. */
+export function compareTrees(one: TreeState, other: TreeState): TreeRelation {
   if (one.size === other.size) {
     return { relation: equalBytes(one.rootHash, other.rootHash) ? 'same' : 'split' }
   }
