@@ -7,6 +7,7 @@ import { FakeRegistry } from './test-support-log.ts'
 
 const NOW = Date.UTC(2026, 1, 1, 12)
 const DAY = 86_400_000
+const NAMES = 'abcdefghijklmnop'.split('')
 
 function registryWith(...names: string[]): FakeRegistry {
   const registry = new FakeRegistry('registry', NOW)
@@ -33,7 +34,7 @@ async function audit(
     onEntry: (index, entry) => seen.push(`${index} ${entry?.kind ?? 'unknown'}`),
     wait: (milliseconds) => Promise.resolve(void waits.push(milliseconds)),
     fetch: (url) => {
-      const { status, body } = registry.answer(String(url))
+      const { status, body } = registry.answer(url as string)
       return Promise.resolve(new Response(JSON.stringify(body), { status }))
     },
   })
@@ -117,10 +118,10 @@ describe('a lying registry', () => {
 
   it('that changed, dropped, put in or moved an entry is found out', async () => {
     for (const size of [5, 8]) {
-      const registry = registryWith(...'abcdefgh'.slice(0, size))
+      const registry = registryWith(...NAMES.slice(0, size))
       const state = await stateOf(registry)
       const honest = registry.entries
-      const grown = registryWith(...'abcdefghijklmnop')
+      const grown = registryWith(...NAMES)
       const added = grown.entries.slice(size)
       for (let at = 0; at < size; at++) {
         for (const entries of [

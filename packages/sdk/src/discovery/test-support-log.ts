@@ -118,8 +118,8 @@ export class FakeRegistry {
         return { status: 200, body: this.head() }
       case 'log/consistency': {
         const [from, to] = [number('from'), number('to')]
-        const path = consistencyPath(from, this.entries.slice(0, to).map(leafHash)).map(toBase64)
-        return { status: 200, body: { from, to, path } }
+        const hashes = consistencyPath(from, this.entries.slice(0, to).map(leafHash))
+        return { status: 200, body: { from, to, path: hashes.map(toBase64) } }
       }
       case 'log/entries': {
         const start = number('start')
