@@ -22,6 +22,7 @@ import {
   type TierNumber,
 } from '@agentmesh/sdk/wire'
 import { Type } from 'typebox'
+import { refuseBanned } from './admin/bans.ts'
 import type { Context } from './context.ts'
 import { addRoute, type Answer, type Visitor } from './route.ts'
 import type { CapabilityRow, StoredAgent } from './store/store.ts'
@@ -85,7 +86,7 @@ function capabilityRows(capabilities: Registration['capabilities']): CapabilityR
 }
 
 /**
- * @throws TIER_UNAVAILABLE, NOT_OWNER, what `verifyRegistration` throws, SEQUENCE_REPLAYED, AGENT_NOT_FOUND, REGISTRY_FULL
+ * @throws TIER_UNAVAILABLE, NOT_OWNER, BANNED, what `verifyRegistration` throws, SEQUENCE_REPLAYED, AGENT_NOT_FOUND, REGISTRY_FULL
  */
 async function putAgent(
   context: Context,
@@ -102,6 +103,7 @@ async function putAgent(
     )
   }
   checkOwner(visitor, body.amid)
+  await refuseBanned(context, body.amid)
   const registration = verifyRegistration(raw, now)
   const unsigned: readonly string[] = UNSIGNED_RECORD_FIELDS
   const signed = Object.fromEntries(Object.entries(raw).filter(([field]) => !unsigned.includes(field)))

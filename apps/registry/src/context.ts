@@ -1,9 +1,11 @@
 /** What every endpoint of one running registry shares. */
 import { AgentMeshError } from '@agentmesh/sdk/wire'
 import type { Authority } from './authority/authority.ts'
+import type { Administrator } from './admin/auth.ts'
 import type { RegistryLimits } from './limits.ts'
 import type { RegistryMetrics } from './metrics.ts'
 import { RateLimiter } from './rate-limiter.ts'
+import type { People } from './reputation/people.ts'
 import type { SchemaCatalogue } from './schema-catalogue.ts'
 import type { Store } from './store/store.ts'
 
@@ -21,6 +23,8 @@ const RATES = [
   'listsPerIp',
   'certificatesPerAgent',
   'domainChecksPerAgent',
+  'feedbackPerAgent',
+  'adminPerIp',
   'oneTimePerPair',
   'oneTimePerTarget',
 ] as const
@@ -36,6 +40,9 @@ export interface Context {
   readonly schemas: SchemaCatalogue
   /** Undefined: this registry registers anonymous agents only. */
   readonly authority: Authority | undefined
+  readonly people: People
+  /** Nobody: the admin endpoints are closed. */
+  readonly administrators: readonly Administrator[]
   /** Milliseconds since the epoch. */
   readonly now: () => number
   /** The `Host` values, lowercase, under which this registry takes signed requests. */

@@ -32,6 +32,9 @@ export interface RegistryLimits {
   /** How long a search may be continued from its first page. */
   readonly cursorSeconds: number
   readonly purgeIntervalMs: number
+  /** How often due scores are looked for, and batches of 20 then evaluated at most. */
+  readonly evaluationIntervalMs: number
+  readonly maxEvaluationBatches: number
 
   /** Life of an attempt to verify a person, and how many of them an agent has at a time. */
   readonly verificationSeconds: number
@@ -56,6 +59,9 @@ export interface RegistryLimits {
   readonly certificatesPerAgent: Rate
   /** Each asks every resolver. */
   readonly domainChecksPerAgent: Rate
+  readonly feedbackPerAgent: Rate
+  /** Per IP address at the admin endpoints, right or wrong token alike. */
+  readonly adminPerIp: Rate
   /**
    * One-time prekeys given to one fetcher, and taken from one agent. Beyond these a bundle comes without them: refusing it
    * would let anybody make an agent unreachable.
@@ -87,6 +93,8 @@ export const DEFAULT_LIMITS: RegistryLimits = {
   forgetSeconds: 180 * DAY_SECONDS,
   cursorSeconds: 3_600,
   purgeIntervalMs: 60_000,
+  evaluationIntervalMs: 15_000,
+  maxEvaluationBatches: 10,
 
   verificationSeconds: 600,
   maxVerificationsPerAgent: 5,
@@ -106,6 +114,8 @@ export const DEFAULT_LIMITS: RegistryLimits = {
   listsPerIp: { perSecond: 2, burst: 120 },
   certificatesPerAgent: { perSecond: 1 / 60, burst: 30 },
   domainChecksPerAgent: { perSecond: 1 / 60, burst: 10 },
+  feedbackPerAgent: { perSecond: 1 / 60, burst: 30 },
+  adminPerIp: { perSecond: 1, burst: 60 },
   oneTimePerPair: { perSecond: 20 / 3_600, burst: 20 },
   oneTimePerTarget: { perSecond: 0.1, burst: 200 },
   maxRateKeys: 100_000,

@@ -22,11 +22,14 @@ export function openApiOptions(publicUrl: string | undefined): FastifyDynamicSwa
         { name: 'prekeys', description: 'Keys a KNOCK starts from' },
         { name: 'transparency', description: 'The log of everything the registry certified' },
         { name: 'verification', description: 'A person vouches for an agent' },
+        { name: 'reputation', description: 'Feedback after sessions, scores, credentials' },
+        { name: 'admin', description: 'Reviews, revocation, bans, export: for the operator' },
         { name: 'catalogue', description: 'Taxonomy and published schemas' },
         { name: 'operation', description: 'For whoever runs the server' },
       ],
       components: {
         securitySchemes: {
+          adminToken: { type: 'http', scheme: 'bearer', description: 'A token of an operator' },
           httpSignature: {
             type: 'apiKey',
             in: 'header',

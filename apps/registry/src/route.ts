@@ -20,6 +20,7 @@ import {
   type JsonObject,
 } from '@agentmesh/sdk/wire'
 import type { Static, TSchema } from 'typebox'
+import { authorize } from './admin/auth.ts'
 import { takeToken, type Context, type RateName } from './context.ts'
 import { describeSchema } from './openapi.ts'
 import { addressKey } from './rate-limiter.ts'
@@ -71,10 +72,16 @@ export interface SignedRoute<Query extends TSchema, Body extends TSchema> extend
   readonly handle: (input: Input<Query, Body> & { readonly visitor: Visitor }) => Promise<Answer>
 }
 
+/** For an operator: a bearer token instead of an agent's signature. */
+export interface AdminRoute<Query extends TSchema, Body extends TSchema> extends RouteBase<Query, Body> {
+  readonly signed: 'admin'
+  readonly handle: (input: Input<Query, Body> & { readonly who: string }) => Promise<Answer>
+}
+
 export function addRoute<Query extends TSchema, Body extends TSchema>(
   app: FastifyInstance,
   context: Context,
-  route: PublicRoute<Query, Body> | SignedRoute<Query, Body>,
+  route: PublicRoute<Query, Body> | SignedRoute<Query, Body> | AdminRoute<Query, Body>,
 ): void {
   const described = (schema: TSchema) => describeSchema(app, schema)
   const answers: Record<string, object> = { '4xx': described(ErrorBody), '5xx': described(ErrorBody) }
@@ -89,7 +96,9 @@ export function addRoute<Query extends TSchema, Body extends TSchema>(
       ...(route.params === undefined ? {} : { params: route.params }),
       ...(route.query === undefined ? {} : { querystring: route.query }),
       ...(route.body === undefined ? {} : { body: described(route.body) }),
-      ...(route.signed ? { security: [{ httpSignature: [] }] } : {}),
+      ...(route.signed === false
+        ? {}
+        : { security: [route.signed === 'admin' ? { adminToken: [] } : { httpSignature: [] }] }),
       response: answers,
     },
     handler: async (request, reply) => {
@@ -97,6 +106,10 @@ export function addRoute<Query extends TSchema, Body extends TSchema>(
       const body = request.body instanceof Uint8Array ? request.body : new Uint8Array(0)
       const read = () => readInput(route, request, body)
       // The signature comes before its body is parsed.
+      if (route.signed === 'admin') {
+        const who = authorize(context.administrators, request.headers.authorization)
+        return send(reply, await route.handle({ who, ...read() }))
+      }
       const answer = route.signed
         ? await route.handle({ visitor: await authenticate(context, route, request, body), ...read() })
         : await route.handle(read())

@@ -11,6 +11,7 @@ import fastifySwagger from '@fastify/swagger'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import { AgentMeshError } from '@agentmesh/sdk/wire'
 import { pino } from 'pino'
+import { addAdminRoutes, parseAdministrators } from './admin/index.ts'
 import { addAgentRoutes } from './agents.ts'
 import type { AuthorityKeys } from './authority/authority-keys.ts'
 import { startCertification, type Certification } from './authority/certification.ts'
@@ -23,6 +24,8 @@ import { addCatalogueRoutes, addOperationRoutes } from './operations.ts'
 import { DEFAULT_RESOLVERS, type ResolverAddress } from './organizations/dns-lookup.ts'
 import { addPrekeyRoutes } from './prekeys.ts'
 import { addressKey } from './rate-limiter.ts'
+import { addReputationRoutes, evaluateDue, storedPeople } from './reputation/index.ts'
+import { FORGET_EVIDENCE_MS } from './reputation/constants.ts'
 import { refuseSocket, sendRefusal } from './refusals.ts'
 import { SchemaCatalogue } from './schema-catalogue.ts'
 import { addSearchRoute } from './search.ts'
@@ -54,6 +57,8 @@ export type RegistryOptions = {
   readonly authority?: AuthorityKeys
   /** DNS resolvers at which domains are checked: two or more, `IP[:port]`. Public ones when not given. */
   readonly resolvers?: readonly ResolverAddress[]
+  /** `name:token` of every operator, separated by commas; the admin endpoints are closed without. */
+  readonly adminTokens?: string
   /** A pino logger; silent when not given. */
   readonly logger?: FastifyBaseLogger
   /** Milliseconds since the epoch. */
@@ -90,6 +95,7 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     options.providersPath === undefined
       ? undefined
       : await readProviders(options.providersPath, { maxSeconds: limits.verificationSeconds, now })
+  const administrators = parseAdministrators(options.adminTokens)
   const store = await openStore(options, logger)
   const certification = await certify(options, publicUrl, store, limits, now())
   const context: Context = {
@@ -100,6 +106,8 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     schemas: new SchemaCatalogue(),
     authority: certification?.authority,
     now,
+    people: storedPeople(store),
+    administrators,
     authorities: new Set(),
   }
 
@@ -137,12 +145,21 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
       .catch((error: unknown) => logger.error({ err: error }, 'upkeep of certificates failed'))
   }, limits.purgeIntervalMs)
   timer.unref()
+  let evaluating: Promise<unknown> = Promise.resolve()
+  const evaluation = setInterval(() => {
+    evaluating = evaluating
+      .then(() => evaluateDue(context, context.now(), limits.maxEvaluationBatches))
+      .catch((error: unknown) => logger.error({ err: error }, 'evaluation of reputation failed'))
+  }, limits.evaluationIntervalMs)
+  evaluation.unref()
 
   return {
     url: publicUrl?.origin ?? `http://${authorityOf(isWildcard(host) ? '127.0.0.1' : host, port)}`,
     port,
     async close() {
       clearInterval(timer)
+      clearInterval(evaluation)
+      await evaluating
       await app.close()
       await verifier?.close()
       await checking
@@ -189,8 +206,12 @@ async function keepCertified(certification: Certification | undefined, now: numb
 
 async function keepHouse(context: Context): Promise<void> {
   const now = context.now()
-  await context.store.purge(now, now - context.limits.forgetSeconds * 1000)
-  await context.store.verification.purge(now)
+  const { store } = context
+  await store.verification.purge(now)
+  await store.purge(now, now - context.limits.forgetSeconds * 1000)
+  await store.transaction('purge reputation', (tx) => store.reputation.purge(tx, now - FORGET_EVIDENCE_MS))
+  // An agent that registered while it was being banned.
+  await store.transaction('sweep banned agents', (tx) => store.admin.sweep(tx))
   context.metrics.agents(await context.store.countAgents())
 }
 
@@ -249,6 +270,8 @@ async function buildApp(
   addTransparencyRoutes(app, context)
   addVerificationRoutes(app, context, verifier)
   addAuthorityRoutes(app, context, certification)
+  addReputationRoutes(app, context)
+  addAdminRoutes(app, context)
   addCatalogueRoutes(app, context)
   addOperationRoutes(app, context)
   await app.ready()

@@ -75,6 +75,7 @@ export async function putAgent(
   }
   if (!rule.create) return 'not-found'
   if ((await countAgents(tx)) >= rule.maxAgents) return 'full'
+  const known = await comeBack(tx, agent.amid, now)
   const inserted = await tx
     .insertInto('agents')
     .values({
@@ -83,7 +84,7 @@ export async function putAgent(
       // Until the registry verifies more (specification §8.3).
       tier: TIERS.anonymous.number,
       tier_rank: TIERS.anonymous.rank,
-      reputation: ANONYMOUS_REPUTATION,
+      reputation: Math.min(known ?? ANONYMOUS_REPUTATION, ANONYMOUS_REPUTATION),
       verified_name: null,
       organization: null,
       recovery_key: agent.recoveryKey ?? null,
@@ -97,6 +98,21 @@ export async function putAgent(
   if (inserted.numInsertedOrUpdatedRows !== 1n) return putAgent(tx, agent, rule, now)
   await putCapabilities(tx, agent)
   return 'created'
+}
+
+/** An agent that comes back is no better than it was, and is evaluated anew. @returns the score it had */
+async function comeBack(
+  tx: Transaction<Tables>,
+  amid: AgentInput['amid'],
+  now: number,
+): Promise<number | undefined> {
+  const row = await tx
+    .updateTable('reputation_scores')
+    .set({ due_at: now })
+    .where('amid', '=', amid)
+    .returning('published')
+    .executeTakeFirst()
+  return row?.published
 }
 
 async function putCapabilities(tx: Transaction<Tables>, agent: AgentInput): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import type { Kysely, Selectable, Transaction } from 'kysely'
 import { TIERS, tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
+import { startingScore } from '../reputation/score.ts'
 import type { CertificateKind, OrganizationStatus } from './certificates-tables.ts'
 import type { Tables } from './tables.ts'
 
@@ -259,6 +260,16 @@ export class CertificatesStore {
       })
       .where('amid', '=', amid)
       .executeTakeFirstOrThrow()
+    // Who has a score is evaluated anew at once; anybody else starts where the tier does.
+    const evaluated = await tx
+      .updateTable('reputation_scores')
+      .set({ due_at: 0 })
+      .where('amid', '=', amid)
+      .executeTakeFirstOrThrow()
+    if (evaluated.numUpdatedRows === 0n) {
+      const reputation = startingScore(standing.tier)
+      await tx.updateTable('agents').set({ reputation }).where('amid', '=', amid).execute()
+    }
     return numUpdatedRows === 1n
   }
 

@@ -14,9 +14,11 @@ import {
 } from '@agentmesh/sdk/wire'
 import { AGENT_COLUMNS, countAgents, putAgent, searchAgents } from './agent-queries.ts'
 import { CertificatesStore } from './certificates-store.ts'
+import { AdminStore } from './admin-store.ts'
 import { postgresDialect } from './postgres.ts'
 import { countOneTime, putOneTimeKeys, putSignedPrekey, takeOneTimeKey } from './prekey-queries.ts'
 import { isForeignKeyError } from './sql-errors.ts'
+import { ReputationStore } from './reputation-store.ts'
 import { sqliteDialect } from './sqlite.ts'
 import type {
   AgentInput,
@@ -69,6 +71,8 @@ async function open(
 }
 
 class SqlStore implements Store {
+  readonly reputation: ReputationStore
+  readonly admin: AdminStore
   readonly #db: Kysely<Tables>
   readonly #dialect: Dialect
   readonly certificates: CertificatesStore
@@ -81,6 +85,8 @@ class SqlStore implements Store {
     this.certificates = new CertificatesStore(db)
     this.verification = new SqlVerificationStore(db, (operation, work) => this.#run(operation, work))
     this.transparency = new TransparencyStore(db)
+    this.reputation = new ReputationStore(db)
+    this.admin = new AdminStore(db)
   }
 
   /** Driver errors become ours; what the database says goes to the log as the cause, never to a client. */

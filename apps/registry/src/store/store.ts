@@ -9,6 +9,8 @@
 import type { Transaction } from 'kysely'
 import type { Amid, KeyKind, PrekeyCounts, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
 import type { CertificatesStore } from './certificates-store.ts'
+import type { AdminStore } from './admin-store.ts'
+import type { ReputationStore } from './reputation-store.ts'
 import type { Tables } from './tables.ts'
 import type { VerificationStore } from './verification-store.ts'
 import type { TransparencyStore } from './transparency-store.ts'
@@ -118,6 +120,8 @@ export interface Store {
   readonly certificates: CertificatesStore
   readonly verification: VerificationStore
   readonly transparency: TransparencyStore
+  readonly reputation: ReputationStore
+  readonly admin: AdminStore
 
   /** Rejects when the database does not answer. */
   ping(): Promise<void>

@@ -7,8 +7,9 @@ import type { Amid, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
 import { certificatesMigration, type CertificatesTables } from './certificates-tables.ts'
 import { transparencyMigration, type TransparencyTables } from './transparency-tables.ts'
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
+import { reputationMigration, type ReputationTables } from './reputation-tables.ts'
 
-export interface Tables extends TransparencyTables, CertificatesTables, VerificationTables {
+export interface Tables extends CertificatesTables, TransparencyTables, VerificationTables, ReputationTables {
   agents: {
     amid: Amid
     record: string
@@ -122,6 +123,7 @@ function migrations(dialect: Dialect): Record<string, Migration> {
     '0002-transparency': transparencyMigration(dialect),
     '0003-certificates': certificatesMigration(dialect),
     '0004-verification': verificationMigration(dialect),
+    '0005-reputation': reputationMigration(dialect),
   }
 }
 

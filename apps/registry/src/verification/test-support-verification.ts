@@ -10,6 +10,7 @@ import type { Authority, VerifiedSubject } from '../authority/authority.ts'
 import { makeLimiters, type Context } from '../context.ts'
 import { DEFAULT_LIMITS, type RegistryLimits } from '../limits.ts'
 import { RegistryMetrics } from '../metrics.ts'
+import { storedPeople } from '../reputation/people.ts'
 import { sendRefusal } from '../refusals.ts'
 import { SchemaCatalogue } from '../schema-catalogue.ts'
 import { openSqliteStore } from '../store/sql-store.ts'
@@ -63,6 +64,8 @@ export async function startVerification(
     metrics: new RegistryMetrics(),
     schemas: new SchemaCatalogue(),
     authority: countingAuthority(document, verified),
+    people: storedPeople(store),
+    administrators: [],
     now,
     authorities,
   }

@@ -1,0 +1,196 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { parseLogEntry, signFeedback } from '@agentmesh/sdk/identity'
+import { formatTimestamp, parseJsonObject } from '@agentmesh/sdk/wire'
+import { call, NOW, TestAgent } from '../test-support.ts'
+import { EVALUATION_DELAY_MS, FEEDBACK_WINDOW_MS } from './constants.ts'
+import { evaluateDue } from './evaluation.ts'
+import { storedPeople } from './people.ts'
+import { closedSession, post, rate, startTestRegistry, type TestRegistry } from './test-support.ts'
+
+const SECOND = 1000
+let now: number
+let test: TestRegistry
+let alice: TestAgent
+let bob: TestAgent
+
+beforeEach(async () => {
+  now = NOW
+  test = await startTestRegistry(() => now, call)
+  alice = await test.agent('alice')
+  bob = await test.agent('bob')
+})
+afterEach(() => test.close())
+
+const reputation = (of: TestAgent) =>
+  call(`${test.registry.url}/v1/registry/reputation?amid=${of.amid}`).then((reply) => reply.body)
+const lookup = (of: TestAgent) =>
+  call(`${test.registry.url}/v1/registry/lookup?amid=${of.amid}`).then((reply) => reply.body)
+const evaluate = () => evaluateDue({ store: test.store, people: storedPeople(test.store) }, now, 100)
+const logged = async () =>
+  (await test.store.transparency.entries(0, 100))
+    .map((entry) => parseLogEntry(entry))
+    .filter(({ kind }) => kind === 'reputation')
+    .map(({ content }) => parseJsonObject(content, 1e6))
+
+describe('feedback', () => {
+  it('counts a session that both closed, once a side, and publishes after evaluation with an entry in the log', async () => {
+    await test.stand(alice.amid, 1.5, { organization: 'Acme' })
+    const closing = closedSession(alice, bob, now)
+    expect((await rate(alice, closing, 1, ['fast', 'accurate'])).status).toBe(200)
+    expect(await reputation(bob)).toMatchObject({ score: 0.5, sessions: 1, held: false })
+    expect((await rate(bob, closing, 1)).status).toBe(200)
+    expect(await reputation(bob)).toMatchObject({ score: 0.5, sessions: 1 })
+
+    expect(await evaluate()).toBe(0)
+    now += EVALUATION_DELAY_MS
+    expect(await evaluate()).toBe(2)
+    const { score, terms } = await reputation(bob)
+    expect(score).toBeGreaterThan(0.5)
+    expect(terms.feedback).toBeGreaterThan(5 / 7)
+    expect((await lookup(bob)).reputation_score).toBe(score)
+    expect(await logged()).toEqual([
+      {
+        type: 'reputation_changes',
+        at: formatTimestamp(now),
+        changes: expect.arrayContaining([{ amid: bob.amid, from: 0.5, to: score, cause: 'evaluated' }]),
+      },
+    ])
+  })
+
+  it('starts at 0.5, 0.6 and 0.7 by tier, in lookup and in reputation', async () => {
+    await test.stand(alice.amid, 1, { human: 'h' })
+    await test.stand(bob.amid, 1.5, { organization: 'Acme' })
+    const carol = await test.agent('carol')
+    for (const [agent, score] of [
+      [carol, 0.5],
+      [alice, 0.6],
+      [bob, 0.7],
+    ] as const) {
+      expect((await lookup(agent)).reputation_score).toBe(score)
+      expect(await reputation(agent)).toMatchObject({ score, sessions: 0 })
+    }
+  })
+
+  it('keeps the score over an update of the record, and gives a deserter no better one when he comes back', async () => {
+    await test.stand(alice.amid, 1.5, { organization: 'Acme' })
+    await rate(alice, closedSession(alice, bob, now, 'error'), 0)
+    now += EVALUATION_DELAY_MS
+    await evaluate()
+    const { score } = await reputation(bob)
+    expect(score).toBeLessThan(0.5)
+    await bob.register({ sequence: 2 })
+    expect((await lookup(bob)).reputation_score).toBe(score)
+    expect((await bob.send({ method: 'DELETE', path: `/v1/registry/agents/${bob.amid}` })).status).toBe(204)
+    await bob.register({ sequence: 3 })
+    expect((await lookup(bob)).reputation_score).toBe(score)
+  })
+
+  it('refuses feedback that was sent before, and a second one of the same side', async () => {
+    const closing = closedSession(alice, bob, now)
+    const feedback = signFeedback(alice.identity, { closing, rating: 1 }, now)
+    expect((await post(alice, feedback)).status).toBe(200)
+    expect((await post(alice, feedback)).body.code).toBe('FEEDBACK_REPEATED')
+    expect((await rate(alice, closing, 0)).body.code).toBe('FEEDBACK_REPEATED')
+    expect((await reputation(bob)).sessions).toBe(1)
+  })
+
+  it('refuses feedback for a session that only one side closed, or never had', async () => {
+    const closing = closedSession(alice, bob, now)
+    const oneSided = { ...closing, responder_signature: closing.initiator_signature }
+    expect((await rate(alice, oneSided, 0)).body.code).toBe('INVALID_SIGNATURE')
+    const { responder_signature: _, ...half } = closing
+    expect(
+      (await post(alice, { ...signFeedback(alice.identity, { closing, rating: 0 }, now), closing: half }))
+        .body.code,
+    ).toBe('MALFORMED')
+    const invented = { ...closing, session_id: '0f0e0d0c-0b0a-4908-8706-050403020100' }
+    expect((await rate(alice, invented as typeof closing, 0)).body.code).toBe('INVALID_SIGNATURE')
+  })
+
+  it('refuses a closing whose other side a third agent signed for', async () => {
+    const mallory = await test.agent('mallory')
+    const theirs = closedSession(alice, mallory, now)
+    const forged = { ...theirs, responder: bob.amid }
+    expect((await rate(alice, forged, 0)).body.code).toBe('INVALID_SIGNATURE')
+  })
+
+  it('refuses the statement of another session of the same two, and another statement of this one', async () => {
+    const one = closedSession(alice, bob, now)
+    const other = closedSession(alice, bob, now, 'error')
+    expect((await rate(alice, { ...one, responder_signature: other.responder_signature }, 1)).body.code).toBe(
+      'INVALID_SIGNATURE',
+    )
+    expect((await rate(alice, one, 1)).status).toBe(200)
+    // Both conspire to have one session count twice.
+    const again = closedSession(alice, bob, now, 'error', one.session_id)
+    expect((await rate(bob, again, 1)).body.code).toBe('CLOSING_CONFLICT')
+    expect((await reputation(bob)).sessions).toBe(1)
+  })
+
+  it('refuses feedback of somebody who was not there, or in another’s name', async () => {
+    const mallory = await test.agent('mallory')
+    const closing = closedSession(alice, bob, now)
+    const feedback = signFeedback(alice.identity, { closing, rating: 0 }, now)
+    expect((await post(mallory, feedback)).body.code).toBe('NOT_OWNER')
+    expect((await post(mallory, { ...feedback, rater: mallory.amid })).body.code).toBe('MALFORMED')
+  })
+
+  it('refuses feedback after the window, and takes it until then', async () => {
+    const closing = closedSession(alice, bob, now)
+    now += FEEDBACK_WINDOW_MS
+    expect((await rate(alice, closing, 1)).status).toBe(200)
+    now += SECOND
+    expect((await rate(bob, closing, 1)).body.code).toBe('FEEDBACK_LATE')
+    const tomorrow = closedSession(alice, bob, now + 3_600_000)
+    expect((await rate(alice, tomorrow, 1)).body.code).toBe('MALFORMED')
+  })
+
+  it('refuses to let a person rate himself through two agents, or a fleet itself', async () => {
+    await test.stand(alice.amid, 1, { human: 'the same' })
+    await test.stand(bob.amid, 1, { human: 'the same' })
+    expect((await rate(alice, closedSession(alice, bob, now), 1)).body.code).toBe('FEEDBACK_SELF')
+    const [carol, dave] = [await test.agent('carol'), await test.agent('dave')]
+    await test.stand(carol.amid, 1.5, { organization: 'Acme' })
+    await test.stand(dave.amid, 1.5, { organization: 'Acme' })
+    expect((await rate(carol, closedSession(carol, dave, now), 1)).body.code).toBe('FEEDBACK_SELF')
+    // Also when one of the two stands under an organisation.
+    await test.stand(bob.amid, 1.5, { organization: 'Acme', human: 'the same' })
+    expect((await rate(alice, closedSession(alice, bob, now), 1)).body.code).toBe('FEEDBACK_SELF')
+  })
+
+  it('counts registered agents only', async () => {
+    const stranger = new TestAgent('stranger', test.registry.url, () => now)
+    expect((await rate(stranger, closedSession(stranger, bob, now), 0)).body.code).toBe('NOT_REGISTERED')
+    expect((await rate(bob, closedSession(stranger, bob, now), 0)).body.code).toBe('AGENT_NOT_FOUND')
+    expect((await call(`${test.registry.url}/v1/registry/reputation?amid=${stranger.amid}`)).status).toBe(404)
+  })
+
+  it('counts completion by how sessions end, and not what owners cut short', async () => {
+    await test.stand(alice.amid, 1.5, { organization: 'Acme' })
+    await rate(alice, closedSession(alice, bob, now, 'policy'), 1)
+    now += EVALUATION_DELAY_MS
+    await evaluate()
+    expect((await reputation(bob)).terms.completion).toBe(5 / 7)
+    await rate(alice, closedSession(alice, bob, now, 'timeout'), 1)
+    now += EVALUATION_DELAY_MS
+    await evaluate()
+    expect((await reputation(bob)).terms.completion).toBeLessThan(5 / 7)
+  })
+
+  it('limits how often an agent rates', async () => {
+    const tight = await startTestRegistry(() => now, call, {
+      feedbackPerAgent: { perSecond: 0.01, burst: 1 },
+    })
+    const [a, b] = [await tight.agent('a'), await tight.agent('b')]
+    expect((await rate(a, closedSession(a, b, now), 1)).status).toBe(200)
+    expect((await rate(a, closedSession(a, b, now), 1)).status).toBe(429)
+    await tight.close()
+  })
+})
+
+describe('credential', () => {
+  it('needs a certificate authority', async () => {
+    const reply = await alice.send({ method: 'GET', path: '/v1/registry/reputation/credential' })
+    expect(reply.body.code).toBe('TIER_UNAVAILABLE')
+  })
+})

@@ -1,0 +1,165 @@
+/** Reputation over HTTP (`/v1/registry/reputation`, specification §8.3, `spec/reputation.md`). */
+import type { FastifyInstance } from 'fastify'
+import { sha256 } from '@agentmesh/sdk/crypto/signing'
+import {
+  closingBytes,
+  ratee as rateeOf,
+  signReputationCredential,
+  verifyFeedback,
+} from '@agentmesh/sdk/identity'
+import {
+  AgentMeshError,
+  AmidText,
+  Feedback,
+  FeedbackAnswer,
+  formatTimestamp,
+  parseAmid,
+  parseKey,
+  parseTimestamp,
+  ReputationAnswer,
+  ReputationCredential,
+  toBase64,
+  type Amid,
+  type CloseReason,
+  type Registration,
+} from '@agentmesh/sdk/wire'
+import { Type } from 'typebox'
+import { findAgent } from '../agents.ts'
+import { authorityOf } from '../authority/authority.ts'
+import type { Context } from '../context.ts'
+import { addRoute } from '../route.ts'
+import type { StoredAgent } from '../store/store.ts'
+import { CREDENTIAL_LIFE_MS, EVALUATION_DELAY_MS, FEEDBACK_WINDOW_MS } from './constants.ts'
+import { voiceOf, type Standing } from './people.ts'
+import { startingTerms } from './score.ts'
+
+const FINISHED: ReadonlySet<CloseReason> = new Set(['completed', 'error', 'timeout'])
+/** Two signatures' worth of statement, tags, and room for fields of later versions. */
+const MAX_FEEDBACK_BYTES = 4 * 1024
+
+const ReputationQuery = Type.Object({ amid: AmidText }, { additionalProperties: false })
+
+export function addReputationRoutes(app: FastifyInstance, context: Context): void {
+  const { store } = context
+
+  addRoute(app, context, {
+    method: 'POST',
+    url: '/v1/registry/reputation/feedback',
+    tag: 'reputation',
+    summary: 'Rate the other side of a session that both sides closed; once a side and session',
+    signed: true,
+    perAgent: 'feedbackPerAgent',
+    body: Feedback,
+    maxBytes: MAX_FEEDBACK_BYTES,
+    answers: { 200: FeedbackAnswer },
+    handle: async ({ visitor, body, raw }) => ({
+      status: 200,
+      body: { closing: await takeFeedback(context, visitor.amid, body, raw) },
+    }),
+  })
+
+  addRoute(app, context, {
+    method: 'GET',
+    url: '/v1/registry/reputation/credential',
+    tag: 'reputation',
+    summary: 'The registry’s signed word on the reputation of the agent that asks, to carry in a KNOCK',
+    signed: true,
+    answers: { 200: ReputationCredential },
+    handle: async ({ visitor }) => {
+      const { fingerprint, serviceKey } = authorityOf(context)
+      const agent = await registered(context, visitor.amid)
+      const score = await store.reputation.score(visitor.amid)
+      const now = context.now()
+      return {
+        status: 200,
+        body: signReputationCredential(serviceKey.secretKey, {
+          registry: fingerprint,
+          amid: agent.amid,
+          score: agent.reputation,
+          sessions: score?.sessions ?? 0,
+          tier: agent.tier,
+          issuedAt: now,
+          expiresAt: now + CREDENTIAL_LIFE_MS,
+        }),
+      }
+    },
+  })
+
+  addRoute(app, context, {
+    method: 'GET',
+    url: '/v1/registry/reputation',
+    tag: 'reputation',
+    summary: 'An agent’s reputation: score, terms, and when it last changed',
+    signed: false,
+    query: ReputationQuery,
+    answers: { 200: ReputationAnswer },
+    handle: async ({ query }) => {
+      const agent = await findAgent(context, parseAmid(query.amid))
+      const score = await store.reputation.score(agent.amid)
+      const answer: ReputationAnswer = {
+        amid: agent.amid,
+        score: agent.reputation,
+        sessions: score?.sessions ?? 0,
+        terms: score?.terms ?? startingTerms(agent.tier),
+        changed_at: formatTimestamp(score?.changedAt ?? agent.registeredAt),
+        held: score?.hold !== undefined,
+      }
+      return { status: 200, body: answer }
+    },
+  })
+}
+
+/** @throws NOT_REGISTERED */
+async function registered(context: Context, amid: Amid): Promise<StoredAgent> {
+  const agent = await context.store.getAgent(amid)
+  if (agent === undefined) throw new AgentMeshError('NOT_REGISTERED')
+  return agent
+}
+
+/**
+ * @throws NOT_OWNER, NOT_REGISTERED, AGENT_NOT_FOUND, what `verifyFeedback` throws, FEEDBACK_LATE, FEEDBACK_SELF,
+ * FEEDBACK_REPEATED, CLOSING_CONFLICT
+ */
+async function takeFeedback(context: Context, visitor: Amid, body: Feedback, raw: unknown): Promise<string> {
+  const { store, people } = context
+  const now = context.now()
+  if (body.rater !== visitor) throw new AgentMeshError('NOT_OWNER')
+  const rater = await registered(context, visitor)
+  const ratee = await findAgent(context, rateeOf(body))
+  const { closing } = body
+  const [initiator, responder] = closing.initiator === visitor ? [rater, ratee] : [ratee, rater]
+  const keys = { initiator: signingKey(initiator), responder: signingKey(responder) }
+  const feedback = verifyFeedback(raw, keys, now)
+  if (parseTimestamp(closing.closed_at) < now - FEEDBACK_WINDOW_MS) throw new AgentMeshError('FEEDBACK_LATE')
+
+  const standing = { rater: await people.standingOf(rater.amid), ratee: await people.standingOf(ratee.amid) }
+  const sides = { rater: sideOf(rater.amid, standing.rater), ratee: sideOf(ratee.amid, standing.ratee) }
+  const sameHuman = standing.rater.human !== undefined && standing.rater.human === standing.ratee.human
+  if (sameHuman || sides.rater.voice === sides.ratee.voice) throw new AgentMeshError('FEEDBACK_SELF')
+
+  const statement = toBase64(sha256(closingBytes(feedback.closing)))
+  await store.transaction('record feedback', (tx) =>
+    store.reputation.record(tx, {
+      sessionId: closing.session_id,
+      statement,
+      ...sides,
+      finished: FINISHED.has(closing.reason),
+      completed: closing.reason === 'completed',
+      rating: feedback.rating,
+      tags: feedback.tags,
+      now,
+      dueAt: now + EVALUATION_DELAY_MS,
+    }),
+  )
+  return statement
+}
+
+function sideOf(amid: Amid, standing: Standing) {
+  return { amid, voice: voiceOf(amid, standing), tier: standing.tier }
+}
+
+/** From the record that the agent signed and the registry checked. */
+function signingKey(agent: StoredAgent): Uint8Array {
+  const record = JSON.parse(agent.record) as Registration
+  return parseKey('ed25519', record.public_keys.signing_public_key)
+}
