@@ -16,6 +16,8 @@ const DNS_PORT = 53
 /** Of one host; a proof is about 160 characters. */
 const MAX_RECORDS = 16
 const MAX_RECORD_LENGTH = 1_024
+/** Of each, where those of several resolvers stand side by side. */
+const SHOWN_LENGTH = 60
 
 /** `1.1.1.1`, `1.1.1.1:5353`, `2606:4700::1111` or `[2606:4700::1111]:53`. */
 export type ResolverAddress = string
@@ -112,7 +114,9 @@ const ANSWERED: ReadonlySet<string> = new Set([
 ])
 
 function describe(finding: Finding): string {
-  return finding.kind === 'records' ? finding.records.map(shown).join(' and ') : `none (${finding.why})`
+  return finding.kind === 'records'
+    ? finding.records.map((text) => shown(text, SHOWN_LENGTH)).join(' and ')
+    : `none (${finding.why})`
 }
 
 /** @throws MALFORMED unless an IP address, with a port or without */

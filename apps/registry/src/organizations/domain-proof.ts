@@ -132,9 +132,9 @@ function shownAmid(text: string): string {
 }
 
 /** What stands in the DNS is anybody's text. */
-export function shown(text: string): string {
+export function shown(text: string, length = MAX_SHOWN): string {
   const printable = text.replaceAll(/[^ -~]/g, '?')
-  return `"${printable.length > MAX_SHOWN ? `${printable.slice(0, MAX_SHOWN)}...` : printable}"`
+  return `"${printable.length > length ? `${printable.slice(0, length)}...` : printable}"`
 }
 
 function invalid(message: string): AgentMeshError {

@@ -1,0 +1,139 @@
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
+import { signSuccession } from '@agentmesh/sdk/identity'
+import { formatKey, utf8Bytes } from '@agentmesh/sdk/wire'
+import { call, NOW, TestAgent, type Reply } from '../test-support.ts'
+import { CertifyingRegistry } from '../test-support-authority.ts'
+
+let now: number
+let registry: CertifyingRegistry
+let old: TestAgent
+let heir: TestAgent
+const recovery = ed25519KeyPair(sha256(utf8Bytes('recovery')))
+const named = (pair: typeof recovery) => ({ recovery_public_key: formatKey('ed25519', pair.publicKey) })
+const agent = (name: string) => new TestAgent(name, registry.registry.url, () => now)
+const lookup = async (amid: string) => (await call(`${registry.url}/lookup?amid=${amid}`)).body
+const verify = (who: TestAgent, person = 'person') =>
+  registry.certification.authority.verifyAgent(
+    {
+      amid: who.amid,
+      publicKey: who.identity.signing.publicKey,
+      tier: 1,
+      displayName: 'Alice A.',
+      human: sha256(utf8Bytes(person)),
+    },
+    now,
+  )
+const bring = (by: TestAgent, from = old, to = heir, key = recovery, at = now): Promise<Reply> =>
+  by.send({
+    method: 'POST',
+    path: '/v1/registry/successions',
+    body: signSuccession(key, from.amid, to.amid, at),
+  })
+
+beforeEach(async () => {
+  now = NOW
+  registry = await CertifyingRegistry.start(() => now)
+  old = agent('old')
+  heir = agent('heir')
+  await old.register(named(recovery))
+  await heir.register()
+})
+afterEach(async () => {
+  await registry.close()
+})
+
+it('moves what was verified to the new AMID and revokes the old one’s certificates', async () => {
+  const { chain } = await verify(old)
+  const moved = await bring(heir)
+  expect([moved.status, moved.body.revoked]).toEqual([200, 1])
+  expect(await registry.judge(chain, old.amid)).toMatchObject({ valid: false, revocation: 'revoked' })
+  expect(await registry.judge(moved.body.certified.chain, heir.amid)).toMatchObject({
+    valid: true,
+    tier: 1,
+    displayName: 'Alice A.',
+  })
+  expect(await lookup(old.amid)).toMatchObject({ tier: 2 })
+  expect(await lookup(heir.amid)).toMatchObject({ tier: 1, verified_name: 'Alice A.' })
+})
+
+it('counts the successor in the place of the old agent, not beside it', async () => {
+  const others = Array.from({ length: 9 }, (_, index) => agent(`other${index}`))
+  for (const one of [...others, old]) {
+    if (one !== old) await one.register()
+    await verify(one)
+  }
+  expect((await bring(heir)).status).toBe(200)
+})
+
+it('answers the same statement again without revoking anything', async () => {
+  await verify(old)
+  const first = await bring(heir)
+  now += 1000
+  const again = await bring(heir, old, heir, recovery, NOW)
+  expect([again.status, again.body.revoked]).toEqual([200, 0])
+  expect(again.body.certified.chain).toEqual(first.body.certified.chain)
+})
+
+it('takes one successor when two come at once, and never another', async () => {
+  await verify(old)
+  const rival = agent('rival')
+  await rival.register()
+  const replies = await Promise.all([bring(heir), bring(rival, old, rival)])
+  expect(replies.map(({ status }) => status).toSorted()).toEqual([200, 409])
+  const tiers = [(await lookup(heir.amid)).tier, (await lookup(rival.amid)).tier]
+  expect(tiers.toSorted()).toEqual([1, 2])
+})
+
+it('keeps the old agent from being verified again', async () => {
+  await verify(old)
+  await bring(heir)
+  await expect(verify(old)).rejects.toMatchObject({ code: 'AMID_SUCCEEDED' })
+})
+
+it('refuses a circle', async () => {
+  await heir.register({ sequence: 2, ...named(recovery) })
+  await verify(old)
+  expect((await bring(heir)).status).toBe(200)
+  const back = await bring(old, heir, old)
+  expect([back.status, back.body.code]).toEqual([403, 'AMID_SUCCEEDED'])
+})
+
+it('refuses a statement that somebody else brings, or that another key signed', async () => {
+  await verify(old)
+  const stranger = agent('stranger')
+  await stranger.register()
+  expect((await bring(stranger)).body.code).toBe('NOT_OWNER')
+  expect((await bring(old)).body.code).toBe('NOT_OWNER')
+  const forged = await bring(heir, old, heir, ed25519KeyPair(sha256(utf8Bytes('thief'))))
+  expect([forged.status, forged.body.code]).toEqual([401, 'INVALID_SIGNATURE'])
+  expect(await lookup(old.amid)).toMatchObject({ tier: 1 })
+})
+
+it('believes the recovery key that was named first, not the one a thief named later', async () => {
+  await verify(old)
+  const thief = ed25519KeyPair(sha256(utf8Bytes('thief')))
+  expect((await old.register({ sequence: 2, ...named(thief) })).status).toBe(200)
+  expect((await bring(heir, old, heir, thief)).body.code).toBe('INVALID_SIGNATURE')
+  expect((await bring(heir)).status).toBe(200)
+})
+
+it('refuses agents that named no recovery key, or that nobody knows', async () => {
+  const bare = agent('bare')
+  await bare.register()
+  await verify(bare)
+  const refused = await bring(heir, bare)
+  expect([refused.status, refused.body.code]).toEqual([409, 'SUCCESSION_REFUSED'])
+  const unknown = await bring(heir, agent('unknown'))
+  expect([unknown.status, unknown.body.code]).toEqual([404, 'AGENT_NOT_FOUND'])
+  const homeless = agent('homeless')
+  expect((await bring(homeless, old, homeless)).body.code).toBe('NOT_REGISTERED')
+})
+
+it('refuses a successor who is verified as somebody else', async () => {
+  await verify(old)
+  await verify(heir, 'another person')
+  const refused = await bring(heir)
+  expect([refused.status, refused.body.code]).toEqual([409, 'SUCCESSION_REFUSED'])
+  expect(await lookup(old.amid)).toMatchObject({ tier: 1 })
+})
