@@ -162,7 +162,7 @@ describe('the proof of a domain', () => {
     await expect(acme.client.verifyOrganization()).rejects.toMatchObject({ code: 'DOMAIN_PROOF_MISSING' })
   })
 
-  const refused = async (message: RegExp, code = 'DOMAIN_PROOF_INVALID') => {
+  const expectRefusal = async (message: RegExp, code = 'DOMAIN_PROOF_INVALID') => {
     await expect(acme.client.verifyOrganization()).rejects.toMatchObject({
       code,
       message: expect.stringMatching(message) as string,
@@ -175,11 +175,11 @@ describe('the proof of a domain', () => {
   it('is refused when it is forged: another expiry, another proof, or no form at all', async () => {
     const { record } = await acme.client.registerOrganization('acme.example', 'Acme')
     publish(record.value.replace(/expires=\d{4}/, 'expires=2099'))
-    await refused(/was not given out by this registry.*expires=2099/)
+    await expectRefusal(/was not given out by this registry.*expires=2099/)
     publish(record.value.replace(/proof=./, (text) => (text.endsWith('A') ? 'proof=B' : 'proof=A')))
-    await refused(/was not given out by this registry/)
+    await expectRefusal(/was not given out by this registry/)
     publish(`agentmesh-verify=${'x'.repeat(200)}\u0007`)
-    await refused(/is not in form: "agentmesh-verify=xxx.*\.\.\."$/)
+    await expectRefusal(/is not in form: "agentmesh-verify=xxx.*\.\.\."$/)
   })
 
   it('is refused when it is another registry’s', async () => {
@@ -204,7 +204,7 @@ describe('the proof of a domain', () => {
     } finally {
       await other.close()
     }
-    await refused(/was not given out by this registry/)
+    await expectRefusal(/was not given out by this registry/)
   })
 
   it('is refused when it stands there twice', async () => {
@@ -212,7 +212,7 @@ describe('the proof of a domain', () => {
     now += 1000
     const second = await acme.client.registerOrganization('acme.example', 'Acme')
     publish(first.record.value, second.record.value)
-    await refused(/has 2 agentmesh-verify= records/)
+    await expectRefusal(/has 2 agentmesh-verify= records/)
     publish(second.record.value)
     expect((await acme.client.verifyOrganization()).status).toBe('verified')
   })
@@ -221,36 +221,36 @@ describe('the proof of a domain', () => {
     const { record } = await acme.client.registerOrganization('acme.example', 'Acme')
     publish(record.value)
     now += 401 * DAY
-    await refused(/expired at 2027-/)
+    await expectRefusal(/expired at 2027-/)
   })
 
   it('is refused when it is another agent’s, or another organisation’s of this agent', async () => {
     const thief = await member()
     publish((await thief.client.registerOrganization('acme.example', 'Acme')).record.value)
     await acme.client.registerOrganization('acme.example', 'Acme')
-    await refused(new RegExp(`is that of another agent: ${thief.identity.amid}`))
+    await expectRefusal(new RegExp(`is that of another agent: ${thief.identity.amid}`))
     const elsewhere = await acme.client.registerOrganization('acme.test', 'Acme')
     await acme.client.registerOrganization('acme.example', 'Acme')
     publish(elsewhere.record.value)
-    await refused(/is that of another organisation/)
+    await expectRefusal(/is that of another organisation/)
     const named = await acme.client.registerOrganization('acme.example', 'Acme Incorporated')
     await acme.client.registerOrganization('acme.example', 'Acme')
     publish(named.record.value)
-    await refused(/is that of another organisation/)
+    await expectRefusal(/is that of another organisation/)
   })
 
   it('is disputed when one resolver lies', async () => {
     const { record } = await acme.client.registerOrganization('acme.example', 'Acme')
     one.set(HOST, record.value)
     two.set(HOST, 'agentmesh-verify=no')
-    await refused(
+    await expectRefusal(
       /127\.0\.0\.1:\d+ sees "agentmesh-verify=1 .*127\.0\.0\.1:\d+ sees "agentmesh-verify=no"/,
       'DOMAIN_PROOF_DISPUTED',
     )
     two.records.delete(HOST)
-    await refused(/sees none \(ENOTFOUND\)/, 'DOMAIN_PROOF_DISPUTED')
+    await expectRefusal(/sees none \(ENOTFOUND\)/, 'DOMAIN_PROOF_DISPUTED')
     two.mode = 'failure'
-    await refused(/sees none \(ESERVFAIL\)/, 'DOMAIN_PROOF_DISPUTED')
+    await expectRefusal(/sees none \(ESERVFAIL\)/, 'DOMAIN_PROOF_DISPUTED')
   })
 
   it('is not judged when a resolver is silent, and the wait for it is bounded', async () => {

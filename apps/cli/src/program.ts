@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { EXIT_MEANINGS } from './exit-codes.ts'
 import { agentCommands } from './surface/agent.ts'
 import { withExamples } from './surface/kit.ts'
+import { organizationCommands } from './surface/organization.ts'
 import { ownerCommands } from './surface/owner.ts'
 import { peerCommands } from './surface/peers.ts'
 import { serverCommands } from './surface/servers.ts'
@@ -29,6 +30,7 @@ export function createProgram(): Command {
     ['This agent:', agentCommands()],
     ['Other agents:', peerCommands()],
     ['In charge:', ownerCommands()],
+    ['An organisation:', organizationCommands()],
     ['Servers and more:', serverCommands(program)],
   ]
   for (const [title, commands] of groups) {

@@ -1,10 +1,8 @@
 /** The AgentMesh registry: `startRegistry` runs one in this process, `main.ts` as a program. */
 export {
   authorityFolder,
-  hasAuthority,
+  findAuthority,
   initAuthority,
-  makeAuthorityKeys,
-  openAuthority,
   type AuthorityKeys,
 } from './authority/authority-keys.ts'
 export { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'

@@ -2,14 +2,15 @@
  * The registry as a program of its own:
  *
  *     node main.js [--host 127.0.0.1] [--port 7700] [--data agentmesh-registry.db] [--database-url URL] [--public-url URL]
- *         [--providers FILE] [--trusted-proxy IP]... [--log-level info]
+ *         [--providers FILE] [--ca DIR] [--dns-resolver IP[:PORT]]... [--trusted-proxy IP]... [--log-level info]
  *
- * Options, their variables (AGENTMESH_REGISTRY_HOST, _PORT, _DATA, _PROVIDERS, DATABASE_URL) and defaults are those of
- * `agentmesh registry`. One JSON line on stdout says where it listens; the log goes to stderr. SIGINT and SIGTERM end it in
- * order.
+ * Options, their variables (AGENTMESH_REGISTRY_HOST, _PORT, _DATA, _PROVIDERS, _CA, AGENTMESH_CA_PASSPHRASE, DATABASE_URL) and
+ * defaults are those of `agentmesh registry`. One JSON line on stdout says where it listens; the log goes to stderr. SIGINT
+ * and SIGTERM end it in order.
  */
 import { parseArgs } from 'node:util'
 import { pino } from 'pino'
+import { findAuthority } from './authority/authority-keys.ts'
 import { startRegistry } from './server.ts'
 
 async function main(): Promise<void> {
@@ -18,6 +19,8 @@ async function main(): Promise<void> {
     AGENTMESH_REGISTRY_PORT: port = '7700',
     AGENTMESH_REGISTRY_DATA: data = 'agentmesh-registry.db',
     AGENTMESH_REGISTRY_PROVIDERS: providers = '',
+    AGENTMESH_REGISTRY_CA: ca = '',
+    AGENTMESH_CA_PASSPHRASE: passphrase = '',
     DATABASE_URL: database = '',
   } = process.env
   const { values } = parseArgs({
@@ -28,6 +31,8 @@ async function main(): Promise<void> {
       'database-url': { type: 'string', default: database },
       'public-url': { type: 'string' },
       providers: { type: 'string', default: providers },
+      ca: { type: 'string', default: ca },
+      'dns-resolver': { type: 'string', multiple: true, default: [] },
       'trusted-proxy': { type: 'string', multiple: true, default: [] },
       'log-level': { type: 'string', default: 'info' },
     },
@@ -36,12 +41,20 @@ async function main(): Promise<void> {
   const logger = pino({ level: values['log-level'] }, pino.destination(2))
   const databaseUrl = values['database-url']
   const publicUrl = values['public-url']
+  const authority = findAuthority(
+    values.ca === '' ? undefined : values.ca,
+    values.data,
+    passphrase === '' ? undefined : passphrase,
+  )
+  const resolvers = values['dns-resolver']
   const registry = await startRegistry({
     host: values.host,
     port: Number(values.port),
     trustedProxies: values['trusted-proxy'],
     logger,
     ...(publicUrl === undefined ? {} : { publicUrl }),
+    ...(authority === undefined ? {} : { authority }),
+    ...(resolvers.length === 0 ? {} : { resolvers }),
     ...(values.providers === '' ? {} : { providersPath: values.providers }),
     ...(databaseUrl === '' ? { dataPath: values.data } : { databaseUrl }),
   })

@@ -8,6 +8,7 @@
 export * from './agent/index.ts'
 export { auditLog, LOG_FINDINGS } from './discovery/index.ts'
 export type { LogAudit, LogFinding, LogFindingCode } from './discovery/index.ts'
+export { HttpRegistryClient, type RegistryClient } from './discovery/index.ts'
 export { escapeText, readAuditLog, verifyAuditLog } from './observability/index.ts'
 export {
   ANONYMOUS_STANDING,

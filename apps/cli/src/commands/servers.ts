@@ -4,6 +4,7 @@
  */
 import { AgentMeshError, isAgentMeshError, RELAY_PATH } from '@agentmesh/sdk/wire'
 import { jsonLine, note, print, type Context } from '../output.ts'
+import { caPassphrase } from './registry-init.ts'
 
 export interface RelayCommandOptions {
   host: string
@@ -20,6 +21,8 @@ export interface RegistryCommandOptions {
   databaseUrl?: string
   publicUrl?: string
   providers?: string
+  ca?: string
+  dnsResolver?: readonly string[]
   trustedProxy?: readonly string[]
   logLevel: LogLevel
 }
@@ -42,20 +45,26 @@ export async function relay(context: Context, options: RelayCommandOptions): Pro
 }
 
 export async function registry(context: Context, options: RegistryCommandOptions): Promise<void> {
-  const { startRegistry } = await import('@agentmesh/registry')
+  const { findAuthority, startRegistry } = await import('@agentmesh/registry')
   const { host, port, data, databaseUrl, publicUrl, providers, trustedProxy, logLevel } = options
+  const { ca, dnsResolver } = options
+  const authority = findAuthority(ca === '' ? undefined : ca, data, caPassphrase())
   const common = {
     host,
     port,
     logger: serverLog(logLevel),
     trustedProxies: trustedProxy ?? [],
     ...(publicUrl === undefined ? {} : { publicUrl }),
+    ...(authority === undefined ? {} : { authority }),
+    ...(dnsResolver === undefined ? {} : { resolvers: dnsResolver }),
     ...(providers === undefined || providers === '' ? {} : { providersPath: providers }),
   }
   // A variable that is set and empty names no database.
   const database = databaseUrl === undefined || databaseUrl === '' ? { dataPath: data } : { databaseUrl }
   const running = await started(startRegistry({ ...common, ...database }), `${host}:${port}`)
-  await serve(context, { url: running.url, port: running.port }, `Registry at ${running.url}`, running)
+  const facts = { url: running.url, port: running.port }
+  const certifying = authority === undefined ? facts : { ...facts, fingerprint: authority.fingerprint }
+  await serve(context, certifying, `Registry at ${running.url}`, running)
 }
 
 /** @throws AgentMeshError also for what the system said, such as a port that is taken */

@@ -1,6 +1,7 @@
 /** Commands that run a server, the demonstration, and the shell's completion. */
 import { Argument, Command, Option } from 'commander'
 import type { RegistryAuditOptions } from '../commands/registry-audit.ts'
+import type { RegistryInitOptions } from '../commands/registry-init.ts'
 import type { RegistryCommandOptions, RelayCommandOptions } from '../commands/servers.ts'
 import { collect, contextOf, port, seconds, withExamples } from './kit.ts'
 
@@ -47,6 +48,16 @@ export function serverCommands(program: Command): Command[] {
         'AGENTMESH_REGISTRY_PROVIDERS',
       ),
     )
+    .addOption(
+      new Option('--ca <folder>', 'certificate authority (else the one beside the database, if any)').env(
+        'AGENTMESH_REGISTRY_CA',
+      ),
+    )
+    .option(
+      '--dns-resolver <ip[:port]>',
+      'where domains are checked: two or more, else public ones; may be given again',
+      collect,
+    )
     .option(
       '--trusted-proxy <ip>',
       'proxy whose X-Forwarded-For counts for limits by address; may be given again',
@@ -73,7 +84,21 @@ export function serverCommands(program: Command): Command[] {
   withExamples(registry, [
     'agentmesh registry',
     'DATABASE_URL=postgres://... agentmesh registry --host 0.0.0.0',
+    'agentmesh registry init --name "Example registry" --url https://registry.example.org',
   ])
+  registry
+    .command('init')
+    .description('make the certificate authority of a registry; never over one that is there')
+    .option('--dir <folder>', 'where it goes (else beside the database)')
+    .option('--name <text>', 'of the registry, in every certificate', 'AgentMesh registry')
+    .option('--url <url>', 'where agents reach the registry', 'http://127.0.0.1:7700')
+    .option('--offline-root <file>', "write the root's key there instead, to be kept elsewhere")
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/registry-init.ts')).registryInit(
+        contextOf(command),
+        command.optsWithGlobals<RegistryInitOptions>(),
+      ),
+    )
 
   const demo = new Command('demo')
     .description('two agents meet, talk and are refused, in separate processes; ends by itself')

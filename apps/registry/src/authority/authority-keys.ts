@@ -8,7 +8,8 @@
  * `secret` is what the proofs of domains are keyed with. The root signs intermediates and its own revocation list, so
  * its key is needed every few years and may be in a safe in between.
  */
-import { rmSync, writeFileSync } from 'node:fs'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { hkdfSha256, ed25519KeyPair, type KeyPair, type RandomBytes } from '@agentmesh/sdk/crypto/signing'
 import {
   CERTIFICATE_LIFETIMES,
@@ -192,14 +193,19 @@ export function authorityFolder(dataPath: string): string {
   return `${dataPath.replace(/\.db$/, '')}.ca`
 }
 
-/** Whether there is an authority in a folder. */
-export function hasAuthority(folder: string): boolean {
-  try {
-    return Home.open(folder).has(KEYS)
-  } catch (error) {
-    if (error instanceof AgentMeshError && error.code === 'HOME_EMPTY') return false
-    throw error
-  }
+/**
+ * The authority of a registry that starts: that of the folder it is told, or the one beside its database file if there is one.
+ *
+ * @throws as `openAuthority`
+ */
+export function findAuthority(
+  folder: string | undefined,
+  dataPath: string,
+  passphrase: string | undefined,
+): AuthorityKeys | undefined {
+  if (folder !== undefined) return openAuthority(folder, passphrase)
+  const beside = authorityFolder(dataPath)
+  return existsSync(join(beside, KEYS)) ? openAuthority(beside, passphrase) : undefined
 }
 
 /** @throws HOME_EMPTY, HOME_UNSAFE, HOME_DAMAGED, PASSPHRASE_REQUIRED, PASSPHRASE_WRONG */

@@ -80,9 +80,9 @@ it('takes one successor when two come at once, and never another', async () => {
   const rival = agent('rival')
   await rival.register()
   const replies = await Promise.all([bring(heir), bring(rival, old, rival)])
-  expect(replies.map(({ status }) => status).toSorted()).toEqual([200, 409])
-  const tiers = [(await lookup(heir.amid)).tier, (await lookup(rival.amid)).tier]
-  expect(tiers.toSorted()).toEqual([1, 2])
+  expect(replies.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409])
+  const tiers: number[] = [(await lookup(heir.amid)).tier, (await lookup(rival.amid)).tier]
+  expect(tiers.toSorted((a: number, b: number) => a - b)).toEqual([1, 2])
 })
 
 it('keeps the old agent from being verified again', async () => {
