@@ -133,6 +133,7 @@ describe('evaluateKnock', () => {
       'rate_limit',
       'signature',
       'expiry',
+      'certificate',
       'tier',
       'intent',
       'allowlist',

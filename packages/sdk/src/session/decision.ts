@@ -1,15 +1,17 @@
 /**
  * Who is let in: policy applied to a KNOCK that proved itself (specification §5.3, DESIGN §7). Code only, no model.
  *
- *     blocklist -> rate limit -> signature -> expiry -> tier -> intent (rejected, then accepted) -> allowlist in strict mode
- *     -> reputation -> capacity -> availability
+ *     blocklist -> rate limit -> signature -> expiry -> certificate -> tier -> intent (rejected, then accepted)
+ *     -> allowlist in strict mode -> reputation -> capacity -> availability
  *
  * The first rule that fails decides. The trace holds every rule looked at, in order, with what it looked at; it is for the
  * owner alone, the peer is told the reason.
  *
  * What a KNOCK says of its own tier and reputation is a claim and decides nothing. What counts comes from the certificate
- * chain and the registry's credential; without those an agent is anonymous and has the reputation of a new one.
+ * chain and the registry's credential (`standing.ts`); without those an agent is anonymous and has the reputation of a new
+ * one. A claim that what came with it disproves is a lie, and gets the KNOCK refused.
  */
+import type { PathFailureCode } from '../identity/index.ts'
 import {
   formatIntent,
   tierName,
@@ -29,6 +31,7 @@ export type Rule =
   | 'signature'
   | 'claims_ignored'
   | 'expiry'
+  | 'certificate'
   | 'tier'
   | 'intent'
   | 'allowlist'
@@ -50,10 +53,20 @@ export interface Decision {
   readonly trace: RuleResult[]
 }
 
+/** Why a chain or a claim does not hold: a failure of path validation, or one of these. */
+export type FalseClaim = PathFailureCode | 'no_chain' | 'not_in_log' | 'other_tier' | 'other_organization'
+
 /** What is known of a sender, other than from the sender. */
 export interface VerifiedStanding {
   readonly tier: TierNumber
   readonly reputation: number
+  /** As certified; escape before showing. Absent for an agent that is anonymous, whatever it calls itself. */
+  readonly displayName?: string
+  readonly organization?: string
+  /** What the organisation lets it be. */
+  readonly role?: string
+  /** Name of the registry whose root the tier stands under. */
+  readonly root?: string
 }
 
 /** An agent without certificate and credential. */
@@ -66,6 +79,10 @@ export interface KnockInput {
   /** Milliseconds since the epoch. */
   readonly expiresAt: number
   readonly standing: VerifiedStanding
+  /** What `verifyStanding` found to be a lie. */
+  readonly falseClaim?: FalseClaim
+  /** What it looked at, for the trace. */
+  readonly findings?: Readonly<Record<string, JsonValue>>
 }
 
 export interface DecisionContext {
@@ -111,6 +128,11 @@ const RULES: readonly CheckRule[] = [
     rule: 'expiry',
     inputs: { expires_at: expiresAt, now },
     refusal: refuseIf(now > expiresAt, { reason: 'expired' }),
+  }),
+  ({ standing, falseClaim, findings }) => ({
+    rule: 'certificate',
+    inputs: { tier: tierName(standing.tier), false_claim: falseClaim ?? null, ...findings },
+    refusal: refuseIf(falseClaim !== undefined, { reason: 'unverified_claim' }),
   }),
   ({ standing }, policy) => ({
     rule: 'tier',
@@ -194,7 +216,8 @@ function ignoredClaims({ knock, standing }: KnockInput): RuleResult[] {
   const reputationDiffers =
     claimed.reputation_score !== undefined && claimed.reputation_score !== standing.reputation
   const organization = claimed.organization ?? null
-  if (!tierDiffers && !reputationDiffers && organization === null) return []
+  const organizationDiffers = organization !== (standing.organization ?? null)
+  if (!tierDiffers && !reputationDiffers && !organizationDiffers) return []
   return [
     {
       rule: 'claims_ignored',
@@ -242,6 +265,7 @@ const REASON_TEXT: Readonly<Record<RejectReason, string>> = {
   at_capacity: 'This agent has no room for another session.',
   paused: 'This agent takes no new sessions at this time.',
   expired: 'The KNOCK came too late.',
+  unverified_claim: 'The KNOCK claims a tier or an organisation that its certificates do not show.',
 }
 
 /** What a REJECT says to the other side's owner: the reason in words, nothing about this side's policy. */

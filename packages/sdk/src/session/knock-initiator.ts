@@ -25,7 +25,14 @@ import {
   zero,
   type RatchetState,
 } from '../crypto/index.ts'
-import type { Identity, VerifiedBundle } from '../identity/index.ts'
+import {
+  certificateText,
+  issueSession,
+  newSerial,
+  type Certificate,
+  type Identity,
+  type VerifiedBundle,
+} from '../identity/index.ts'
 import {
   Accept,
   AgentMeshError,
@@ -50,9 +57,11 @@ import {
   utf8Bytes,
   validate,
   type Amid,
+  type CertificateProof,
   type ErrorCode,
   type Intent,
   type MessageId,
+  type ReputationCredential,
   type SignedKey,
 } from '../wire/index.ts'
 import {
@@ -74,11 +83,24 @@ export interface KnockRequest {
   readonly intent: Intent
   readonly sessionRequest: Knock['session_request']
   readonly displayName?: string
+  /** What shows who we are. Without it we are anonymous. */
+  readonly standing?: OwnStanding
   /**
    * A first message for the same packet. It goes along only when the bundle has one-time keys of both kinds and it can be
    * carried (see `sealOptimistic`); `PendingKnock.optimisticMessageId` says whether it does.
    */
   readonly optimistic?: OptimisticDraft
+}
+
+/** Our own certificates and the registry's word on our reputation, as they go into a KNOCK. */
+export interface OwnStanding {
+  /** Our agent certificate, then the organisation's if that issued it; and the proof that ours is in the registry's log. */
+  readonly certificates?: {
+    readonly agent: Certificate
+    readonly organization?: Certificate
+    readonly proof: CertificateProof
+  }
+  readonly reputation?: ReputationCredential
 }
 
 /** What A keeps of a KNOCK until its answer comes. Holds secrets: seal it at rest. */
@@ -103,16 +125,14 @@ export interface PendingKnock {
   readonly ratchet: RatchetState
 }
 
-/** Verified tiers come with certificates; without one an agent is anonymous, whatever it says. */
-const ANONYMOUS = 2
 /** A ratchet frame's plaintext is bounded by the relay already; an answer is far smaller than a KNOCK. */
 const MAX_ANSWER_BYTES = MAX_KNOCK_BYTES
 
 /**
  * Makes a KNOCK. Draws, in this order: what X3DH draws, 64 bytes for the fresh ML-KEM key, 32 for the nonce, 24 for the
- * seal's nonce, 24 for the seal of an optimistic message.
+ * seal's nonce, 24 for the seal of an optimistic message. With certificates, 16 for a serial number behind the nonce.
  *
- * @throws UNSUPPORTED_VERSION when the receiver speaks none of our versions, MALFORMED for a request its schema refuses,
+ * @throws CERTIFICATE_MALFORMED when the agent certificate is not this identity's; UNSUPPORTED_VERSION when the receiver speaks none of our versions, MALFORMED for a request its schema refuses,
  *   TOO_LARGE, INVALID_KEY, WEAK_SHARED_SECRET
  */
 export function createKnock(
@@ -162,11 +182,7 @@ export function createKnock(
   const text = JSON.stringify({
     type: 'knock',
     protocol_version: version,
-    from: {
-      amid: self,
-      tier: ANONYMOUS,
-      ...(request.displayName === undefined ? {} : { display_name: request.displayName }),
-    },
+    from: { amid: self, ...claimsOf(request) },
     to: peer,
     intent,
     session_request: sessionRequest,
@@ -176,6 +192,7 @@ export function createKnock(
     signing_public_key: formatKey('ed25519', identity.signing.publicKey),
     exchange_key: exchangeKey.record,
     kem_public_key: formatKey('mlkem768', ownKem.publicKey),
+    ...shownWith(request, agreed.ephemeralKey, { random, now, expiresAt }),
   })
   // Read back strictly, so that what is signed is what the receiver's reader will see.
   const unsigned = parseJsonObject(text, MAX_KNOCK_BYTES)
@@ -227,6 +244,44 @@ export function createKnock(
       ...(optimistic === undefined || along === undefined ? {} : { optimisticMessageId: optimistic.id }),
       ratchet: ratchetInitiate(agreed.keys, agreed.ratchetKeyPair, ownKem),
     },
+  }
+}
+
+/** What stands under `from`: no more than what comes along can show. */
+function claimsOf({ displayName, standing }: KnockRequest): Omit<Knock['from'], 'amid'> {
+  const { certificates, reputation } = standing ?? {}
+  const subject = certificates?.agent.subject
+  const certifiedName = subject?.commonName === certificates?.agent.amid ? undefined : subject?.commonName
+  const name = certifiedName ?? displayName
+  return {
+    tier: subject === undefined ? 2 : subject.organization === undefined ? 1 : 1.5,
+    ...(name === undefined ? {} : { display_name: name }),
+    ...(subject?.organization === undefined ? {} : { organization: subject.organization }),
+    ...(reputation === undefined ? {} : { reputation_score: reputation.score }),
+  }
+}
+
+/** Chain, proof and credential. The session certificate is made here, for this KNOCK's EK_A alone. */
+function shownWith(
+  { identity, standing }: KnockRequest,
+  ephemeralKey: Uint8Array,
+  { random, now, expiresAt }: SessionEnvironment & { readonly expiresAt: number },
+): Pick<Knock, 'certificate_chain' | 'certificate_proof' | 'reputation_credential'> {
+  const { certificates, reputation } = standing ?? {}
+  const credential = reputation === undefined ? {} : { reputation_credential: reputation }
+  if (certificates === undefined) return credential
+  const { agent, organization, proof } = certificates
+  const skew = CLOCK_SKEW_SECONDS * 1000
+  const terms = { serial: newSerial(random), notBefore: now - skew, notAfter: expiresAt + skew }
+  const session = issueSession(
+    { publicKey: ephemeralKey, ...terms },
+    { certificate: agent, signing: identity.signing },
+  )
+  const above = organization === undefined ? [] : [organization]
+  return {
+    certificate_chain: [{ der: session }, agent, ...above].map(certificateText),
+    certificate_proof: proof,
+    ...credential,
   }
 }
 

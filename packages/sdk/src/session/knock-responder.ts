@@ -40,10 +40,12 @@ import {
   validate,
   type Amid,
   type ErrorCode,
+  type JsonValue,
   type KnockPacket,
 } from '../wire/index.ts'
-import { ANONYMOUS_STANDING, type VerifiedStanding } from './decision.ts'
+import type { FalseClaim, VerifiedStanding } from './decision.ts'
 import { bestCommonVersion, knockAssociatedData, type SessionEnvironment } from './handshake.ts'
+import { NO_TRUST, verifyStanding } from './standing.ts'
 
 export interface OwnSignedPrekey {
   readonly pair: KeyPair
@@ -85,8 +87,12 @@ export interface OpenedKnock {
   readonly oneTimePrekeyUsed: boolean
   /** What came along with the KNOCK, still sealed: policy decides before anybody opens it (`openOptimistic`). */
   readonly sealedOptimistic?: Uint8Array
-  /** Verified, never claimed. */
+  /** EK_A, X25519: what a session certificate is for. */
+  readonly ephemeralKey: Uint8Array
+  /** What is verified with no registry trusted; `verifyStanding` says more for an owner who trusts some. */
   readonly standing: VerifiedStanding
+  readonly falseClaim?: FalseClaim
+  readonly findings: Readonly<Record<string, JsonValue>>
 }
 
 const SKEW = CLOCK_SKEW_SECONDS * 1000
@@ -138,6 +144,7 @@ export function openKnock(
   if (knock.protocol_version !== version) throw knockError('UNSUPPORTED_VERSION')
 
   const oneTimeKem = header.kemKind === 'one-time'
+  const ephemeralKey = header.ephemeralKey.slice()
   return {
     knock,
     from,
@@ -160,7 +167,8 @@ export function openKnock(
     ...(decoded.optimisticMessage === undefined
       ? {}
       : { sealedOptimistic: decoded.optimisticMessage.slice() }),
-    standing: ANONYMOUS_STANDING,
+    ephemeralKey,
+    ...verifyStanding(knock, { from, ephemeralKey }, NO_TRUST, now),
   }
 }
 

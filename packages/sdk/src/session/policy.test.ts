@@ -38,7 +38,10 @@ describe('parsePolicy', () => {
         threshold_usd: 50,
       },
     }
-    expect(parsePolicy(JSON.stringify(example, null, 2))).toEqual(example)
+    expect(parsePolicy(JSON.stringify(example, null, 2))).toEqual({
+      ...example,
+      unknown_revocation: 'anonymous',
+    })
   })
 
   it('reads back what it is given as the default', () => {

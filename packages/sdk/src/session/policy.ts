@@ -24,6 +24,9 @@ export const Policy = Type.Object(
   {
     accept_tiers: Type.Array(TierNumber, { description: 'Verified tiers let in: 1, 1.5, 2' }),
     min_reputation: Type.Number({ minimum: 0, maximum: 1 }),
+    unknown_revocation: Type.Enum(['anonymous', 'accept'], {
+      description: 'What a certificate counts for whose revocation cannot be looked up',
+    }),
     accepted_intents: Type.Array(IntentPattern),
     rejected_intents: Type.Array(IntentPattern, { description: 'Looked at before accepted_intents' }),
     blocklist: Type.Array(AmidText),
@@ -64,6 +67,7 @@ export function defaultPolicy(): Policy {
   return {
     accept_tiers: [1, 1.5, 2],
     min_reputation: 0,
+    unknown_revocation: 'anonymous',
     accepted_intents: ['*'],
     rejected_intents: [],
     blocklist: [],

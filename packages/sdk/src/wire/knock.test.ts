@@ -53,7 +53,7 @@ it('a KNOCK has room to spare in its 8 KiB', () => {
   expect(JSON.stringify(sample('knock')).length).toBeLessThan(6 * 1024)
 })
 
-it('has the rejection reasons of the specification, and two more', () => {
+it('has the rejection reasons of the specification, and three more', () => {
   expect(RejectReason.enum).toEqual([
     'invalid_signature',
     'blocked',
@@ -65,5 +65,6 @@ it('has the rejection reasons of the specification, and two more', () => {
     'at_capacity',
     'paused',
     'expired',
+    'unverified_claim',
   ])
 })

@@ -5,6 +5,7 @@
 import { Type, type Static } from 'typebox'
 import { Intent, TierNumber } from './capability.ts'
 import { SignedKey } from './records.ts'
+import { ReputationCredential } from './reputation.ts'
 import {
   AmidText,
   Base64Of,
@@ -18,6 +19,8 @@ import {
   Timestamp,
   VersionList,
 } from './schema.ts'
+import { CertificateProof } from './transparency.ts'
+import { CertificateText } from './trust.ts'
 
 export const SessionType = Type.Enum(['request_response', 'conversation', 'stream'], {
   description: 'One question and its answer, several turns, or ongoing',
@@ -48,8 +51,15 @@ export const Knock = Type.Object(
     signing_public_key: SigningKeyText,
     exchange_key: Embedded(SignedKey),
     kem_public_key: KemKeyText,
-    certificate_chain: Type.Optional(Type.Array(PeerText(2048, 'base64 DER, leaf first'), { maxItems: 4 })),
-    reputation_credential: Type.Optional(PeerText(2048)),
+    certificate_chain: Type.Optional(
+      Type.Array(CertificateText, {
+        minItems: 1,
+        maxItems: 3,
+        description: 'Session, agent and, for its agents, organisation certificate',
+      }),
+    ),
+    certificate_proof: Type.Optional(Embedded(CertificateProof)),
+    reputation_credential: Type.Optional(Embedded(ReputationCredential)),
     signature: SignatureText,
   },
   {
@@ -91,7 +101,7 @@ export const Accept = Type.Object(
 )
 export type Accept = Static<typeof Accept>
 
-/** Specification §5.3, and what the design adds: `paused` and `expired`. */
+/** Specification §5.3, and what the design adds: `paused`, `expired` and `unverified_claim`. */
 export const RejectReason = Type.Enum([
   'invalid_signature',
   'blocked',
@@ -103,6 +113,7 @@ export const RejectReason = Type.Enum([
   'at_capacity',
   'paused',
   'expired',
+  'unverified_claim',
 ])
 export type RejectReason = Static<typeof RejectReason>
 

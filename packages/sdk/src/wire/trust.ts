@@ -12,15 +12,9 @@ export const CertificateText = Type.String({
   description: 'base64 of a certificate’s DER',
 })
 
-/** Lower-case hex of SHA-256 of the root certificate's DER. */
-export const FingerprintText = Type.String({
-  pattern: '^[0-9a-f]{64}$',
-  description: 'A registry: lower-case hex of SHA-256 of its root certificate',
-})
-
 export const TrustDocument = Type.Object(
   {
-    name: PeerText(57),
+    name: PeerText(64),
     url: Type.String({ maxLength: 256, pattern: '^https?://[!-~]+$', description: 'Of the registry’s API' }),
     root: CertificateText,
     intermediates: Type.Array(CertificateText, { minItems: 1, maxItems: 8 }),

@@ -4,39 +4,30 @@
  *
  * Reading says nothing about trust: `path-validation.ts` does. spec/certificates.md has the profile of every certificate.
  */
-import {
-  AuthorityKeyIdentifier,
-  BasicConstraints,
-  Certificate as Asn1Certificate,
-  KeyUsage,
-  KeyUsageFlags,
-  NameConstraints as Asn1NameConstraints,
-  SubjectAlternativeName,
-  SubjectKeyIdentifier,
-  Version,
-  type Extension,
-} from '@peculiar/asn1-x509'
 import { ed25519VerifyRaw, isValidEd25519PublicKey, sha256 } from '../../crypto/signing.ts'
 import { fromBase64, isAgentMeshError, toBase64, toHex, type Amid } from '../../wire/index.ts'
 import { amidFromDid } from '../amid.ts'
 import {
-  checkEd25519,
-  extensionsById,
-  extensionValue,
+  asciiText,
+  checkAlgorithm,
+  contextConstructed,
+  contextPrimitive,
+  DerReader,
   malformed,
-  OID_ED25519,
-  OID_X25519,
-  readDer,
-  readSerial,
-  readTime,
-  writeDer,
-} from './der.ts'
+  readExtensions,
+  readSigned,
+  readWhole,
+  TAG,
+  type ExtensionRead,
+} from './der-reader.ts'
 import { readName, type DistinguishedName } from './distinguished-name.ts'
 
 export const MAX_CERTIFICATE_BYTES = 2048
 const MAX_ALTERNATIVE_NAMES = 8
+const VERSION_3 = 2
+/** RFC 8410 §3: `SEQUENCE { algorithm }` without parameters, in hex. */
+const KEY_ALGORITHMS = { '300506032b6570': 'ed25519', '300506032b656e': 'x25519' } as const
 const KEY_BYTES = 32
-const SIGNATURE_BYTES = 64
 const KEY_ID_BYTES = 20
 
 export const OID = {
@@ -49,7 +40,19 @@ export const OID = {
 } as const
 const KNOWN_EXTENSIONS: ReadonlySet<string> = new Set(Object.values(OID))
 
-export type KeyUsageName = Exclude<keyof typeof KeyUsageFlags, number>
+/** By the number of their bit (RFC 5280 4.2.1.3). */
+export const KEY_USAGES = [
+  'digitalSignature',
+  'nonRepudiation',
+  'keyEncipherment',
+  'dataEncipherment',
+  'keyAgreement',
+  'keyCertSign',
+  'cRLSign',
+  'encipherOnly',
+  'decipherOnly',
+] as const
+export type KeyUsageName = (typeof KEY_USAGES)[number]
 
 export interface PublicKey {
   readonly type: 'ed25519' | 'x25519'
@@ -74,7 +77,7 @@ export interface Certificate {
   readonly issuerName: DistinguishedName
   readonly subject: DistinguishedName
   readonly publicKey: PublicKey
-  /** Milliseconds since the epoch; valid from the first to the second, both included. */
+  /** Milliseconds since the epoch; valid from the first up to the second, which openssl leaves out, and so do we. */
   readonly notBefore: number
   readonly notAfter: number
   /** `keyIdOf` the subject's key, and of the issuer's when the certificate names it. */
@@ -122,33 +125,34 @@ export function certificateText(certificate: Pick<Certificate, 'der'>): string {
 /** @throws CERTIFICATE_MALFORMED for anything but the canonical DER of a certificate in our profile, in at most 2,048 bytes */
 export function parseCertificate(der: Uint8Array): Certificate {
   if (der.length > MAX_CERTIFICATE_BYTES) throw malformed('The certificate is too large')
-  const asn1 = readDer(der, Asn1Certificate)
-  const { tbsCertificate: tbs, signatureAlgorithm, signatureValue } = asn1
-  if (tbs.version !== Version.v3) throw malformed('Not an X.509 v3 certificate')
-  checkEd25519(tbs.signature, signatureAlgorithm)
-  if (signatureValue.byteLength !== SIGNATURE_BYTES) throw malformed('The signature has not 64 bytes')
-  if (tbs.issuerUniqueID !== undefined || tbs.subjectUniqueID !== undefined) throw malformed('Unique ids')
-
-  const notBefore = readTime(tbs.validity.notBefore)
-  const notAfter = readTime(tbs.validity.notAfter)
+  const { signed, signature } = readSigned(der)
+  const tbs = new DerReader(signed).enter()
+  if (!tbs.isNext(contextConstructed(0))) throw malformed('Not an X.509 v3 certificate')
+  const version = readWhole(tbs.content(contextConstructed(0)), (reader) => reader.number())
+  if (version !== VERSION_3) throw malformed('Not an X.509 v3 certificate')
+  const serial = tbs.serial()
+  checkAlgorithm(tbs)
+  const issuerName = readName(tbs.whole(TAG.sequence))
+  const validity = tbs.enter()
+  const notBefore = validity.time()
+  const notAfter = validity.time()
+  validity.end()
   if (notAfter < notBefore) throw malformed('The certificate ends before it begins')
-  const issuerName = readName(tbs.issuer)
-  const subject = readName(tbs.subject)
+  const subject = readName(tbs.whole(TAG.sequence))
   if (issuerName.rdns.length === 0 || subject.rdns.length === 0) throw malformed('A name is empty')
-
-  const { algorithm, subjectPublicKey } = tbs.subjectPublicKeyInfo
-  const publicKey = readKey(algorithm.algorithm, algorithm.parameters, new Uint8Array(subjectPublicKey))
+  const publicKey = readKey(tbs.enter())
   const keyId = keyIdOf(publicKey.bytes)
-  const extensions = extensionsById(tbs.extensions ?? [])
+  const extensions = readWhole(tbs.content(contextConstructed(3)), (reader) => readExtensions(reader.enter()))
+  tbs.end()
   const subjectKeyId = extensions.get(OID.subjectKeyIdentifier)
-  if (subjectKeyId !== undefined && readKeyId(subjectKeyId) !== keyId) {
+  if (subjectKeyId !== undefined && readSubjectKeyId(subjectKeyId) !== keyId) {
     throw malformed('The subject key identifier is not that of the key')
   }
   return {
     der: der.slice(),
-    signed: new Uint8Array(asn1.tbsCertificateRaw ?? writeDer(tbs)),
-    signature: new Uint8Array(signatureValue),
-    serial: readSerial(tbs.serialNumber),
+    signed,
+    signature,
+    serial,
     issuerName,
     subject,
     publicKey,
@@ -160,9 +164,9 @@ export function parseCertificate(der: Uint8Array): Certificate {
     keyUsage: readKeyUsage(extensions.get(OID.keyUsage)),
     ...readAlternativeNames(extensions.get(OID.subjectAlternativeName)),
     ...readNameConstraints(extensions.get(OID.nameConstraints)),
-    unknownCritical: [...extensions.values()]
-      .filter(({ critical, extnID }) => critical && !KNOWN_EXTENSIONS.has(extnID))
-      .map(({ extnID }) => extnID),
+    unknownCritical: [...extensions]
+      .filter(([id, { critical }]) => critical && !KNOWN_EXTENSIONS.has(id))
+      .map(([id]) => id),
   }
 }
 
@@ -172,75 +176,78 @@ export function isSignedBy(certificate: Certificate, issuer: Certificate): boole
   return type === 'ed25519' && ed25519VerifyRaw(bytes, certificate.signature, certificate.signed)
 }
 
-function readKey(algorithm: string, parameters: unknown, bytes: Uint8Array): PublicKey {
-  if (parameters !== undefined) throw malformed('A key algorithm has parameters')
-  if (bytes.length !== KEY_BYTES) throw malformed('The key has not 32 bytes')
-  if (algorithm === OID_X25519) return { type: 'x25519', bytes }
-  if (algorithm !== OID_ED25519 || !isValidEd25519PublicKey(bytes)) throw malformed('Not a usable key')
-  return { type: 'ed25519', bytes }
+function readKey(info: DerReader): PublicKey {
+  const algorithm = toHex(info.whole(TAG.sequence))
+  const bytes = info.bits()
+  info.end()
+  const type = Object.hasOwn(KEY_ALGORITHMS, algorithm)
+    ? KEY_ALGORITHMS[algorithm as keyof typeof KEY_ALGORITHMS]
+    : undefined
+  const isUsable = bytes.length === KEY_BYTES && (type === 'x25519' || isValidEd25519PublicKey(bytes))
+  if (type === undefined || !isUsable) throw malformed('Not a usable key')
+  return { type, bytes }
 }
 
 // --- extensions -----------------------------------------------------------------------------------------------------
 
-function readKeyId(extension: Extension): string {
-  const id = readDer(extensionValue(extension), SubjectKeyIdentifier)
-  return toHex(new Uint8Array(id.buffer))
+function readSubjectKeyId({ value }: ExtensionRead): string {
+  return toHex(readWhole(value, (reader) => reader.content(TAG.octetString)))
 }
 
-function readAuthorityKeyId(extension: Extension | undefined): { authorityKeyId?: string } {
+/** The key identifier alone; issuer and serial number, its other form, are for CAs that share a key. */
+export function readAuthorityKeyId(extension: ExtensionRead | undefined): { authorityKeyId?: string } {
   if (extension === undefined) return {}
-  const id = readDer(extensionValue(extension), AuthorityKeyIdentifier)
-  if (
-    id.keyIdentifier === undefined ||
-    id.authorityCertIssuer !== undefined ||
-    id.authorityCertSerialNumber !== undefined
-  ) {
-    throw malformed('The authority key identifier is not a key identifier alone')
-  }
-  return { authorityKeyId: toHex(new Uint8Array(id.keyIdentifier.buffer)) }
+  const id = readWhole(extension.value, (reader) =>
+    readWhole(reader.content(TAG.sequence), (fields) => fields.content(contextPrimitive(0))),
+  )
+  return { authorityKeyId: toHex(id) }
 }
 
-function readBasicConstraints(extension: Extension | undefined): { isCa: boolean; pathLength?: number } {
+function readBasicConstraints(extension: ExtensionRead | undefined): { isCa: boolean; pathLength?: number } {
   if (extension === undefined) return { isCa: false }
-  const { cA, pathLenConstraint } = readDer(extensionValue(extension), BasicConstraints)
-  if (pathLenConstraint === undefined) return { isCa: cA }
-  if (!cA || !Number.isInteger(pathLenConstraint) || pathLenConstraint < 0) {
-    throw malformed('The path length constraint makes no sense')
-  }
-  return { isCa: cA, pathLength: pathLenConstraint }
+  return readWhole(extension.value, (reader) => {
+    const fields = reader.enter()
+    const isCa = fields.isTrue()
+    const pathLength = fields.isAtEnd ? undefined : fields.number()
+    fields.end()
+    if (pathLength === undefined) return { isCa }
+    if (!isCa) throw malformed('A path length constraint of what is no CA')
+    return { isCa, pathLength }
+  })
 }
 
-function readKeyUsage(extension: Extension | undefined): KeyUsageName[] {
+function readKeyUsage(extension: ExtensionRead | undefined): KeyUsageName[] {
   if (extension === undefined) return []
-  const der = extensionValue(extension)
-  const flags = readDer(der, KeyUsage).toNumber()
-  // Named bits have no trailing zeros in DER (X.690 11.2.2); the library keeps those it was given.
-  const again = writeDer(new KeyUsage(flags))
-  if (again.length !== der.length || flags === 0) throw malformed('The key usage is empty or not canonical')
-  const names: KeyUsageName[] = []
-  for (const [name, flag] of Object.entries(KeyUsageFlags)) {
-    if (typeof flag === 'number' && (flags & flag) !== 0) names.push(name as KeyUsageName)
-  }
-  return names
+  const bits = readWhole(extension.value, (reader) => reader.namedBits())
+  return bits.map((bit) => {
+    const name = KEY_USAGES[bit]
+    if (name === undefined) throw malformed('A key usage that does not exist')
+    return name
+  })
 }
 
-function readAlternativeNames(extension: Extension | undefined) {
+/** GeneralName (RFC 5280 4.2.1.6). */
+export const DNS_NAME_TAG = contextPrimitive(2)
+export const URI_TAG = contextPrimitive(6)
+export const DIRECTORY_NAME_TAG = contextConstructed(4)
+
+function readAlternativeNames(extension: ExtensionRead | undefined) {
   const uris: string[] = []
   const dnsNames: string[] = []
   const dids: { did: string; amid: Amid }[] = []
   if (extension !== undefined) {
-    const names = readDer(extensionValue(extension), SubjectAlternativeName)
-    if (names.length === 0 || names.length > MAX_ALTERNATIVE_NAMES)
-      throw malformed('No or too many alternative names')
-    for (const name of names) {
-      if (name.dNSName !== undefined) dnsNames.push(checkDnsName(name.dNSName))
-      else if (name.uniformResourceIdentifier === undefined)
-        throw malformed('An alternative name of another form')
-      else if (!name.uniformResourceIdentifier.startsWith('did:')) uris.push(name.uniformResourceIdentifier)
-      else dids.push({ did: name.uniformResourceIdentifier, amid: readDid(name.uniformResourceIdentifier) })
-    }
+    const names = readWhole(extension.value, (reader) => reader.enter())
+    do {
+      if (names.isNext(DNS_NAME_TAG)) dnsNames.push(checkDnsName(asciiText(names.content(DNS_NAME_TAG))))
+      else {
+        const uri = asciiText(names.content(URI_TAG))
+        if (uri.startsWith('did:')) dids.push({ did: uri, amid: readDid(uri) })
+        else uris.push(uri)
+      }
+    } while (!names.isAtEnd)
   }
   if (dids.length > 1) throw malformed('A certificate names two agents')
+  if (uris.length + dnsNames.length > MAX_ALTERNATIVE_NAMES) throw malformed('Too many alternative names')
   return { ...dids[0], uris, dnsNames }
 }
 
@@ -261,23 +268,24 @@ export function checkDnsName(name: string): string {
   return name
 }
 
-function readNameConstraints(extension: Extension | undefined): { nameConstraints?: NameConstraints } {
+/** Permitted subtrees of directory and DNS names; any other constraint is one that we could not apply, so it is refused. */
+function readNameConstraints(extension: ExtensionRead | undefined): { nameConstraints?: NameConstraints } {
   if (extension === undefined) return {}
-  const { permittedSubtrees, excludedSubtrees } = readDer(extensionValue(extension), Asn1NameConstraints)
-  if (!extension.critical || excludedSubtrees !== undefined || permittedSubtrees === undefined) {
-    throw malformed('Name constraints other than critical, permitted subtrees')
-  }
-  const bases = permittedSubtrees.map(({ base, minimum, maximum }) => {
-    if (minimum !== 0 || maximum !== undefined) throw malformed('A subtree with bounds')
-    return base
-  })
-  if (bases.length === 0 || bases.length > MAX_ALTERNATIVE_NAMES) throw malformed('No or too many subtrees')
-  const nameConstraints = {
-    directoryNames: bases.flatMap(({ directoryName }) => (directoryName ? [readName(directoryName)] : [])),
-    dnsNames: bases.flatMap(({ dNSName }) => (dNSName === undefined ? [] : [checkDnsName(dNSName)])),
-  }
-  if (nameConstraints.directoryNames.length + nameConstraints.dnsNames.length !== bases.length) {
-    throw malformed('A name constraint of a form that we do not apply')
-  }
-  return { nameConstraints }
+  if (!extension.critical) throw malformed('Name constraints that are not critical')
+  const subtrees = readWhole(extension.value, (reader) =>
+    readWhole(reader.content(TAG.sequence), (fields) => fields.enter(contextConstructed(0))),
+  )
+  const directoryNames: DistinguishedName[] = []
+  const dnsNames: string[] = []
+  do {
+    const subtree = subtrees.enter()
+    if (subtree.isNext(DNS_NAME_TAG)) dnsNames.push(checkDnsName(asciiText(subtree.content(DNS_NAME_TAG))))
+    else {
+      const name = readWhole(subtree.content(DIRECTORY_NAME_TAG), (reader) => reader.whole(TAG.sequence))
+      directoryNames.push(readName(name))
+    }
+    subtree.end()
+  } while (!subtrees.isAtEnd)
+  if (directoryNames.length + dnsNames.length > MAX_ALTERNATIVE_NAMES) throw malformed('Too many subtrees')
+  return { nameConstraints: { directoryNames, dnsNames } }
 }

@@ -4,58 +4,52 @@
  *     extensions of the list      authority key identifier (the issuer's keyId), CRL number
  *     extension of an entry       reason code; absent means `unspecified`
  *
- * At most 512 KiB, which is more than ten thousand entries: an issuer with more waits for certificates to end.
+ * At most 512 KiB, which is about ten thousand entries: an issuer with more waits for certificates to end.
  */
+import { ed25519VerifyRaw, equalBytes } from '../../crypto/signing.ts'
+import { AgentMeshError } from '../../wire/index.ts'
+import { readAuthorityKeyId, type Certificate } from './certificate.ts'
 import {
-  AuthorityKeyIdentifier,
-  CertificateList,
-  CRLNumber,
-  CRLReason,
-  CRLReasons,
-  KeyIdentifier,
-  RevokedCertificate,
-  TBSCertList,
-  Version,
-  type Extension,
-} from '@peculiar/asn1-x509'
-import { ed25519SignRaw, ed25519VerifyRaw, equalBytes } from '../../crypto/signing.ts'
-import { AgentMeshError, fromHex, toHex } from '../../wire/index.ts'
-import type { Certificate } from './certificate.ts'
-import {
-  bufferOf,
-  checkEd25519,
-  ed25519Algorithm,
-  extensionsById,
-  extensionValue,
-  makeExtension,
-  makeSerial,
-  makeTime,
+  contextConstructed,
+  checkAlgorithm,
+  DerReader,
   malformed,
-  readDer,
-  readSerial,
-  readTime,
-  writeDer,
-} from './der.ts'
-import { equalNames, makeName, readName, type DistinguishedName } from './distinguished-name.ts'
-import type { Issuer } from './issue.ts'
+  readExtensions,
+  readSigned,
+  readWhole,
+  TAG,
+} from './der-reader.ts'
+import {
+  derExtension,
+  derNumber,
+  derSequence,
+  derSerial,
+  derSigned,
+  derTime,
+  derValue,
+  ED25519_ALGORITHM,
+} from './der-writer.ts'
+import { equalNames, readName, type DistinguishedName } from './distinguished-name.ts'
+import { authorityKeyId, type Issuer } from './issue.ts'
 
 export const MAX_CRL_BYTES = 512 * 1024
-const SIGNATURE_BYTES = 64
+const VERSION_2 = 1
 const OID_CRL_NUMBER = '2.5.29.20'
 const OID_REASON = '2.5.29.21'
 const OID_AUTHORITY_KEY_ID = '2.5.29.35'
 
-/** Those of RFC 5280 5.3.1 that end a certificate for good. */
-export const REVOCATION_REASONS = [
-  'unspecified',
-  'keyCompromise',
-  'cACompromise',
-  'affiliationChanged',
-  'superseded',
-  'cessationOfOperation',
-  'privilegeWithdrawn',
-] as const
-export type RevocationReason = (typeof REVOCATION_REASONS)[number]
+/** Those of RFC 5280 5.3.1 that end a certificate for good, and their codes. */
+const REASON_CODES = {
+  unspecified: 0,
+  keyCompromise: 1,
+  cACompromise: 2,
+  affiliationChanged: 3,
+  superseded: 4,
+  cessationOfOperation: 5,
+  privilegeWithdrawn: 9,
+} as const
+export type RevocationReason = keyof typeof REASON_CODES
+export const REVOCATION_REASONS = Object.keys(REASON_CODES) as readonly RevocationReason[]
 
 export interface CrlEntry {
   /** Lower-case hex. */
@@ -83,7 +77,7 @@ export interface Crl {
 
 export interface CrlFields {
   readonly entries: readonly CrlEntry[]
-  /** 0 to 2^53 - 1, higher than that of the list before. */
+  /** 0 to 2^47 - 1, higher than that of the list before. */
   readonly number: number
   /** Milliseconds since the epoch; written in whole seconds. */
   readonly thisUpdate: number
@@ -91,114 +85,87 @@ export interface CrlFields {
 }
 
 /** @throws CERTIFICATE_MALFORMED for a list that `parseCrl` refuses */
-export function issueCrl(fields: CrlFields, { certificate, signing }: Issuer): Uint8Array {
-  if (!equalBytes(certificate.publicKey.bytes, signing.publicKey)) {
-    throw malformed('The key pair is not that of the issuer’s certificate')
-  }
-  const authority = new AuthorityKeyIdentifier({
-    keyIdentifier: new KeyIdentifier(bufferOf(fromHex(certificate.keyId))),
-  })
-  const tbsCertList = new TBSCertList({
-    version: Version.v2,
-    signature: ed25519Algorithm(),
-    issuer: makeName(certificate.subject),
-    thisUpdate: makeTime(fields.thisUpdate),
-    nextUpdate: makeTime(fields.nextUpdate),
+export function issueCrl(fields: CrlFields, issuer: Issuer): Uint8Array {
+  const { entries, number, thisUpdate, nextUpdate } = fields
+  const extensions = [authorityKeyId(issuer), derExtension(OID_CRL_NUMBER, false, derNumber(number))]
+  const signed = derSequence(
+    derNumber(VERSION_2),
+    ED25519_ALGORITHM,
+    issuer.certificate.subject.der,
+    derTime(thisUpdate),
+    derTime(nextUpdate),
     // RFC 5280 5.1.2.6: without entries the list of them is absent.
-    ...(fields.entries.length === 0 ? {} : { revokedCertificates: fields.entries.map(makeEntry) }),
-    crlExtensions: [
-      makeExtension(OID_AUTHORITY_KEY_ID, false, authority),
-      makeExtension(OID_CRL_NUMBER, false, new CRLNumber(fields.number)),
-    ],
-  })
-  const der = writeDer(
-    new CertificateList({
-      tbsCertList,
-      signatureAlgorithm: ed25519Algorithm(),
-      signature: bufferOf(ed25519SignRaw(signing.secretKey, writeDer(tbsCertList))),
-    }),
+    ...(entries.length === 0 ? [] : [derSequence(...entries.map(makeEntry))]),
+    derValue(contextConstructed(0), derSequence(...extensions)),
   )
+  const der = derSigned(signed, issuer.signing.secretKey)
   parseCrl(der)
   return der
 }
 
-function makeEntry({ serial, revokedAt, reason }: CrlEntry): RevokedCertificate {
-  return new RevokedCertificate({
-    userCertificate: makeSerial(serial),
-    revocationDate: makeTime(revokedAt),
-    ...(reason === 'unspecified'
-      ? {}
-      : { crlEntryExtensions: [makeExtension(OID_REASON, false, new CRLReason(CRLReasons[reason]))] }),
-  })
+function makeEntry({ serial, revokedAt, reason }: CrlEntry): Uint8Array {
+  const code = derNumber(REASON_CODES[reason], TAG.enumerated)
+  const extensions = reason === 'unspecified' ? [] : [derSequence(derExtension(OID_REASON, false, code))]
+  return derSequence(derSerial(serial), derTime(revokedAt), ...extensions)
 }
 
 /** @throws CERTIFICATE_MALFORMED for anything but the canonical DER of a CRL in our profile, in at most 512 KiB */
 export function parseCrl(der: Uint8Array): Crl {
   if (der.length > MAX_CRL_BYTES) throw malformed('The CRL is too large')
-  const asn1 = readDer(der, CertificateList)
-  const { tbsCertList: tbs, signatureAlgorithm, signature } = asn1
-  if (tbs.version !== Version.v2) throw malformed('Not a version 2 CRL')
-  checkEd25519(tbs.signature, signatureAlgorithm)
-  if (signature.byteLength !== SIGNATURE_BYTES) throw malformed('The signature has not 64 bytes')
-  const extensions = extensionsById(tbs.crlExtensions ?? [])
-  const authority = extensions.get(OID_AUTHORITY_KEY_ID)
+  const { signed, signature } = readSigned(der)
+  const tbs = new DerReader(signed).enter()
+  if (tbs.number() !== VERSION_2) throw malformed('Not a version 2 CRL')
+  checkAlgorithm(tbs)
+  const issuerName = readName(tbs.whole(TAG.sequence))
+  const thisUpdate = tbs.time()
+  const nextUpdate = tbs.time()
+  if (nextUpdate <= thisUpdate) throw malformed('The CRL ends before it begins')
+  const entries = tbs.isNext(TAG.sequence) ? readEntries(tbs.enter()) : new Map<string, CrlEntry>()
+  const extensions = readWhole(tbs.content(contextConstructed(0)), (reader) => readExtensions(reader.enter()))
+  tbs.end()
+  const { authorityKeyId: keyId } = readAuthorityKeyId(extensions.get(OID_AUTHORITY_KEY_ID))
   const number = extensions.get(OID_CRL_NUMBER)
-  if (extensions.size !== 2 || authority === undefined || number === undefined) {
+  if (extensions.size !== 2 || keyId === undefined || number === undefined) {
     throw malformed('A CRL has an authority key identifier, a number, and no other extension')
   }
-  if (tbs.nextUpdate === undefined) throw malformed('The CRL has no next update')
-  const thisUpdate = readTime(tbs.thisUpdate)
-  const nextUpdate = readTime(tbs.nextUpdate)
-  if (nextUpdate <= thisUpdate) throw malformed('The CRL ends before it begins')
-  const revoked = tbs.revokedCertificates ?? []
-  const entries = new Map(revoked.map(readEntry).map((entry) => [entry.serial, entry]))
-  if (entries.size !== revoked.length) throw malformed('A serial number stands there twice')
   return {
     der: der.slice(),
-    signed: new Uint8Array(asn1.tbsCertListRaw ?? writeDer(tbs)),
-    signature: new Uint8Array(signature),
-    issuerName: readName(tbs.issuer),
-    authorityKeyId: readAuthority(authority),
-    number: readNumber(number),
+    signed,
+    signature,
+    issuerName,
+    authorityKeyId: keyId,
+    number: readWhole(number.value, (reader) => reader.number()),
     thisUpdate,
     nextUpdate,
     entries,
   }
 }
 
-function readEntry({
-  userCertificate,
-  revocationDate,
-  crlEntryExtensions = [],
-}: RevokedCertificate): CrlEntry {
-  const [reason, ...others] = crlEntryExtensions
-  if (others.length > 0 || (reason !== undefined && reason.extnID !== OID_REASON)) {
+function readEntries(list: DerReader): ReadonlyMap<string, CrlEntry> {
+  const entries = new Map<string, CrlEntry>()
+  do {
+    const entry = list.enter()
+    const serial = entry.serial()
+    const revokedAt = entry.time()
+    const reason = entry.isAtEnd ? 'unspecified' : readReason(entry.enter())
+    entry.end()
+    if (entries.has(serial)) throw malformed('A serial number stands there twice')
+    entries.set(serial, { serial, revokedAt, reason })
+  } while (!list.isAtEnd)
+  return entries
+}
+
+function readReason(list: DerReader): RevocationReason {
+  const extensions = readExtensions(list)
+  const extension = extensions.get(OID_REASON)
+  if (extension === undefined || extensions.size !== 1) {
     throw malformed('An entry has an extension other than its reason')
   }
-  return {
-    serial: readSerial(userCertificate),
-    revokedAt: readTime(revocationDate),
-    reason: reason === undefined ? 'unspecified' : readReason(reason),
-  }
-}
-
-function readReason(extension: Extension): RevocationReason {
-  const { reason } = readDer(extensionValue(extension), CRLReason)
-  const name = REVOCATION_REASONS.find((candidate) => CRLReasons[candidate] === reason)
-  if (name === undefined) throw malformed('A reason that is not one of ours')
+  const code = readWhole(extension.value, (reader) => reader.number(TAG.enumerated))
+  const name = REVOCATION_REASONS.find((candidate) => REASON_CODES[candidate] === code)
+  // 0, `unspecified`, is the absence of the extension (RFC 5280 5.3.1).
+  if (name === undefined || name === 'unspecified') throw malformed('A reason that is not one of ours')
   return name
-}
-
-function readAuthority(extension: Extension): string {
-  const { keyIdentifier } = readDer(extensionValue(extension), AuthorityKeyIdentifier)
-  if (keyIdentifier === undefined) throw malformed('The CRL does not name its issuer’s key')
-  return toHex(new Uint8Array(keyIdentifier.buffer))
-}
-
-function readNumber(extension: Extension): number {
-  const { value } = readDer(extensionValue(extension), CRLNumber)
-  if (!Number.isSafeInteger(value) || value < 0) throw malformed('The CRL number is out of range')
-  return value
 }
 
 /** What a list is worth at a time. */
@@ -220,12 +187,21 @@ export function verifyCrl(crl: Crl, issuer: Certificate, now: number): CrlState 
   if (!issuer.isCa || !issuer.keyUsage.includes('cRLSign'))
     throw invalid('is of an issuer that may sign none')
   // 6.3.3 (g)
-  const { type, bytes } = issuer.publicKey
-  if (type !== 'ed25519' || !ed25519VerifyRaw(bytes, crl.signature, crl.signed))
-    throw invalid('is not signed by its issuer')
+  if (!isSignedBy(crl, issuer)) throw invalid('is not signed by its issuer')
   if (crl.thisUpdate > now) throw invalid('is of the future')
   // 6.3.3 (a)
-  return now > crl.nextUpdate ? 'stale' : 'current'
+  return now >= crl.nextUpdate ? 'stale' : 'current'
+}
+
+/** Lists that were found to be signed, and by which key: one is asked of with every chain, and may be half a megabyte. */
+const signers = new WeakMap<Crl, Uint8Array>()
+
+function isSignedBy(crl: Crl, { publicKey: { type, bytes } }: Certificate): boolean {
+  const known = signers.get(crl)
+  if (known !== undefined && equalBytes(known, bytes)) return true
+  if (type !== 'ed25519' || !ed25519VerifyRaw(bytes, crl.signature, crl.signed)) return false
+  signers.set(crl, bytes)
+  return true
 }
 
 function invalid(why: string): AgentMeshError {

@@ -1,17 +1,18 @@
 /**
  * Distinguished names of our profile (RFC 5280 4.1.2.4): at most one organisation, then at most one role in it (`OU`), then at
- * most one common name, each an RDN of its own, UTF8String. So a name has one spelling, and names are compared as bytes; RFC 5280 7.1 would fold case and
- * space, which only a CA that spells its own name in two ways needs.
+ * most one common name, each an RDN of its own, UTF8String. So a name has one spelling, and names are compared as bytes;
+ * RFC 5280 7.1 would fold case and space, which only a CA that spells its own name in two ways needs.
  */
-import { AttributeTypeAndValue, AttributeValue, Name, RelativeDistinguishedName } from '@peculiar/asn1-x509'
 import { equalBytes } from '../../crypto/signing.ts'
-import { malformed, writeDer } from './der.ts'
+import { utf8Bytes } from '../../wire/index.ts'
+import { DerReader, malformed, TAG, utf8TextOf } from './der-reader.ts'
+import { derOid, derSequence, derText, derValue } from './der-writer.ts'
 
 const OID_ORGANIZATION = '2.5.4.10'
 const OID_ORGANIZATIONAL_UNIT = '2.5.4.11'
 const OID_COMMON_NAME = '2.5.4.3'
-/** Code points: ub-common-name and ub-organization-name of RFC 5280 A.1. */
-export const MAX_NAME_LENGTH = 64
+/** Of UTF-8 in each field: within the 64 characters of RFC 5280 A.1, and a whole chain has to fit in a KNOCK. */
+export const MAX_NAME_BYTES = 64
 
 export interface NameFields {
   readonly organization?: string | undefined
@@ -27,9 +28,9 @@ export interface DistinguishedName extends NameFields {
   readonly rdns: readonly Uint8Array[]
 }
 
-/** @throws CERTIFICATE_MALFORMED for an empty field, or one of more than 64 code points */
-export function makeName({ organization, role, commonName }: NameFields): Name {
-  const rdns: RelativeDistinguishedName[] = []
+/** DER of the name. @throws CERTIFICATE_MALFORMED for an empty field, or one of more than 64 bytes */
+export function makeName({ organization, role, commonName }: NameFields): Uint8Array {
+  const rdns: Uint8Array[] = []
   for (const [type, text] of [
     [OID_ORGANIZATION, organization],
     [OID_ORGANIZATIONAL_UNIT, role],
@@ -37,26 +38,30 @@ export function makeName({ organization, role, commonName }: NameFields): Name {
   ] as const) {
     if (text === undefined) continue
     checkText(text)
-    const value = new AttributeValue({ utf8String: text })
-    rdns.push(new RelativeDistinguishedName([new AttributeTypeAndValue({ type, value })]))
+    rdns.push(derValue(TAG.set, derSequence(derOid(type), derText(TAG.utf8String, text))))
   }
-  return new Name(rdns)
+  return derSequence(...rdns)
 }
 
-/** @throws CERTIFICATE_MALFORMED for any other attribute, order, string type or length */
-export function readName(name: Name): DistinguishedName {
+/** @param der of a Name. @throws CERTIFICATE_MALFORMED for any other attribute, order, string type or length */
+export function readName(der: Uint8Array): DistinguishedName {
+  const rdns: Uint8Array[] = []
   const fields: Record<string, string> = {}
   const order = [OID_ORGANIZATION, OID_ORGANIZATIONAL_UNIT, OID_COMMON_NAME]
-  for (const rdn of name) {
-    const [attribute] = rdn
-    const text = attribute?.value.utf8String
-    if (rdn.length !== 1 || attribute === undefined || text === undefined)
-      throw malformed('A name is not in form')
-    const position = order.indexOf(attribute.type)
-    if (position === -1) throw malformed('A name has an attribute that is repeated, misplaced or unknown')
-    order.splice(0, position + 1)
+  const name = new DerReader(der).enter()
+  while (!name.isAtEnd) {
+    const rdn = name.whole(TAG.set).slice()
+    const set = new DerReader(rdn).enter(TAG.set)
+    const attribute = set.enter()
+    const position = order.indexOf(attribute.oid())
+    const [type] = order.splice(0, position + 1).slice(-1)
+    if (type === undefined) throw malformed('A name has an attribute that is repeated, misplaced or unknown')
+    const text = utf8TextOf(attribute.content(TAG.utf8String))
+    attribute.end()
+    set.end()
     checkText(text)
-    fields[attribute.type] = text
+    fields[type] = text
+    rdns.push(rdn)
   }
   const organization = fields[OID_ORGANIZATION]
   const role = fields[OID_ORGANIZATIONAL_UNIT]
@@ -65,14 +70,14 @@ export function readName(name: Name): DistinguishedName {
     ...(organization === undefined ? {} : { organization }),
     ...(role === undefined ? {} : { role }),
     ...(commonName === undefined ? {} : { commonName }),
-    der: writeDer(name),
-    rdns: name.map((rdn) => writeDer(rdn)),
+    der: der.slice(),
+    rdns,
   }
 }
 
 function checkText(text: string): void {
-  const length = Array.from(text).length
-  if (length < 1 || length > MAX_NAME_LENGTH) throw malformed('A name is empty or longer than 64 characters')
+  const { length } = utf8Bytes(text)
+  if (length < 1 || length > MAX_NAME_BYTES) throw malformed('A name is empty or longer than 64 bytes')
 }
 
 export function equalNames(one: DistinguishedName, other: DistinguishedName): boolean {

@@ -6,61 +6,50 @@
  *
  * What is issued is read back by `parseCertificate`, so nothing leaves here that our own reader refuses.
  */
-import {
-  AlgorithmIdentifier,
-  AuthorityKeyIdentifier,
-  BasicConstraints,
-  Certificate as Asn1Certificate,
-  Extensions,
-  GeneralName,
-  GeneralSubtree,
-  GeneralSubtrees,
-  KeyIdentifier,
-  KeyUsage,
-  KeyUsageFlags,
-  NameConstraints,
-  SubjectAlternativeName,
-  SubjectKeyIdentifier,
-  SubjectPublicKeyInfo,
-  TBSCertificate,
-  Validity,
-  Version,
-  type Extension,
-} from '@peculiar/asn1-x509'
-import { ed25519SignRaw, equalBytes, type KeyPair, type RandomBytes } from '../../crypto/signing.ts'
+import { equalBytes, type KeyPair, type RandomBytes } from '../../crypto/signing.ts'
 import { fromHex, toHex } from '../../wire/index.ts'
 import { amidFromPublicKey, didFromAmid } from '../amid.ts'
 import {
   checkDnsName,
+  DIRECTORY_NAME_TAG,
+  DNS_NAME_TAG,
+  KEY_USAGES,
   keyIdOf,
   OID,
   parseCertificate,
+  URI_TAG,
   type Certificate,
   type KeyUsageName,
   type PublicKey,
 } from './certificate.ts'
+import { contextConstructed, contextPrimitive, malformed, TAG } from './der-reader.ts'
 import {
-  bufferOf,
-  ed25519Algorithm,
-  makeExtension,
-  makeSerial,
-  makeTime,
-  malformed,
-  OID_ED25519,
-  OID_X25519,
-  writeDer,
-} from './der.ts'
+  DER_TRUE,
+  derBits,
+  derExtension,
+  derNamedBits,
+  derNumber,
+  derSequence,
+  derSerial,
+  derSigned,
+  derText,
+  derTime,
+  derValue,
+  ED25519_ALGORITHM,
+  X25519_ALGORITHM,
+} from './der-writer.ts'
 import { makeName, type NameFields } from './distinguished-name.ts'
 
+const VERSION_3 = 2
 const DAY = 86_400_000
-/** How long each kind lives, in milliseconds; a session as long as it was asked for, at most a day. */
+/** How long each kind lives, in milliseconds; a session's as long as its KNOCK may wait in a mailbox. */
 export const CERTIFICATE_LIFETIMES = {
   root: 20 * 365 * DAY,
   intermediate: 5 * 365 * DAY,
   organization: 365 * DAY,
   agent: 30 * DAY,
   service: 90 * DAY,
-  session: DAY,
+  session: 3 * DAY,
 } as const
 
 /** CAs that may follow each kind of CA on a path (RFC 5280 4.2.1.9). */
@@ -88,22 +77,22 @@ export function newSerial(random: RandomBytes): string {
   return toHex(bytes)
 }
 
-/** @param name the registry's, at most 57 characters */
+/** @param name the registry's, at most 64 bytes */
 export function issueRoot(fields: IssueTerms & { readonly name: string }, signing: KeyPair): Uint8Array {
-  const subject = { organization: fields.name, commonName: `${fields.name} root` }
+  const subject = { organization: fields.name, commonName: 'root' }
   const key = ed25519(signing.publicKey)
   const extensions = [...caExtensions(PATH_LENGTHS.root), subjectKeyId(key)]
   return issue(fields, { subject, key, extensions }, { subject, signing })
 }
 
-/** @param fields `name` is the registry's, at most 57 characters */
+/** @param fields `name` is the registry's, at most 64 bytes */
 export function issueIntermediate(
   fields: IssueTerms & { readonly name: string; readonly publicKey: Uint8Array },
   issuer: Issuer,
 ): Uint8Array {
   const key = ed25519(fields.publicKey)
   return issueUnder(issuer, fields, {
-    subject: { organization: fields.name, commonName: `${fields.name} issuer` },
+    subject: { organization: fields.name, commonName: 'issuer' },
     key,
     extensions: [...caExtensions(PATH_LENGTHS.intermediate), subjectKeyId(key)],
   })
@@ -123,24 +112,24 @@ export function issueOrganization(
   const domain = checkDnsName(fields.domain)
   const key = ed25519(fields.publicKey)
   const permitted = [
-    new GeneralName({ directoryName: makeName({ organization }) }),
-    new GeneralName({ dNSName: domain }),
-  ].map((base) => new GeneralSubtree({ base }))
-  const constraints = new NameConstraints({ permittedSubtrees: new GeneralSubtrees(permitted) })
+    derSequence(derValue(DIRECTORY_NAME_TAG, makeName({ organization }))),
+    derSequence(derText(DNS_NAME_TAG, domain)),
+  ]
+  const constraints = derSequence(derValue(contextConstructed(0), ...permitted))
   return issueUnder(issuer, fields, {
     subject: { organization },
     key,
     extensions: [
       ...caExtensions(PATH_LENGTHS.organization),
       subjectKeyId(key),
-      alternativeNames(new GeneralName({ dNSName: domain })),
-      makeExtension(OID.nameConstraints, true, constraints),
+      alternativeName(DNS_NAME_TAG, domain),
+      derExtension(OID.nameConstraints, true, constraints),
     ],
   })
 }
 
 /**
- * @param fields `publicKey` is the agent's Ed25519 signing key, and makes the AMID; `displayName`, at most 64 characters, is
+ * @param fields `publicKey` is the agent's Ed25519 signing key, and makes the AMID; `displayName`, at most 64 bytes, is
  *   the name it goes by, the AMID without one; `role` is what its organisation lets it be
  * @param issuer the registry's intermediate, or the organisation
  */
@@ -165,7 +154,7 @@ export function issueAgent(
       basicConstraints(PATH_LENGTHS.agent),
       keyUsage('keyCertSign', 'digitalSignature'),
       subjectKeyId(key),
-      alternativeNames(new GeneralName({ uniformResourceIdentifier: didFromAmid(amid) })),
+      alternativeName(URI_TAG, didFromAmid(amid)),
     ],
   })
 }
@@ -184,10 +173,7 @@ export function issueSession(
     // A name of its own: a certificate whose subject is its issuer counts as self-issued.
     subject: { organization: subject.organization, commonName: keyIdOf(fields.publicKey).slice(0, 16) },
     key: { type: 'x25519', bytes: fields.publicKey },
-    extensions: [
-      keyUsage('keyAgreement'),
-      alternativeNames(new GeneralName({ uniformResourceIdentifier: did })),
-    ],
+    extensions: [keyUsage('keyAgreement'), alternativeName(URI_TAG, did)],
   })
 }
 
@@ -198,13 +184,9 @@ export function issueService(
 ): Uint8Array {
   const key = ed25519(fields.publicKey)
   return issueUnder(issuer, fields, {
-    subject: { organization: fields.name, commonName: `${fields.name} service` },
+    subject: { organization: fields.name, commonName: 'service' },
     key,
-    extensions: [
-      keyUsage('digitalSignature'),
-      subjectKeyId(key),
-      alternativeNames(new GeneralName({ uniformResourceIdentifier: fields.url })),
-    ],
+    extensions: [keyUsage('digitalSignature'), subjectKeyId(key), alternativeName(URI_TAG, fields.url)],
   })
 }
 
@@ -213,25 +195,13 @@ export function issueService(
 interface Content {
   readonly subject: NameFields
   readonly key: PublicKey
-  readonly extensions: readonly Extension[]
+  readonly extensions: readonly Uint8Array[]
 }
 
 function issueUnder(issuer: Issuer, terms: IssueTerms, content: Content): Uint8Array {
   const { certificate, signing } = issuer
-  if (!equalBytes(certificate.publicKey.bytes, signing.publicKey)) {
-    throw malformed('The key pair is not that of the issuer’s certificate')
-  }
-  const authority = new AuthorityKeyIdentifier({
-    keyIdentifier: new KeyIdentifier(bufferOf(fromHex(certificate.keyId))),
-  })
-  return issue(
-    terms,
-    {
-      ...content,
-      extensions: [...content.extensions, makeExtension(OID.authorityKeyIdentifier, false, authority)],
-    },
-    { subject: certificate.subject, signing },
-  )
+  const extensions = [...content.extensions, authorityKeyId(issuer)]
+  return issue(terms, { ...content, extensions }, { subject: certificate.subject, signing })
 }
 
 function issue(
@@ -239,27 +209,17 @@ function issue(
   { subject, key, extensions }: Content,
   issuer: { readonly subject: NameFields; readonly signing: KeyPair },
 ): Uint8Array {
-  const tbsCertificate = new TBSCertificate({
-    version: Version.v3,
-    serialNumber: makeSerial(serial),
-    signature: ed25519Algorithm(),
-    issuer: makeName(issuer.subject),
-    validity: Object.assign(new Validity(), { notBefore: makeTime(notBefore), notAfter: makeTime(notAfter) }),
-    subject: makeName(subject),
-    subjectPublicKeyInfo: new SubjectPublicKeyInfo({
-      algorithm: new AlgorithmIdentifier({ algorithm: key.type === 'x25519' ? OID_X25519 : OID_ED25519 }),
-      subjectPublicKey: bufferOf(key.bytes),
-    }),
-    extensions: new Extensions([...extensions]),
-  })
-  const signature = ed25519SignRaw(issuer.signing.secretKey, writeDer(tbsCertificate))
-  const der = writeDer(
-    new Asn1Certificate({
-      tbsCertificate,
-      signatureAlgorithm: ed25519Algorithm(),
-      signatureValue: bufferOf(signature),
-    }),
+  const signed = derSequence(
+    derValue(contextConstructed(0), derNumber(VERSION_3)),
+    derSerial(serial),
+    ED25519_ALGORITHM,
+    makeName(issuer.subject),
+    derSequence(derTime(notBefore), derTime(notAfter)),
+    makeName(subject),
+    derSequence(key.type === 'x25519' ? X25519_ALGORITHM : ED25519_ALGORITHM, derBits(key.bytes)),
+    derValue(contextConstructed(3), derSequence(...extensions)),
   )
+  const der = derSigned(signed, issuer.signing.secretKey)
   parseCertificate(der)
   return der
 }
@@ -273,25 +233,33 @@ function organizationOf({ nameConstraints, subject }: Certificate): string | und
   return nameConstraints === undefined ? undefined : subject.organization
 }
 
-function caExtensions(pathLength: number): Extension[] {
+function caExtensions(pathLength: number): Uint8Array[] {
   return [basicConstraints(pathLength), keyUsage('keyCertSign', 'cRLSign')]
 }
 
-function basicConstraints(pathLength: number): Extension {
-  const constraints = new BasicConstraints({ cA: true, pathLenConstraint: pathLength })
-  return makeExtension(OID.basicConstraints, true, constraints)
+function basicConstraints(pathLength: number): Uint8Array {
+  return derExtension(OID.basicConstraints, true, derSequence(DER_TRUE, derNumber(pathLength)))
 }
 
-function keyUsage(...names: readonly KeyUsageName[]): Extension {
-  const flags = names.reduce((sum, name) => sum | KeyUsageFlags[name], 0)
-  return makeExtension(OID.keyUsage, true, new KeyUsage(flags))
+function keyUsage(...names: readonly KeyUsageName[]): Uint8Array {
+  const bits = names.map((name) => KEY_USAGES.indexOf(name))
+  return derExtension(OID.keyUsage, true, derNamedBits(bits))
 }
 
-function subjectKeyId({ bytes }: PublicKey): Extension {
-  const id = new SubjectKeyIdentifier(bufferOf(fromHex(keyIdOf(bytes))))
-  return makeExtension(OID.subjectKeyIdentifier, false, id)
+function subjectKeyId({ bytes }: PublicKey): Uint8Array {
+  const id = derValue(TAG.octetString, fromHex(keyIdOf(bytes)))
+  return derExtension(OID.subjectKeyIdentifier, false, id)
 }
 
-function alternativeNames(name: GeneralName): Extension {
-  return makeExtension(OID.subjectAlternativeName, false, new SubjectAlternativeName([name]))
+function alternativeName(tag: number, name: string): Uint8Array {
+  return derExtension(OID.subjectAlternativeName, false, derSequence(derText(tag, name)))
+}
+
+/** The extension that names the issuer's key. @throws CERTIFICATE_MALFORMED when the key pair is another */
+export function authorityKeyId({ certificate, signing }: Issuer): Uint8Array {
+  if (!equalBytes(certificate.publicKey.bytes, signing.publicKey)) {
+    throw malformed('The key pair is not that of the issuer’s certificate')
+  }
+  const id = derValue(contextPrimitive(0), fromHex(certificate.keyId))
+  return derExtension(OID.authorityKeyIdentifier, false, derSequence(id))
 }

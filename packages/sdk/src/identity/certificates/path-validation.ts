@@ -11,6 +11,7 @@
  */
 import { equalBytes } from '../../crypto/signing.ts'
 import { isAgentMeshError, type Amid, type TierNumber } from '../../wire/index.ts'
+import type { ChainCache } from './chain-cache.ts'
 import { isSignedBy, parseCertificate, type Certificate, type NameConstraints } from './certificate.ts'
 import { kindOf, type CertificateKind } from './certificate-kind.ts'
 import { verifyCrl, type Crl } from './crl.ts'
@@ -33,6 +34,8 @@ export interface PathContext {
   readonly sessionKey?: Uint8Array
   /** The newest list we hold of an issuer. It is verified here. */
   readonly crlOf: (keyId: string) => Crl | undefined
+  /** Kept by whoever validates many chains. */
+  readonly cache?: ChainCache | undefined
 }
 
 export type PathFailureCode =
@@ -73,6 +76,8 @@ export interface PathVerdict {
   /** As certified; escape before showing. */
   readonly displayName?: string
   readonly organization?: string
+  /** What the organisation lets it be. */
+  readonly role?: string
   /** The agent's certificate, and the path from leaf to root. */
   readonly agent?: Certificate
   readonly path?: readonly Certificate[]
@@ -84,7 +89,7 @@ export function validatePath(
   anchor: PathAnchor,
   context: PathContext,
 ): PathVerdict {
-  const built = buildPath(chain, anchor)
+  const built = buildPath(chain, anchor, context.cache)
   if ('code' in built) return { valid: false, failure: built, revocation: 'unknown' }
   const { below } = built
   const path = [...below, anchor.root]
@@ -94,13 +99,15 @@ export function validatePath(
   if (broken !== undefined || agent === undefined) {
     return { valid: false, ...(broken === undefined ? {} : { failure: broken }), revocation }
   }
-  const { commonName, organization } = agent.subject
+  context.cache?.keep(path)
+  const { commonName, organization, role } = agent.subject
   return {
     valid: true,
     revocation,
     tier: organization === undefined ? 1 : 1.5,
     ...(commonName === undefined || commonName === agent.amid ? {} : { displayName: commonName }),
     ...(organization === undefined ? {} : { organization }),
+    ...(role === undefined ? {} : { role }),
     agent,
     path,
   }
@@ -109,6 +116,7 @@ export function validatePath(
 function buildPath(
   chain: readonly Uint8Array[],
   { root, intermediates }: PathAnchor,
+  cache: ChainCache | undefined,
 ): { readonly below: readonly Certificate[] } | PathFailure {
   if (chain.length < 1 || chain.length > MAX_CHAIN_LENGTH) {
     return { code: 'chain_length', step: 'certificates 4', depth: 0 }
@@ -116,7 +124,7 @@ function buildPath(
   const below: Certificate[] = []
   for (const [depth, der] of chain.entries()) {
     try {
-      below.push(parseCertificate(der))
+      below.push(cache === undefined ? parseCertificate(der) : cache.read(der))
     } catch (error) {
       if (isAgentMeshError(error)) return { code: 'malformed', step: '4.1', depth }
       throw error
@@ -134,7 +142,7 @@ function buildPath(
 export function checkPath(
   below: readonly Certificate[],
   root: Certificate,
-  { now, crlOf }: Pick<PathContext, 'now' | 'crlOf'>,
+  { now, crlOf, cache }: Pick<PathContext, 'now' | 'crlOf' | 'cache'>,
 ): { readonly failure?: PathFailure; readonly revocation: RevocationState } {
   let revocation: RevocationState = 'good'
   const fail = (code: PathFailureCode, step: string, depth: number) => ({
@@ -144,17 +152,19 @@ export function checkPath(
 
   // 6.1.1 (d): an anchor's dates are ours to judge.
   if (now < root.notBefore) return fail('not_yet_valid', '6.1.1 (d)', below.length)
-  if (now > root.notAfter) return fail('expired', '6.1.1 (d)', below.length)
+  if (now >= root.notAfter) return fail('expired', '6.1.1 (d)', below.length)
   // 6.1.2
   const constraints: NameConstraints[] = root.nameConstraints === undefined ? [] : [root.nameConstraints]
   let maxPathLength = root.pathLength ?? below.length
   let issuer = root
   for (const [depth, certificate] of [...below.entries()].toReversed()) {
     // 6.1.3 (a)(1)
-    if (!isSignedBy(certificate, issuer)) return fail('signature', '6.1.3 (a)(1)', depth)
+    const isSigned =
+      cache?.isKnown(certificate, issuer.publicKey.bytes) === true || isSignedBy(certificate, issuer)
+    if (!isSigned) return fail('signature', '6.1.3 (a)(1)', depth)
     // 6.1.3 (a)(2)
     if (now < certificate.notBefore) return fail('not_yet_valid', '6.1.3 (a)(2)', depth)
-    if (now > certificate.notAfter) return fail('expired', '6.1.3 (a)(2)', depth)
+    if (now >= certificate.notAfter) return fail('expired', '6.1.3 (a)(2)', depth)
     // 6.1.3 (a)(3)
     const state = revocationOf(certificate, issuer, crlOf, now)
     if (state === 'revoked') return fail('revoked', '6.1.3 (a)(3)', depth)
@@ -250,7 +260,10 @@ export function checkProfile(path: readonly Certificate[]): PathFailure | undefi
           !equalNames(certificate.subject, issuer.subject))
     if (!isInPlace) return { code: 'profile', step: 'certificates 2', depth }
     // Who is an organisation's says so, and nobody else does.
-    if (kind === 'agent' && certificate.subject.organization !== organizationAbove(issuer)) {
+    const { organization, role } = certificate.subject
+    const isOwned =
+      organization === organizationAbove(issuer) && (organization !== undefined || role === undefined)
+    if (kind === 'agent' && !isOwned) {
       return { code: 'profile', step: 'certificates 2.4', depth }
     }
   }

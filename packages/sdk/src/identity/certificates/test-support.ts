@@ -86,9 +86,9 @@ export class TestRegistry {
 }
 
 /** An agent's certificate, as an issuer of sessions. */
-export function testAgent(identity: Identity, issuer: Issuer, displayName?: string): Issuer {
+export function testAgent(identity: Identity, issuer: Issuer, displayName?: string, role?: string): Issuer {
   const terms = termsOf(`agent ${identity.amid}`, CERTIFICATE_LIFETIMES.agent)
-  const der = issueAgent({ publicKey: identity.signing.publicKey, displayName, ...terms }, issuer)
+  const der = issueAgent({ publicKey: identity.signing.publicKey, displayName, role, ...terms }, issuer)
   return issuerOf(der, identity.signing)
 }
 
