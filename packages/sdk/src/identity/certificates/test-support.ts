@@ -18,7 +18,7 @@ import {
   type IssueTerms,
 } from './issue.ts'
 
-export const CRL_LIFETIME = 24 * 3_600_000
+const CRL_LIFETIME = 24 * 3_600_000
 /** Certificates begin before the moment of the tests, as issuers date them. */
 const START = NOW - 300_000
 
@@ -26,7 +26,7 @@ export function testKeyPair(name: string): KeyPair {
   return ed25519KeyPair(testRandom(`certificate key ${name}`)(32))
 }
 
-export function termsOf(name: string, lifetime: number): IssueTerms {
+function termsOf(name: string, lifetime: number): IssueTerms {
   return { serial: newSerial(testRandom(`serial ${name}`)), notBefore: START, notAfter: START + lifetime }
 }
 
