@@ -13,7 +13,7 @@ import { AgentMeshError } from '@agentmesh/sdk/wire'
 import { pino } from 'pino'
 import { addAdminRoutes, parseAdministrators } from './admin/index.ts'
 import { addAgentRoutes } from './agents.ts'
-import type { AuthorityKeys } from './authority/authority-keys.ts'
+import { humanKey, type AuthorityKeys } from './authority/authority-keys.ts'
 import { startCertification, type Certification } from './authority/certification.ts'
 import { addAuthorityRoutes } from './authority/routes.ts'
 import { makeLimiters, takeToken, type Context } from './context.ts'
@@ -34,7 +34,7 @@ import type { Store } from './store/store.ts'
 import { addTransparencyRoutes } from './transparency/routes.ts'
 import { readProviders } from './verification/configuration.ts'
 import { addVerificationRoutes } from './verification/routes.ts'
-import { Verifier } from './verification/verifier.ts'
+import { Verifier, type VerifierSettings } from './verification/verifier.ts'
 
 const MAX_URL_SEGMENT = 128
 
@@ -50,7 +50,7 @@ export type RegistryOptions = {
   readonly publicUrl?: string
   /** Addresses of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
   readonly trustedProxies?: readonly string[]
-  /** File that says where people can vouch for agents; nowhere when not given. */
+  /** File that says where people can vouch for agents; nowhere when not given. Needs an authority. */
   readonly providersPath?: string
   readonly limits?: Partial<RegistryLimits>
   /** Certifies agents and organisations; without it agents are anonymous. */
@@ -91,11 +91,8 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
   const logger = options.logger ?? pino({ level: 'silent' })
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const now = options.now ?? Date.now
-  const settings =
-    options.providersPath === undefined
-      ? undefined
-      : await readProviders(options.providersPath, { maxSeconds: limits.verificationSeconds, now })
   const administrators = parseAdministrators(options.adminTokens)
+  const providers = await openProviders(options, limits, now)
   const store = await openStore(options, logger)
   const certification = await certify(options, publicUrl, store, limits, now())
   const context: Context = {
@@ -113,9 +110,9 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
 
   const host = options.host ?? '127.0.0.1'
   const verifier =
-    settings === undefined
+    providers === undefined
       ? undefined
-      : new Verifier(context, settings, (error) => logger.error({ err: error }, 'a mail was not sent'))
+      : new Verifier(context, providers, (error) => logger.error({ err: error }, 'a mail was not sent'))
   const app = await buildApp(
     context,
     { verifier, certification },
@@ -166,6 +163,22 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
       await store.close()
     },
   }
+}
+
+/** @throws MALFORMED for providers that nobody can certify for, or a file with a mistake */
+async function openProviders(
+  { authority, providersPath }: RegistryOptions,
+  limits: RegistryLimits,
+  now: () => number,
+): Promise<VerifierSettings | undefined> {
+  if (providersPath === undefined) return undefined
+  if (authority === undefined) {
+    throw new AgentMeshError('MALFORMED', 'Identity providers need a certificate authority', {
+      operation: 'start registry',
+    })
+  }
+  const providers = await readProviders(providersPath, { maxSeconds: limits.verificationSeconds, now })
+  return { providers, secret: humanKey(authority) }
 }
 
 function openStore(options: RegistryOptions, logger: FastifyBaseLogger): Promise<Store> {

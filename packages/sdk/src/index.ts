@@ -6,9 +6,8 @@
  * The layers below (`wire`, `identity`, `crypto/signing`) have doors of their own for servers.
  */
 export * from './agent/index.ts'
-export { auditLog, LOG_FINDINGS } from './discovery/index.ts'
 export type { LogAudit, LogFinding, LogFindingCode } from './discovery/index.ts'
-export { HttpRegistryClient, type RegistryClient } from './discovery/index.ts'
+export { auditLog, HttpRegistryClient, LOG_FINDINGS, type RegistryClient } from './discovery/index.ts'
 export { escapeText, readAuditLog, verifyAuditLog } from './observability/index.ts'
 export {
   ANONYMOUS_STANDING,

@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import type { InitOptions } from '../commands/init-prompts.ts'
 import type { UpOptions } from '../commands/daemon.ts'
+import type { VerifyMeOptions } from '../commands/verify-me.ts'
 import { collect, contextOf, count, withExamples } from './kit.ts'
 
 const PASSPHRASE_HELP = 'ask for the passphrase of the keys (else AGENTMESH_PASSPHRASE)'
@@ -55,6 +56,23 @@ export function agentCommands(): Command[] {
     )
   withExamples(doctor, ['agentmesh doctor'])
 
+  const verifyMe = new Command('verify-me')
+    .description('vouch for this agent as a person: others see it as verified, under a name you choose')
+    .option('--provider <name>', 'where, when the registry offers several')
+    .option('--display-name <text>', 'what others are shown; nothing when left out')
+    .option('--device', 'type a code on another device, where this one has no browser')
+    .option('--email <address>', 'by a code sent by mail; without a terminal it is read from stdin')
+    .option('--no-browser', 'print the address only')
+    .option('--passphrase-prompt', PASSPHRASE_HELP)
+    .action(async (options: VerifyMeOptions, command: Command) =>
+      (await import('../commands/verify-me.ts')).verifyMe(contextOf(command), options),
+    )
+  withExamples(verifyMe, [
+    'agentmesh verify-me',
+    'agentmesh verify-me --provider github --display-name "Anna of Harbour Travel"',
+    'agentmesh verify-me --device',
+  ])
+
   const audit = new Command('audit')
     .description('the log of what this agent did')
     .option('--event <name>', 'only events of this name')
@@ -74,5 +92,5 @@ export function agentCommands(): Command[] {
       (await import('../commands/audit.ts')).auditVerify(contextOf(command)),
     )
 
-  return [init, up, down, status, doctor, audit]
+  return [init, up, down, status, doctor, verifyMe, audit]
 }

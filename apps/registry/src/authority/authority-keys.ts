@@ -5,7 +5,7 @@
  *     DIR/keys/{root,intermediate,service}.pem, root.crl     public
  *     DIR/keys/{root,intermediate,service,secret}.key        sealed (root.key is missing when the root is kept offline)
  *
- * `secret` is what the proofs of domains are keyed with. The root signs intermediates and its own revocation list, so
+ * `secret` is what the proofs of domains and the hashes of people's accounts are keyed with. The root signs intermediates and its own revocation list, so
  * its key is needed every few years and may be in a safe in between.
  */
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
@@ -253,7 +253,16 @@ export function openAuthority(folder: string, passphrase?: string): AuthorityKey
 
 /** What proofs of domains are keyed with. */
 export function domainProofKey({ secret }: Pick<AuthorityKeys, 'secret'>): Uint8Array {
-  return hkdfSha256(secret, new Uint8Array(0), utf8Bytes('agentmesh/0.2 registry domain-proof'), 32)
+  return keyFor(secret, 'domain-proof')
+}
+
+/** What people's accounts are hashed with. Without it nobody can tell who is among those the registry knows. */
+export function humanKey({ secret }: Pick<AuthorityKeys, 'secret'>): Uint8Array {
+  return keyFor(secret, 'human')
+}
+
+function keyFor(secret: Uint8Array, use: string): Uint8Array {
+  return hkdfSha256(secret, new Uint8Array(0), utf8Bytes(`agentmesh/0.2 registry ${use}`), 32)
 }
 
 function damaged(home: Home, what: string, cause?: unknown): AgentMeshError {

@@ -130,6 +130,8 @@ export class CertificateAuthority implements Authority {
       await certificates.lockHuman(tx, human, now)
       if ((await certificates.successorOf(tx, amid)) !== undefined) throw new AgentMeshError('AMID_SUCCEEDED')
       if (!(await certificates.lockAgent(tx, amid))) throw new AgentMeshError('NOT_REGISTERED')
+      const before = await certificates.verifiedAgent(amid, tx)
+      if (before !== undefined && before.human !== human) throw new AgentMeshError('VERIFIED_BY_ANOTHER')
       const count = await certificates.addAgentOfHuman(tx, {
         amid,
         human,

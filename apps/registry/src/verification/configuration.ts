@@ -3,7 +3,6 @@
  * start; a mistake in it keeps the registry from starting and is named.
  *
  *     {
- *       "human_secret": "<base64 of 32 bytes>",
  *       "providers": [
  *         { "type": "google", "client_id": "...", "client_secret": "..." },
  *         { "type": "oidc", "name": "work", "issuer": "https://id.example.org", "client_id": "...", "client_secret": "..." },
@@ -14,7 +13,7 @@
  *     }
  */
 import { readFileSync } from 'node:fs'
-import { AgentMeshError, Base64Of, fromBase64, parseJsonObject, validate } from '@agentmesh/sdk/wire'
+import { AgentMeshError, parseJsonObject, validate } from '@agentmesh/sdk/wire'
 import * as oidc from 'openid-client'
 import { Type, type Static, type TObject, type TSchema } from 'typebox'
 import { APPLE_ISSUER, appleAuthentication } from './apple.ts'
@@ -81,17 +80,10 @@ const BY_TYPE = { google: Google, oidc: Oidc, apple: Apple, github: Github, emai
 type Entry = Static<(typeof BY_TYPE)[keyof typeof BY_TYPE]>
 
 const File = Type.Object({
-  human_secret: Base64Of(32),
   providers: Type.Array(Type.Object({ type: Type.String() }), { minItems: 1, maxItems: MAX_PROVIDERS }),
 })
 
 export type AnyProvider = Provider | EmailProvider
-
-export interface ProviderSettings {
-  /** For `human.ts`; 32 bytes. */
-  readonly secret: Uint8Array
-  readonly providers: ReadonlyMap<string, AnyProvider>
-}
 
 export interface SettingsContext {
   /** Longest life of a verification. */
@@ -101,7 +93,10 @@ export interface SettingsContext {
 }
 
 /** @throws MALFORMED naming the file and what is wrong in it; never a secret */
-export async function readProviders(path: string, context: SettingsContext): Promise<ProviderSettings> {
+export async function readProviders(
+  path: string,
+  context: SettingsContext,
+): Promise<ReadonlyMap<string, AnyProvider>> {
   try {
     return await parseProviders(readFileSync(path), context)
   } catch (cause) {
@@ -113,7 +108,10 @@ export async function readProviders(path: string, context: SettingsContext): Pro
   }
 }
 
-async function parseProviders(bytes: Uint8Array, context: SettingsContext): Promise<ProviderSettings> {
+async function parseProviders(
+  bytes: Uint8Array,
+  context: SettingsContext,
+): Promise<ReadonlyMap<string, AnyProvider>> {
   const raw = parseJsonObject(bytes, MAX_FILE_BYTES)
   onlyKnown(File, raw, 'the file')
   const file = validate(File, raw)
@@ -125,7 +123,7 @@ async function parseProviders(bytes: Uint8Array, context: SettingsContext): Prom
       throw new Error(`${place}: the name ${provider.name} is taken; give it a name`)
     providers.set(provider.name, provider)
   }
-  return { secret: fromBase64(file.human_secret), providers }
+  return providers
 }
 
 function readEntry(entry: { readonly type: string }, place: string): Entry {

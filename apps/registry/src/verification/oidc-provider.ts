@@ -4,7 +4,7 @@
  * who somebody is should not hang on one connection.
  */
 import * as oidc from 'openid-client'
-import type { VerificationWay } from '@agentmesh/sdk/wire'
+import { isAgentMeshError, type AgentMeshError, type VerificationWay } from '@agentmesh/sdk/wire'
 import { boundedFetch, ProviderFailure } from './bounded-fetch.ts'
 import {
   accountOf,
@@ -170,7 +170,8 @@ export class OidcProvider implements Provider {
     }
   }
 
-  #judge(error: unknown): Error {
+  #judge(error: unknown): AgentMeshError {
+    if (isAgentMeshError(error)) return error
     for (let cause = error; cause instanceof Error; cause = cause.cause) {
       if (cause instanceof ProviderFailure) return unavailable(this.name, error)
     }

@@ -19,7 +19,7 @@ import { readProviders } from './configuration.ts'
 import { addVerificationRoutes } from './routes.ts'
 import { Verifier } from './verifier.ts'
 
-const HUMAN_SECRET = Buffer.alloc(32, 7).toString('base64')
+const HUMAN_SECRET = new Uint8Array(32).fill(7)
 const VERIFIER = 'v'.repeat(64)
 export const CHALLENGE = toBase64Url(sha256(utf8Bytes(VERIFIER)))
 export const REDIRECT = 'http://127.0.0.1:45678/callback'
@@ -41,7 +41,7 @@ export async function startVerification(
 ): Promise<TestRegistry> {
   const folder = mkdtempSync(join(tmpdir(), 'agentmesh-verification-'))
   const path = join(folder, 'providers.json')
-  writeFileSync(path, JSON.stringify({ human_secret: HUMAN_SECRET, providers }))
+  writeFileSync(path, JSON.stringify({ providers }))
   let offset = 0
   const now = () => Date.now() + offset
   const allLimits = {
@@ -50,7 +50,7 @@ export async function startVerification(
     verificationsPerIp: { perSecond: 100, burst: 1000 },
     ...limits,
   }
-  const settings = await readProviders(path, { maxSeconds: allLimits.verificationSeconds, now })
+  const read = await readProviders(path, { maxSeconds: allLimits.verificationSeconds, now })
   rmSync(folder, { recursive: true, force: true })
   const store = await openSqliteStore(':memory:')
   const verified: VerifiedSubject[] = []
@@ -69,7 +69,9 @@ export async function startVerification(
     now,
     authorities,
   }
-  const verifier = new Verifier(context, settings, (error) => mailErrors.push(error))
+  const verifier = new Verifier(context, { providers: read, secret: HUMAN_SECRET }, (error) =>
+    mailErrors.push(error),
+  )
   const app = Fastify()
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) =>

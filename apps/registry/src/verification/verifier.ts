@@ -34,7 +34,7 @@ import {
 import { authorityOf } from '../authority/authority.ts'
 import type { Context } from '../context.ts'
 import type { Visitor } from '../route.ts'
-import type { AnyProvider, ProviderSettings } from './configuration.ts'
+import type { AnyProvider } from './configuration.ts'
 import { EmailProvider, newCode, parseAddress } from './email.ts'
 import { challengeOf, checkDisplayName, codeHash, humanOf } from './human.ts'
 import { MAX_INTERVAL_SECONDS, refused, type Provider } from './provider.ts'
@@ -43,13 +43,19 @@ export const RETURN_PATH = '/v1/registry/verification/return'
 /** RFC 8628 §3.5: what `slow_down` adds. */
 const SLOW_DOWN_SECONDS = 5
 
+export interface VerifierSettings {
+  readonly providers: ReadonlyMap<string, AnyProvider>
+  /** For `human.ts`; 32 bytes, the same in every registry on the database. */
+  readonly secret: Uint8Array
+}
+
 export class Verifier {
   readonly #context: Context
-  readonly #settings: ProviderSettings
+  readonly #settings: VerifierSettings
   readonly #onMailError: (error: unknown) => void
 
   /** @param onMailError told of mails that could not be sent */
-  constructor(context: Context, settings: ProviderSettings, onMailError: (error: unknown) => void) {
+  constructor(context: Context, settings: VerifierSettings, onMailError: (error: unknown) => void) {
     this.#context = context
     this.#settings = settings
     this.#onMailError = onMailError

@@ -20,6 +20,7 @@ import {
   canonicalBytes,
   canonicalText,
   DidDocument,
+  Embedded,
   ERROR_CODES,
   ErrorBody,
   isAgentMeshError,
@@ -29,6 +30,12 @@ import {
   PrekeyCounts,
   SearchAnswer,
   validate,
+  VerificationDeviceStarted,
+  VerificationEmailStarted,
+  VerificationPending,
+  VerificationProviders,
+  VerificationResult,
+  VerificationStarted,
   type AgentRecord,
   type Amid,
   type ErrorCodeInfo,
@@ -46,9 +53,15 @@ import {
   toBase64,
   toHex,
   TrustDocument,
+  type VerificationDeviceFinish,
+  type VerificationEmailFinish,
+  type VerificationFinish,
+  type VerificationStart,
 } from '../wire/index.ts'
+import { Type, type Static, type TSchema } from 'typebox'
 import { boundedFetch, type HttpAnswer } from './bounded-fetch.ts'
 import type { RegistryClient, SearchQuery } from './registry-client.ts'
+import type { VerificationClient } from './verification-client.ts'
 
 const MAX_ANSWER_BYTES = 256 * 1024
 /** A page of 100 records with full capability lists. */
@@ -60,6 +73,8 @@ const MAX_RETRY_SECONDS = 86_400
 const MAX_MESSAGE_LENGTH = 400
 const NONCE_BYTES = 16
 const SCHEMA_NAME = /^[a-z0-9][a-z0-9._-]*(\/[a-z0-9][a-z0-9._-]*){0,7}$/
+
+const VerificationDeviceAnswer = Type.Union([Embedded(VerificationResult), Embedded(VerificationPending)])
 
 export interface HttpRegistryClientOptions {
   /** Milliseconds since the epoch. */
@@ -80,7 +95,7 @@ interface Call {
   readonly maxAnswerBytes?: number
 }
 
-export class HttpRegistryClient implements RegistryClient {
+export class HttpRegistryClient implements RegistryClient, VerificationClient {
   readonly #origin: string
   readonly #identity: Identity
   readonly #options: HttpRegistryClientOptions
@@ -284,6 +299,43 @@ export class HttpRegistryClient implements RegistryClient {
       }
       return taken
     })
+  }
+
+  async verificationProviders(): Promise<VerificationProviders> {
+    const answer = await this.#call({ method: 'GET', path: '/v1/registry/verification/providers' })
+    return trusted('list identity providers', () => validate(VerificationProviders, answer))
+  }
+
+  async startVerification(start: VerificationStart): Promise<VerificationStarted> {
+    return this.#verify('start', start, VerificationStarted)
+  }
+
+  async finishVerification(finish: VerificationFinish): Promise<VerificationResult> {
+    return this.#verify('finish', finish, VerificationResult)
+  }
+
+  async startDeviceVerification(provider: string): Promise<VerificationDeviceStarted> {
+    return this.#verify('device', { provider }, VerificationDeviceStarted)
+  }
+
+  async finishDeviceVerification(
+    finish: VerificationDeviceFinish,
+  ): Promise<VerificationResult | VerificationPending> {
+    return this.#verify('device/finish', finish, VerificationDeviceAnswer)
+  }
+
+  async startEmailVerification(provider: string, address: string): Promise<VerificationEmailStarted> {
+    return this.#verify('email', { provider, address }, VerificationEmailStarted)
+  }
+
+  async finishEmailVerification(finish: VerificationEmailFinish): Promise<VerificationResult> {
+    return this.#verify('email/finish', finish, VerificationResult)
+  }
+
+  async #verify<T extends TSchema>(step: string, body: object, schema: T): Promise<Static<T>> {
+    const path = `/v1/registry/verification/${step}`
+    const answer = await this.#call({ method: 'POST', path, body, signed: true })
+    return trusted('verify a person', () => validate(schema, answer))
   }
 
   close(): void {

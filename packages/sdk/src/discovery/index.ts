@@ -12,3 +12,4 @@ export {
   type LogFindingCode,
 } from './log-audit.ts'
 export type { RegistryClient, SearchQuery } from './registry-client.ts'
+export type { VerificationClient } from './verification-client.ts'
