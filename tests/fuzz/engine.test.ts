@@ -8,6 +8,7 @@ import { Random } from './random.ts'
 import { MAX_GROWTH_BYTES, runTarget } from './run.ts'
 import { InputSource, JSON_REFUSALS, textOf, type Target } from './target.ts'
 
+const root = fileURLToPath(new URL('../..', import.meta.url))
 const SEED = 7
 const object: Target = {
   name: 'planted',
@@ -60,10 +61,40 @@ describe('a run', () => {
   })
 
   it('finds an input that takes longer than it may', async () => {
-    const { findings } = await runTarget(object, { seed: SEED, inputs: 3, maxMilliseconds: 0 })
+    const { findings } = await runTarget(object, { seed: SEED, inputs: 3, bound: () => 0 })
     expect(findings.map(({ rule, index }) => [rule, index])).toEqual(
       [0, 1, 2].map((index) => ['slow', index]),
     )
+  })
+
+  it('finds a reader whose work grows with the square of its input, and none whose work grows with its length', async () => {
+    const form = { ...object, form: 'text', seeds: [utf8Bytes('x'.repeat(200))], refusals: [] } as const
+    const walk = (input: Uint8Array, times: number): number => {
+      let sum = 0
+      for (let round = 0; round < times; round++)
+        for (let at = 0; at < input.length; at++) sum = (sum + input[at]!) | 0
+      return sum
+    }
+    expect(await rulesBroken({ ...form, read: (input) => walk(input, 10) }, 12_000)).toEqual([])
+    const square = (input: Uint8Array) => walk(input, input.length / 200)
+    expect(await rulesBroken({ ...form, read: square }, 12_000)).toEqual(['slow'])
+  })
+
+  it('is ended from outside, with the number of the input, when a reader does not come back', () => {
+    const script = `
+      import { register } from 'node:module'
+      register('./tools/source-hooks.mjs', import.meta.url)
+      const { watch } = await import('./tests/fuzz/watchdog.ts')
+      const dog = await watch('planted')
+      dog.onInput(41)
+      for (;;);
+    `
+    const { signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      cwd: root,
+      encoding: 'utf8',
+    })
+    expect(signal).toBe('SIGKILL')
+    expect(stderr).toContain('planted does not come back from input 41')
   })
 
   it('reports the input that broke the rule, so that it can be made again by its number', async () => {
@@ -109,6 +140,12 @@ describe('the inputs', () => {
     expect(dressed).toBeLessThan(600)
   })
 
+  it('of JSON stay within their bound when lists are repeated in lists', () => {
+    const list: Target = { ...object, name: 'lists', seeds: [utf8Bytes(`[${'[[[1,2]]],'.repeat(200)}1]`)] }
+    const source = new InputSource(list, SEED)
+    for (let index = 0; index < 20_000; index++) expect(source.at(index).length).toBeLessThan(1024 * 1024)
+  })
+
   it('of JSON can say a key twice', () => {
     const tree = parseTree('{"key":1}')
     const texts = Array.from({ length: 1_000 }, (_, index) =>
@@ -127,7 +164,6 @@ describe('the inputs', () => {
 })
 
 describe('npm run fuzz', () => {
-  const root = fileURLToPath(new URL('../..', import.meta.url))
   const fuzz = (...args: string[]) =>
     spawnSync(process.execPath, ['tools/fuzz.mjs', ...args], { cwd: root, encoding: 'utf8' })
 

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { runTarget } from './run.ts'
 import { TARGETS } from './targets/index.ts'
+import { watch } from './watchdog.ts'
 
 /** Fixed: a change that breaks nothing must not fail because of another seed. */
 const SEED = 20260201
@@ -20,8 +21,9 @@ describe.each(Object.keys(TARGETS))('the reader behind %s', (name) => {
         expect(seeds.findings).toEqual([])
         expect(seeds.accepted).toBe(target.takesNothing ? 0 : target.seeds.length)
 
-        // What is slow here says more about the machine; `npm run fuzz` judges that.
-        const report = await runTarget(target, { seed: SEED, inputs: INPUTS, maxMilliseconds: Infinity })
+        const dog = await watch(name)
+        const report = await runTarget(target, { seed: SEED, inputs: INPUTS, onInput: dog.onInput })
+        await dog.leave()
         const findings = report.findings.map(({ index, rule, detail }) => ({ index, rule, detail }))
         expect(findings).toEqual([])
         // Neither all taken nor all refused: the inputs are near the edge.

@@ -4,7 +4,7 @@ import type { Random } from './random.ts'
 /** Inputs stay below this, so that a million of them end; larger ones come from `swell` alone. */
 const MAX_INPUT_BYTES = 64 * 1024
 /** More than any limit of a reader but the policy file's. */
-const MAX_SWOLLEN_BYTES = 320 * 1024
+export const MAX_SWOLLEN_BYTES = 320 * 1024
 
 const EDGE_BYTES = [0x00, 0x01, 0x02, 0x0f, 0x10, 0x20, 0x22, 0x5c, 0x7f, 0x80, 0x81, 0xed, 0xfe, 0xff]
 const EDGE_NUMBERS = [0, 1, 2, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff, 0x8000_0000]

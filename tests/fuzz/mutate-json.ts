@@ -77,6 +77,25 @@ export function printTree(node: Node): string {
   }
 }
 
+/** Whether the text of a tree has more characters than this. A list repeated in a list soon has more than memory holds. */
+export function isLongerThan(tree: Node, limit: number): boolean {
+  const rest = [tree]
+  let length = 0
+  for (let node = rest.pop(); node !== undefined && length <= limit; node = rest.pop()) {
+    if (node.kind === 'text') length += node.text.length
+    else if (node.kind === 'array') {
+      length += node.items.length + 1
+      for (const item of node.items) rest.push(item)
+    } else {
+      for (const [key, value] of node.fields) {
+        length += key.length + 2
+        rest.push(value)
+      }
+    }
+  }
+  return length > limit
+}
+
 function anyLiteral(random: Random): Node {
   const choice = random.below(3)
   if (choice === 0) return literal(random.pick(NUMBERS))

@@ -2,8 +2,9 @@
  * Runs one target: every input through its reader, under the rules that hold for all of them.
  *
  *   - a reader returns, or throws an AgentMeshError with a code its documentation names; nothing else
- *   - no input takes more processor time than `MAX_INPUT_MILLISECONDS` (judged after the fact here; tools/fuzz.mjs ends a
- *     target that hangs)
+ *   - no input takes more processor time, for its length, than `MAX_COST` times what the target's own seeds take: what
+ *     grows with the square of the input is seen, on any machine (one that hangs is ended from outside: watchdog.ts,
+ *     tools/fuzz.mjs)
  *   - what is taken is stable: written again and read again, it is the same value
  *   - memory after the run is what it was before, within a bound: the heap, buffers, and libsodium's own memory
  *
@@ -16,7 +17,13 @@ import { runInNewContext } from 'node:vm'
 import { isAgentMeshError } from '@agentmesh/sdk/wire'
 import { InputSource, type Target } from './target.ts'
 
+/** An input that stays for longer, in processor time, hangs. */
 export const MAX_INPUT_MILLISECONDS = 2_000
+/** Times what a seed takes, byte for byte; a target may name more. */
+const MAX_COST = 50
+/** Below this a machine's own noise decides. */
+const SMALLEST_BOUND_MILLISECONDS = 20
+const MEASURED_MILLISECONDS = 20
 /** Compiled code and caches still settle after the warm-up; over a million inputs this is 8 bytes an input. */
 export const MAX_GROWTH_BYTES = 8 * 1024 * 1024
 const MAX_FINDINGS = 10
@@ -55,8 +62,8 @@ export interface RunOptions {
   readonly inputs: number
   /** The first input; 0 when not given. */
   readonly from?: number
-  /** What one input may take; `MAX_INPUT_MILLISECONDS` when not given. */
-  readonly maxMilliseconds?: number
+  /** What an input of so many bytes may take; by what the seeds take when not given. */
+  readonly bound?: (bytes: number) => number
   /** Called before each input. */
   readonly onInput?: (index: number) => void
 }
@@ -95,16 +102,36 @@ class Judge {
     return this.#stability(value)
   }
 
-  /** Processor time of reading it once more: what the clock says depends on what else the machine does. */
+  /** Processor time of reading it again, the least of three: the clock, and one time alone, tell more of the machine. */
   async cpuMilliseconds(input: Uint8Array): Promise<number> {
-    const start = process.cpuUsage()
+    const times: number[] = []
+    for (let time = 0; time < 3; time++) times.push(await cpuTime(() => this.#readAgain(input)))
+    return Math.min(...times)
+  }
+
+  async #readAgain(input: Uint8Array): Promise<void> {
     try {
       await this.#target.read(input)
     } catch {
       // Judged already.
     }
-    const { user, system } = process.cpuUsage(start)
-    return (user + system) / 1000
+  }
+
+  /** What an input may take, by its length, from what the seeds take. */
+  async bound(): Promise<(bytes: number) => number> {
+    const { seeds, maxCost = MAX_COST } = this.#target
+    let rounds = 1
+    let spent = 0
+    // All rounds as one, since to ask for the time takes longer than many a seed.
+    while (spent < MEASURED_MILLISECONDS) {
+      rounds *= 2
+      spent = await cpuTime(async () => {
+        for (let round = 0; round < rounds; round++) for (const seed of seeds) await this.#readAgain(seed)
+      })
+    }
+    const perSeed = spent / (rounds * seeds.length)
+    const seedBytes = Math.max(1, seeds.reduce((sum, { length }) => sum + length, 0) / seeds.length)
+    return (bytes) => Math.max(SMALLEST_BOUND_MILLISECONDS, maxCost * perSeed * (1 + bytes / seedBytes))
   }
 
   #refusal(error: unknown): Omit<Finding, 'index' | 'input'> | undefined {
@@ -128,6 +155,14 @@ class Judge {
   }
 }
 
+/** In milliseconds, of this process. */
+async function cpuTime(work: () => Promise<void>): Promise<number> {
+  const start = process.cpuUsage()
+  await work()
+  const { user, system } = process.cpuUsage(start)
+  return (user + system) / 1000
+}
+
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return `threw ${typeof error}`
   const code = isAgentMeshError(error) ? `${error.code} ` : ''
@@ -135,27 +170,35 @@ function describe(error: unknown): string {
 }
 
 export async function runTarget(target: Target, options: RunOptions): Promise<Report> {
-  const { seed, inputs, from = 0, maxMilliseconds = MAX_INPUT_MILLISECONDS, onInput } = options
+  const { seed, inputs, from = 0, onInput } = options
   const source = new InputSource(target, seed)
   const judge = new Judge(target)
   const findings: Finding[] = []
   let slowest: SlowInput[] = []
   let settled: number | undefined
+  // Code that has not run yet is slow, so the seeds are measured after the warm-up; a short run is all warm-up.
+  const anything = () => Infinity
+  let bound = options.bound ?? anything
   const begin = performance.now()
   for (let index = from; index < from + inputs && findings.length < MAX_FINDINGS; index++) {
-    if (index === from + WARM_UP) settled = memoryInUse()
+    if (index === from + WARM_UP) {
+      bound = options.bound ?? (await judge.bound())
+      settled = memoryInUse()
+    }
     onInput?.(index)
     const input = source.at(index)
     const start = performance.now()
     const broken = await judge.judge(input)
     let milliseconds = performance.now() - start
     const isWarm = index - from >= WARM_UP
-    if (milliseconds > maxMilliseconds || (isWarm && milliseconds > (slowest.at(-1)?.milliseconds ?? 0))) {
+    const most = bound(input.length)
+    if (milliseconds > most || (isWarm && milliseconds > (slowest.at(-1)?.milliseconds ?? 0))) {
       milliseconds = Math.min(milliseconds, await judge.cpuMilliseconds(input))
     }
     if (broken !== undefined) findings.push({ index, input, ...broken })
-    if (milliseconds > maxMilliseconds) {
-      findings.push({ index, input, rule: 'slow', detail: `${Math.round(milliseconds)} ms` })
+    if (milliseconds > most) {
+      const detail = `${milliseconds.toFixed(1)} ms for ${input.length} bytes, which may take ${most.toFixed(1)} ms`
+      findings.push({ index, input, rule: 'slow', detail })
     }
     if (isWarm && milliseconds > (slowest.at(-1)?.milliseconds ?? 0)) {
       slowest = [...slowest, { index, milliseconds, bytes: input.length }]

@@ -7,8 +7,8 @@
  * inputs stay undressed. A target's `read` judges by its own rules too, by throwing something that is no AgentMeshError.
  */
 import { utf8Bytes, type ErrorCode } from '@agentmesh/sdk/wire'
-import { mutateBytes, swell } from './mutate-bytes.ts'
-import { mutateTree, parseTree, printTree, type Node } from './mutate-json.ts'
+import { MAX_SWOLLEN_BYTES, mutateBytes, swell } from './mutate-bytes.ts'
+import { isLongerThan, mutateTree, parseTree, printTree, type Node } from './mutate-json.ts'
 import { Random } from './random.ts'
 
 export interface Target {
@@ -21,6 +21,8 @@ export interface Target {
   readonly takesNothing?: true
   /** Invalid ones: a start close to an edge. */
   readonly edges?: readonly Uint8Array[]
+  /** What an input may take, in times of what a seed takes, where a bound of the protocol allows more than the usual. */
+  readonly maxCost?: number
   /** Words put into `text` inputs. */
   readonly words?: readonly string[]
   /** The codes this reader's documentation names; another one is a finding. */
@@ -87,7 +89,11 @@ export class InputSource {
     let changes = 1
     while (changes < 5 && random.oneIn(2)) changes++
     if (tree !== undefined && otherTree !== undefined && !random.oneIn(5)) {
-      for (; changes > 0; changes--) tree = mutateTree(tree, random, otherTree)
+      for (; changes > 0; changes--) {
+        const next = mutateTree(tree, random, otherTree)
+        if (isLongerThan(next, MAX_SWOLLEN_BYTES)) break
+        tree = next
+      }
       bytes = utf8Bytes(printTree(tree))
       if (!random.oneIn(8)) return this.#sized(bytes, random)
     }
