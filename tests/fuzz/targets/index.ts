@@ -6,11 +6,13 @@ import { MESSAGE_TARGETS } from './messages.ts'
 import { NETWORK_TARGETS } from './network.ts'
 import { OWNER_TARGETS } from './owner.ts'
 import { SESSION_TARGETS } from './session.ts'
+import { TRANSPARENCY_TARGETS } from './transparency.ts'
 import { WIRE_TARGETS } from './wire.ts'
 
 export const TARGETS: Readonly<Record<string, TargetMaker>> = {
   ...WIRE_TARGETS,
   ...IDENTITY_TARGETS,
+  ...TRANSPARENCY_TARGETS,
   ...CRYPTO_TARGETS,
   ...SESSION_TARGETS,
   ...MESSAGE_TARGETS,
