@@ -5,6 +5,10 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest'
+import { CertifyingRegistry } from '../../apps/registry/src/test-support-authority.ts'
+import type { AgentInput } from '../../apps/registry/src/store/store.ts'
+import { TestAgent } from '../../apps/registry/src/test-support.ts'
+import { parseLogEntry } from '../../packages/sdk/src/identity/index.ts'
 import { FakeRegistry } from '../../packages/sdk/src/discovery/test-support-log.ts'
 import { errorCode, run, start, type Ended } from './cli-harness.ts'
 
@@ -180,3 +184,72 @@ test('ends in order when it is told to', async () => {
   await watching.line((line) => line['event'] === 'audited')
   expect((await watching.stop('SIGINT')).code).toBe(0)
 })
+
+test('follows a real registry, until its operator rewrites the database', async () => {
+  const real = await CertifyingRegistry.start(Date.now)
+  try {
+    const { authority } = real.certification
+    const vouchFor = async (name: string): Promise<TestAgent> => {
+      const agent = new TestAgent(name, real.registry.url, Date.now)
+      // The registry answers here under another name than its own: requests to it are signed for that one.
+      await real.store.putAgent(storedAgent(agent), { create: true, maxAgents: 10 }, Date.now())
+      const { amid, identity } = agent
+      const human = new Uint8Array(32).fill(name.length)
+      const subject = { amid, publicKey: identity.signing.publicKey, displayName: name }
+      await authority.verifyAgent({ ...subject, tier: 1, human }, Date.now())
+      return agent
+    }
+    const look = (file: string) =>
+      run(['registry', 'audit', real.registry.url, '--state', join(folder, file), '--json'])
+    const bob = await vouchFor('bob')
+    const first = await look('real.json')
+    expect([first.code, first.stderr]).toEqual([0, ''])
+    expect(lines(first).map(({ kind, certificate, name }) => [kind, certificate, name])).toEqual([
+      ['certificate', 'root', 'root'],
+      ['certificate', 'intermediate', 'issuer'],
+      ['certificate', 'service', 'service'],
+      ['certificate', 'agent', 'bob'],
+      [undefined, undefined, 'Test registry'],
+    ])
+
+    await authority.revokeAgent(bob.amid, 'keyCompromise', Date.now())
+    await vouchFor('carol!')
+    const second = await look('real.json')
+    expect(second.code).toBe(0)
+    const serial = lines(first)[3]!['serial']
+    expect(lines(second).slice(0, -1)).toMatchObject([
+      { index: 4, kind: 'revocation', serial, reason: 'keyCompromise' },
+      { index: 5, kind: 'certificate', name: 'carol!' },
+    ])
+
+    const entries = await real.store.transparency.entries(0, 100)
+    await real.store.transaction('rewrite', async (tx) => {
+      await tx.updateTable('log_state').set({ size: 0 }).execute()
+      await tx.deleteFrom('log_entries').execute()
+      await tx.deleteFrom('log_nodes').execute()
+      // All but the revocation, and longer than the log was.
+      for (const entry of [...entries.toSpliced(4, 1), ...entries.slice(0, 2)]) {
+        await real.store.transparency.append(tx, parseLogEntry(entry))
+      }
+    })
+    const third = await look('real.json')
+    expect([third.code, verdict(third)['code']]).toEqual([11, 'LOG_INCONSISTENT'])
+    // Who looks for the first time has nothing to compare with.
+    expect((await look('late.json')).code).toBe(0)
+  } finally {
+    await real.close()
+  }
+})
+
+function storedAgent(agent: TestAgent): AgentInput {
+  return {
+    amid: agent.amid,
+    record: '{}',
+    sequence: 1,
+    exchangeKey: 'x25519:none',
+    exchangeSequence: 1,
+    recoveryKey: undefined,
+    presence: undefined,
+    capabilities: [],
+  }
+}

@@ -49,7 +49,7 @@ let app: FastifyInstance
 function serve(authority: Pick<Authority, 'fingerprint' | 'serviceKey'> | undefined): FastifyInstance {
   const logger = pino({ level: 'silent' })
   const metrics = new RegistryMetrics()
-  const context: Context = {
+  const context: Omit<Context, 'people'> = {
     store,
     limits,
     limiters: makeLimiters(limits),
@@ -57,13 +57,14 @@ function serve(authority: Pick<Authority, 'fingerprint' | 'serviceKey'> | undefi
     schemas: new SchemaCatalogue(),
     authority: authority as Authority | undefined,
     now: () => NOW,
+    administrators: [],
     authorities: new Set(),
   }
   const made: FastifyInstance = Fastify()
   made.setValidatorCompiler(() => () => true)
   made.setSerializerCompiler(() => JSON.stringify)
   made.setErrorHandler((error, request, reply) => sendRefusal(metrics, logger, error, request, reply))
-  addTransparencyRoutes(made, context)
+  addTransparencyRoutes(made, context as Context)
   return made
 }
 

@@ -13,7 +13,6 @@ import {
   rootOfSubtrees,
   signTreeHead,
   type LeafRange,
-  type LogEntry,
 } from '@agentmesh/sdk/identity'
 import {
   AgentMeshError,
@@ -26,8 +25,6 @@ import {
   type LogEntries,
   type TreeHead,
 } from '@agentmesh/sdk/wire'
-import type { Transaction } from 'kysely'
-import type { Tables } from '../store/tables.ts'
 import type { TransparencyStore } from '../store/transparency-store.ts'
 
 /** How long one signature stands for a log that does not grow. */
@@ -44,11 +41,6 @@ export class TransparencyLog {
   ) {
     this.#store = store
     this.#registry = registry
-  }
-
-  /** As `TransparencyStore.append`: within the caller's transaction, and last in it. */
-  append(tx: Transaction<Tables>, entry: LogEntry): Promise<number> {
-    return this.#store.append(tx, entry)
   }
 
   /** Of everything that is committed. */
