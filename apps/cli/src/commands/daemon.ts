@@ -214,7 +214,7 @@ export async function status(context: Context): Promise<void> {
 }
 
 function describe(state: AgentStatus): string {
-  const { sessions, outbox, inbox, prekeys, policy, registry, relay } = state
+  const { sessions, outbox, inbox, prekeys, policy, registry, relay, trust } = state
   const good = (fine: boolean, text: string) => (fine ? text : `${text}  (!)`)
   const capabilities = state.capabilities.map((capability) =>
     typeof capability === 'string'
@@ -246,6 +246,7 @@ function describe(state: AgentStatus): string {
       `${prekeys.one_time_left} one-time, ${prekeys.one_time_kem_left} one-time KEM; next rotation ` +
         prekeys.signed_prekey_rotates_at,
     ],
+    ['trust', describeTrust(trust)],
     ['exchange', `key rotates ${prekeys.exchange_key_rotates_at}`],
     ['policy', policy.valid ? 'valid' : `the last good one is in force: ${policy.error ?? ''}  (!)`],
     ['can do', capabilities.join(', ') || '-'],
@@ -253,4 +254,17 @@ function describe(state: AgentStatus): string {
   const notices = state.notices.map(({ at, about, text: said }) => escapeText(`${at} ${about}: ${said}`))
   const told = notices.length === 0 ? [] : ['', color.dim('notices since it started'), ...notices]
   return [text.replaceAll('(!)', color.yellow('(!)')), ...told].join('\n')
+}
+
+function describeTrust(trust: AgentStatus['trust']): string {
+  const { tier, display_name, organization, reputation, certificate_expires_at, registries, last_error } =
+    trust
+  const name = [display_name, organization].filter((text) => text !== undefined).join(', ')
+  return [
+    name === '' ? tier : `${tier} (${escapeText(name)})`,
+    ...(certificate_expires_at === undefined ? [] : [`certificate until ${certificate_expires_at}`]),
+    ...(reputation === undefined ? [] : [`reputation ${reputation.toFixed(2)}`]),
+    registries.length === 0 ? 'no registry trusted' : `trusts ${escapeText(registries.join(', '))}`,
+    ...(last_error === undefined ? [] : [color.red(escapeText(last_error))]),
+  ].join('; ')
 }

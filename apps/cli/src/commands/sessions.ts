@@ -1,9 +1,10 @@
-/** `sessions` and `session show|kill|export`. */
+/** `sessions` and `session show|close|rate|kill|export`. */
 import { constants, openSync, closeSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import {
   AgentMeshError,
   escapeText,
+  FEEDBACK_TAGS,
   formatIntent,
   parseSessionId,
   utf8Bytes,
@@ -11,6 +12,7 @@ import {
   type SessionSummary,
 } from '@agentmesh/sdk'
 import { Home } from '@agentmesh/sdk/identity'
+import { UsageError } from '../exit-codes.ts'
 import { color, fields, prettyJson, show, table, type Context } from '../output.ts'
 import { clientOf, homePath } from './shared.ts'
 
@@ -58,6 +60,7 @@ function describe(session: SessionDetail): string {
     fields([
       ['session', session.session_id],
       ['peer', `${session.peer}, ${session.role === 'initiator' ? 'we knocked' : 'they knocked'}`],
+      ['tier', [session.peer_tier, session.peer_organization ?? ''].join(' ').trim()],
       ['intent', formatIntent(session.intent)],
       ['type', session.type],
       ['state', session.close_reason === undefined ? session.state : `closed: ${session.close_reason}`],
@@ -76,6 +79,29 @@ export async function sessionKill(context: Context, id: string): Promise<void> {
   const session = parseSessionId(id)
   await clientOf(context).killSession(session)
   show(context, { session_id: session, killed: true }, () => `Session ${session} has ended.`)
+}
+
+export async function sessionClose(context: Context, id: string): Promise<void> {
+  const session = parseSessionId(id)
+  await clientOf(context).closeSession(session, { reason: 'completed' })
+  show(context, { session_id: session, closed: true }, () => `Session ${session} is closed.`)
+}
+
+/** The registry learns that the two agents talked, and how the owner found it: nothing of what it was about. */
+export async function sessionRate(
+  context: Context,
+  id: string,
+  rating: number,
+  words: readonly string[],
+): Promise<void> {
+  const session = parseSessionId(id)
+  const tags = words.map((word) => {
+    const tag = FEEDBACK_TAGS.find((known) => known === word)
+    if (tag === undefined) throw new UsageError(`--tag is one of ${FEEDBACK_TAGS.join(', ')}`)
+    return tag
+  })
+  await clientOf(context).rateSession(session, rating, tags)
+  show(context, { session_id: session, rating, tags }, () => `The rating is on its way to the registry.`)
 }
 
 export interface ExportOptions {

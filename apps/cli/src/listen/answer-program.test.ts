@@ -18,6 +18,7 @@ const REQUEST: IncomingRequest = {
     from: '5TeC66QiBsJaxeMtz9oEwMFQWBD' as Amid,
     session_id: '0f9619ff-8b86-4011-b42d-00cf4fc964ff' as SessionId,
     tier: 'anonymous',
+    reputation: 0.5,
     received_at: '2026-01-01T00:00:00.000Z',
   },
 }

@@ -32,6 +32,12 @@ export function count(text: string): number {
   return Number(text)
 }
 
+export function rating(text: string): number {
+  if (!/^(0(\.\d{1,6})?|1(\.0{1,6})?)$/.test(text))
+    throw new InvalidArgumentError('It is a number from 0 to 1.')
+  return Number(text)
+}
+
 /** For an option that may be given several times. */
 export function collect(text: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), text]

@@ -1,6 +1,7 @@
 /** Commands by which the owner stays in charge: policy and circuit breakers. */
 import type { PresenceState } from '@agentmesh/sdk'
 import { Argument, Command } from 'commander'
+import type { TrustAddOptions } from '../commands/trust.ts'
 import { contextOf, withExamples } from './kit.ts'
 
 export function ownerCommands(): Command[] {
@@ -38,6 +39,40 @@ export function ownerCommands(): Command[] {
     .requiredOption('--from <amid>', 'who would knock')
     .action(async (intent: string, options: { from: string }, command: Command) =>
       (await import('../commands/policy.ts')).policyTest(contextOf(command), intent, options),
+    )
+
+  const trust = new Command('trust').description('the registries whose certificates count here')
+  withExamples(trust, [
+    'agentmesh trust list',
+    'agentmesh trust add https://registry.example --fingerprint <fingerprint>',
+    'agentmesh trust remove registry.example',
+  ])
+  trust
+    .command('list')
+    .description('names, addresses, fingerprints')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/trust.ts')).trustList(contextOf(command)),
+    )
+  trust
+    .command('add')
+    .description('believe whom this registry calls verified, and look agents up there')
+    .argument('<url>')
+    .option('--fingerprint <hex>', 'of its root, as its operator publishes it; else you are asked')
+    .action(async (url: string, options: TrustAddOptions, command: Command) =>
+      (await import('../commands/trust.ts')).trustAdd(contextOf(command), url, options),
+    )
+  trust
+    .command('remove')
+    .description('its certificates say nothing here from now on')
+    .argument('<registry>', 'name or fingerprint')
+    .action(async (which: string, _options: object, command: Command) =>
+      (await import('../commands/trust.ts')).trustRemove(contextOf(command), which),
+    )
+  trust
+    .command('refresh')
+    .description('fetch certificates, revocation lists and credentials now')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/trust.ts')).trustRefresh(contextOf(command)),
     )
 
   const block = new Command('block')
@@ -79,6 +114,7 @@ export function ownerCommands(): Command[] {
 
   return [
     policy,
+    trust,
     withExamples(block, ['agentmesh block <amid>']),
     withExamples(allow, ['agentmesh allow <amid>']),
     withExamples(forget, ['agentmesh forget <amid>', 'agentmesh forget <amid> --yes --json']),

@@ -5,7 +5,7 @@ import type { NegotiateOptions } from '../commands/negotiate.ts'
 import type { SearchOptions } from '../commands/search.ts'
 import type { ExportOptions } from '../commands/sessions.ts'
 import type { SendCommandOptions } from '../commands/send.ts'
-import { contextOf, count, seconds, withExamples } from './kit.ts'
+import { collect, contextOf, count, rating, seconds, withExamples } from './kit.ts'
 
 export function peerCommands(): Command[] {
   const search = new Command('search')
@@ -80,6 +80,7 @@ export function peerCommands(): Command[] {
     'agentmesh session show <id>',
     'agentmesh session kill <id>',
     'agentmesh session export <id>',
+    'agentmesh session rate <id> 0.9 --tag accurate --tag fast',
   ])
   session
     .command('show')
@@ -87,6 +88,22 @@ export function peerCommands(): Command[] {
     .argument('<id>')
     .action(async (id: string, _options: object, command: Command) =>
       (await import('../commands/sessions.ts')).sessionShow(contextOf(command), id),
+    )
+  session
+    .command('close')
+    .description('end it in order, for both sides')
+    .argument('<id>')
+    .action(async (id: string, _options: object, command: Command) =>
+      (await import('../commands/sessions.ts')).sessionClose(contextOf(command), id),
+    )
+  session
+    .command('rate')
+    .description('tell the registry how a session that both sides closed went')
+    .argument('<id>')
+    .argument('<rating>', 'from 0, bad, to 1, good', rating)
+    .option('--tag <word>', 'such as accurate, fast, unreliable, spam; several are fine', collect)
+    .action(async (id: string, given: number, options: { tag?: readonly string[] }, command: Command) =>
+      (await import('../commands/sessions.ts')).sessionRate(contextOf(command), id, given, options.tag ?? []),
     )
   session
     .command('kill')

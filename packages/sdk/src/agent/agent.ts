@@ -15,13 +15,13 @@ import type { Policy } from '../session/index.ts'
 import { encodeSession } from '../session/index.ts'
 import {
   AgentMeshError,
-  formatTimestamp,
   parseAmid,
   parseMessageId,
   parseSessionId,
   PROTOCOL_VERSION,
   toBase64,
   type Amid,
+  type FeedbackTag,
   type Intent,
   type Payload,
   type PresenceState,
@@ -29,6 +29,7 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { Breakers } from './breakers.ts'
+import { Closings } from './closings.ts'
 import { Conversation } from './conversation.ts'
 import { audit, background, type Actor, type AgentEvents, type Core } from './core.ts'
 import { Inbox } from './inbox.ts'
@@ -39,7 +40,6 @@ import { Notices } from './notices.ts'
 import { openCore, type AgentOptions, type OpenedCore } from './open-core.ts'
 import { Outbox } from './outbox.ts'
 import { Outgoing } from './outgoing.ts'
-import { changedFields } from './policy-file.ts'
 import { Receiver } from './receiver.ts'
 import { Recovery } from './recovery.ts'
 import { Registrar } from './registrar.ts'
@@ -51,6 +51,7 @@ import { StateMark } from './state-mark.ts'
 import { detail, summarize } from './session-rows.ts'
 import { statusOf } from './status.ts'
 import type { SessionRow } from './tables.ts'
+import { TrustKeeper } from './trust-keeper.ts'
 import type {
   AgentStatus,
   DecisionRecord,
@@ -93,6 +94,8 @@ export class Agent {
   readonly #network: Network
   readonly #notices: Notices
   readonly #registrar: Registrar
+  readonly #closings: Closings
+  readonly #trust: TrustKeeper
   readonly #retention: Retention
   #timer: NodeJS.Timeout | undefined
   #maintaining: Promise<void> = Promise.resolve()
@@ -131,13 +134,15 @@ export class Agent {
     this.#notices = new Notices(core)
     this.#keyring = new Keyring(core)
     this.#outbox = new Outbox(core)
-    this.#initiator = new Initiator(core, this.#outbox, this.#keyring)
-    this.#responder = new Responder(core, this.#outbox, this.#keyring, () => ({
+    this.#closings = new Closings(core)
+    this.#trust = new TrustKeeper(core, this.#closings)
+    this.#initiator = new Initiator(core, this.#outbox, this.#keyring, this.#trust)
+    this.#responder = new Responder(core, this.#outbox, this.#keyring, this.#trust, () => ({
       paused: this.#breakers.refusesKnocks,
       presence: this.#network.presence,
       connectedSince: this.#network.connectedSince,
     }))
-    this.#outgoing = new Outgoing(core, this.#outbox, (row) => {
+    this.#outgoing = new Outgoing(core, this.#outbox, this.#closings, (row) => {
       if (!this.#breakers.offline) this.#initiator.need(row)
     })
     this.#initiator.join(this.#outgoing)
@@ -155,23 +160,13 @@ export class Agent {
       responder: this.#responder,
       outgoing: this.#outgoing,
       inbox: this.#inbox,
+      trust: this.#trust,
       recovery: this.#recovery,
     })
-    this.#network = new Network(core, this.#outbox, this.#registrar)
+    this.#network = new Network(core, this.#outbox, this.#registrar, this.#trust)
     this.#network.join(this.#receiver)
     for (const notice of notices) core.events.emit('notice', notice)
-    core.policy.watch({
-      changed: (policy, before, by) => {
-        const fields = changedFields(policy, before)
-        // A file that was only touched says nothing new.
-        if (fields.length > 0 || by !== 'file') audit(core, { event: 'policy_changed', fields, by })
-        background(core, 'apply a policy', this.#sessions.policyChanged(policy))
-      },
-      refused: (problem) => {
-        audit(core, { event: 'policy_refused', problem })
-        core.events.emit('notice', { at: formatTimestamp(core.now()), about: 'policy', text: problem })
-      },
-    })
+    this.#sessions.followPolicy()
   }
 
   #start(): void {
@@ -239,6 +234,24 @@ export class Agent {
   /** This agent's address. */
   get amid(): Amid {
     return this.#core.identity.amid
+  }
+
+  /** The registries whose word counts here, and what this agent can prove of itself. */
+  get trust(): TrustKeeper {
+    return this.#trust
+  }
+
+  /**
+   * Says how a session with a peer went; the registry counts it when both sides closed the session. Resolves when it is
+   * safe on disk.
+   *
+   * @param rating 0 to 1
+   * @param tags words of `FEEDBACK_TAGS`
+   * @throws INVALID_ID, SESSION_UNKNOWN, SESSION_NOT_CLOSED, FEEDBACK_REPEATED, MALFORMED
+   */
+  async rate(sessionId: string, rating: number, tags: readonly FeedbackTag[] = []): Promise<void> {
+    await this.#closings.rate(parseSessionId(sessionId), rating, tags)
+    background(this.#core, 'bring a rating', this.#closings.submit())
   }
 
   /** Absolute path of the home folder. */
@@ -462,6 +475,7 @@ export class Agent {
       inbox: this.#inbox,
       keyring: this.#keyring,
       notices: this.#notices,
+      trust: this.#trust,
     })
   }
 

@@ -10,6 +10,7 @@ import {
   isErrorCode,
   type ClosePayload,
   type EnvelopeType,
+  type FeedbackTag,
   type Intent,
   type MessageId,
   type Payload,
@@ -20,6 +21,7 @@ import {
 import type { Actor } from './core.ts'
 import type { ListenerEvent } from './listeners.ts'
 import { localApiPath } from './local-api.ts'
+import type { TrustSummary } from './trust-file.ts'
 import type {
   AgentStatus,
   AnswerInput,
@@ -107,6 +109,35 @@ export class AgentClient {
   /** Ends the session for both, with a reason. @throws INVALID_ID, SESSION_UNKNOWN, MALFORMED */
   async closeSession(id: string, payload: ClosePayload): Promise<void> {
     await this.#call('POST', `sessions/${encodeURIComponent(id)}/close`, payload)
+  }
+
+  /** @param rating 0 to 1. @throws as `Agent.rate` */
+  async rateSession(id: string, rating: number, tags: readonly FeedbackTag[] = []): Promise<void> {
+    await this.#call('POST', `sessions/${encodeURIComponent(id)}/rate`, { rating, tags })
+  }
+
+  async trustedRegistries(): Promise<TrustSummary[]> {
+    return (await this.#call<{ registries: TrustSummary[] }>('GET', 'trust')).registries
+  }
+
+  /** What a registry says it is. @throws as `TrustKeeper.inspect` */
+  inspectRegistry(url: string): Promise<Pick<TrustSummary, 'name' | 'url' | 'fingerprint'>> {
+    return this.#call('GET', `trust/inspect?${new URLSearchParams({ url }).toString()}`)
+  }
+
+  /** @throws as `TrustKeeper.add` */
+  async trustRegistry(url: string, fingerprint: string): Promise<void> {
+    await this.#call('POST', 'trust', { url, fingerprint })
+  }
+
+  /** @param which name or fingerprint. @throws TRUST_UNKNOWN */
+  distrustRegistry(which: string): Promise<TrustSummary> {
+    return this.#call('POST', 'trust/remove', { registry: which })
+  }
+
+  /** Fetches certificates, lists and credentials that are due. @throws as `TrustKeeper.refresh` */
+  async refreshTrust(): Promise<void> {
+    await this.#call('POST', 'trust/refresh')
   }
 
   /** Sends one message on an open session; resolves with its id. @throws as `Conversation.send` */

@@ -8,6 +8,7 @@
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
 import { mismatchError, negotiate } from '../messages/index.ts'
+import { ANONYMOUS_STANDING, type VerifiedStanding } from '../session/index.ts'
 import {
   AgentMeshError,
   formatIntent,
@@ -30,7 +31,7 @@ import { PeerRates } from './peer-rates.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
 import { Turns } from './turns.ts'
-import type { AnswerInput, RequestHandler } from './types.ts'
+import type { Answer, AnswerInput, RequestHandler } from './types.ts'
 
 /** Envelopes of a session kept behind one that is missing. */
 const MAX_HELD = 4 * WINDOW
@@ -167,7 +168,7 @@ export class Inbox {
     }
     if (envelope.type === 'close') {
       this.#write({ ...row, state: 'done' })
-      this.#closed(envelope.session_id, envelope.payload.reason, afterCommit)
+      this.#closedByPeer(envelope, afterCommit)
     } else if (envelope.in_reply_to !== undefined && this.#asked(envelope, envelope.in_reply_to)) {
       this.#keepReply(row, envelope.in_reply_to)
       this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
@@ -258,43 +259,28 @@ export class Inbox {
   }
 
   #reply(envelope: Envelope, inReplyTo: MessageId, afterCommit: (() => void)[]): void {
-    const { id, from } = envelope
-    switch (envelope.type) {
-      case 'status':
-        this.#outgoing.note(inReplyTo, { stage: 'status', status: envelope.payload }, afterCommit)
-        return
-      case 'response':
-        this.#outgoing.answered(
-          inReplyTo,
-          from,
-          { type: 'response', id, from, payload: envelope.payload },
-          afterCommit,
-        )
-        break
-      case 'error':
-        this.#outgoing.answered(
-          inReplyTo,
-          from,
-          { type: 'error', id, from, payload: envelope.payload },
-          afterCommit,
-        )
-        break
-      case 'capability_negotiation_response':
-        this.#outgoing.answered(
-          inReplyTo,
-          from,
-          { type: 'capability_negotiation_response', id, from, payload: envelope.payload },
-          afterCommit,
-        )
-        return
-      default:
-        return
+    const { id, from, type, payload } = envelope
+    if (type === 'status') {
+      this.#outgoing.note(inReplyTo, { stage: 'status', status: payload }, afterCommit)
+    } else if (type === 'response' || type === 'error' || type === 'capability_negotiation_response') {
+      this.#outgoing.answered(inReplyTo, from, { type, id, from, payload } as Answer, afterCommit)
     }
+    if (type !== 'response' && type !== 'error') return
     const session = this.#core.store.tables.sessions.get(envelope.session_id)
     if (session?.session.type === 'request_response' && session.session.state === 'open') {
-      const reason = envelope.type === 'response' ? 'completed' : 'error'
+      const reason = type === 'response' ? 'completed' : 'error'
       this.#outgoing.close(session, { reason }, afterCommit)
     }
+  }
+
+  #closedByPeer({ session_id, payload }: Envelope<'close'>, afterCommit: (() => void)[]): void {
+    const row = this.#core.store.tables.sessions.get(session_id)
+    if (!row) return
+    const { closings } = this.#outgoing
+    if (row.session.closes === 'both' && closings.countersigned(row, payload)) return
+    const answer = row.session.closes === 'theirs' ? closings.countersign(row, payload) : undefined
+    this.#closed(session_id, payload.reason, afterCommit)
+    if (answer) this.#outgoing.onSession(session_id, { type: 'close', payload: answer }, afterCommit)
   }
 
   #closed(sessionId: SessionId, reason: ClosePayload['reason'], afterCommit: (() => void)[]): void {
@@ -393,6 +379,11 @@ export class Inbox {
     }
   }
 
+  /** A request outlives its session only where transcripts are not kept. */
+  #standingOf(sessionId: SessionId): VerifiedStanding {
+    return this.#core.store.tables.sessions.get(sessionId)?.standing ?? ANONYMOUS_STANDING
+  }
+
   async #run(key: string, row: IncomingRow, handler: RequestHandler): Promise<void> {
     const abort = new AbortController()
     const { envelope } = row
@@ -410,7 +401,7 @@ export class Inbox {
         return
       }
       this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
-      const answer = await handler(asRequest(row), {
+      const answer = await handler(asRequest(row, this.#standingOf(envelope.session_id)), {
         signal: abort.signal,
         answered,
         status: async (payload) => {

@@ -2,12 +2,14 @@
 import {
   formatTimestamp,
   PAYLOADS,
+  tierName,
   validate,
   type Envelope,
   type Intent,
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
+import type { VerifiedStanding } from '../session/index.ts'
 import type { IncomingRow, RequestAnswer } from './tables.ts'
 import type { Turn } from './turns.ts'
 import type { AnswerInput, IncomingRequest } from './types.ts'
@@ -39,7 +41,10 @@ export function covers(agreed: Intent, asked: Intent): boolean {
 }
 
 /** A request as the application sees it. */
-export function asRequest({ envelope, receivedAt }: IncomingRow): IncomingRequest {
+export function asRequest(
+  { envelope, receivedAt }: IncomingRow,
+  standing: VerifiedStanding,
+): IncomingRequest {
   const payload = envelope.payload as RequestPayload
   return {
     id: envelope.id,
@@ -50,7 +55,11 @@ export function asRequest({ envelope, receivedAt }: IncomingRow): IncomingReques
     provenance: {
       from: envelope.from,
       session_id: envelope.session_id,
-      tier: 'anonymous',
+      tier: tierName(standing.tier),
+      reputation: standing.reputation,
+      ...(standing.displayName === undefined ? {} : { display_name: standing.displayName }),
+      ...(standing.organization === undefined ? {} : { organization: standing.organization }),
+      ...(standing.root === undefined ? {} : { registry: standing.root }),
       received_at: formatTimestamp(receivedAt),
     },
   }

@@ -27,6 +27,7 @@ import { laneOf } from './outgoing-rows.ts'
 import { MAX_REBINDS, type Outgoing } from './outgoing.ts'
 import { startSession } from './session-rows.ts'
 import type { HandshakeRow, OutgoingRow } from './tables.ts'
+import type { TrustKeeper } from './trust-keeper.ts'
 
 const LOOKUP_RETRY_MS = 2_000
 const MAX_LOOKUP_RETRY_MS = 60_000
@@ -49,16 +50,18 @@ export class Initiator {
   readonly #core: Core
   readonly #outbox: Outbox
   readonly #keyring: Keyring
+  readonly #trust: TrustKeeper
   readonly #lookingUp = new Set<string>()
   /** By peer and lane. Without a timer: the attempt it waited for is under way. */
   readonly #retries = new Map<string, { timer: NodeJS.Timeout | undefined; delay: number }>()
   #closed = false
   #outgoing!: Outgoing
 
-  constructor(core: Core, outbox: Outbox, keyring: Keyring) {
+  constructor(core: Core, outbox: Outbox, keyring: Keyring, trust: TrustKeeper) {
     this.#core = core
     this.#outbox = outbox
     this.#keyring = keyring
+    this.#trust = trust
   }
 
   /** Outgoing asks for sessions and is told of them, so the two are joined after both exist. */
@@ -136,6 +139,7 @@ export class Initiator {
           intent: row.intent,
           sessionRequest: { type: row.sessionType, ttl_seconds: row.ttlSeconds },
           ...(display_name === undefined ? {} : { displayName: display_name }),
+          standing: this.#trust.standing,
           // Who is on our allowlist gets the first request with the KNOCK (specification §5.5).
           ...(row.type === 'request' && this.#core.policy.current().allowlist.includes(row.to)
             ? { optimistic: { type: 'request', id: row.id, payload: row.payload as RequestPayload } }
@@ -230,7 +234,9 @@ export class Initiator {
     for (const effect of step.effects) if (effect.type === 'report') throw new AgentMeshError(effect.code)
     handshakes.delete(hash)
     if (step.state.name === 'open') {
-      const row = { session: step.state.session, lane: handshake.lane, deliverNext: 1 }
+      // What an ACCEPT shows falsely counts for nothing; whether to talk to such a peer was for who sent to it.
+      const { standing } = this.#trust.check(step.state.accept, { from })
+      const row = { session: step.state.session, lane: handshake.lane, deliverNext: 1, standing }
       startSession(this.#core, row, afterCommit)
       const { optimisticMessageId: first } = handshake.pending
       if (step.state.accept.optimistic_taken === true && first !== undefined) {

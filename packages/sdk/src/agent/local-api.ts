@@ -6,10 +6,13 @@
  *   GET  /v1/status  /v1/policy  /v1/decisions?from=  /v1/search?capability=...
  *   POST /v1/send                       { to, request, options }          -> { id }
  *   POST /v1/negotiate                  { to, intent, need, options }     -> { id }
+ *   GET  /v1/trust  /v1/trust/inspect?url=
+ *   POST /v1/trust  { url, fingerprint }  /v1/trust/remove  { registry }  /v1/trust/refresh
  *   GET  /v1/messages/{id}/progress     stream of ProgressEvent, ends with answered or failed
  *   GET  /v1/sessions  /v1/sessions/{id}
  *   POST /v1/sessions/{id}/kill  /v1/sessions/{id}/close
  *   POST /v1/sessions/{id}/export       { keys }                          -> SessionExport
+ *   POST /v1/sessions/{id}/rate         { rating, tags? }
  *   POST /v1/sessions/{id}/messages     { type, payload, in_reply_to? }   -> { id }
  *   GET  /v1/sessions/{id}/messages     stream of ConversationMessage, ends with the session
  *   GET  /v1/requests                   stream of ListenerEvent: this connection answers requests while it lasts
@@ -28,6 +31,7 @@ import {
   ClosePayload,
   Embedded,
   ErrorPayload,
+  FeedbackTag,
   formatTimestamp,
   Intent,
   isAgentMeshError,
@@ -37,6 +41,7 @@ import {
   parseMessageId,
   PAYLOADS,
   PresenceState,
+  RegistryFingerprint,
   RequestPayload,
   SchemaName,
   SessionType,
@@ -87,6 +92,15 @@ const AnswerBody = Type.Union([
 ])
 const PeerBody = Type.Object({ amid: AmidText })
 const ExportBody = Type.Object({ keys: Type.Optional(Type.Boolean()) })
+const TrustBody = Type.Object({
+  url: Type.String({ maxLength: 256, pattern: '^https?://[!-~]+$' }),
+  fingerprint: RegistryFingerprint,
+})
+const DistrustBody = Type.Object({ registry: Type.String({ maxLength: 64 }) })
+const RatingBody = Type.Object({
+  rating: Type.Number({ minimum: 0, maximum: 1 }),
+  tags: Type.Optional(Type.Array(FeedbackTag, { maxItems: 8, uniqueItems: true })),
+})
 const PresenceBody = Type.Object({ state: PresenceState })
 
 /** Where clients of a home find its daemon. */
@@ -162,6 +176,14 @@ export class LocalApi {
         return { decisions: agent.decisions(from === null ? {} : { from: parseAmid(from) }) }
       },
       'GET search': ({ query }) => agent.search(searchQuery(query)),
+      'GET trust': () => ({ registries: agent.trust.list() }),
+      'GET trust/inspect': ({ query }) => agent.trust.inspect(query.get('url') ?? ''),
+      'POST trust': async (call) => {
+        const { url, fingerprint } = await call.body(TrustBody)
+        await agent.trust.add(url, fingerprint)
+      },
+      'POST trust/remove': async (call) => agent.trust.remove((await call.body(DistrustBody)).registry),
+      'POST trust/refresh': () => agent.trust.refresh(),
       'POST send': async (call) => {
         const { to, request, options } = await call.body(SendBody)
         const sent = await agent.send(to, request, options ?? {})
@@ -181,6 +203,10 @@ export class LocalApi {
         agent.exportSession(call.parts[0] ?? '', await call.body(ExportBody), call.by),
       'POST sessions/*/close': async (call) =>
         agent.conversation(call.parts[0] ?? '').close(await call.body(ClosePayload)),
+      'POST sessions/*/rate': async (call) => {
+        const { rating, tags } = await call.body(RatingBody)
+        await agent.rate(call.parts[0] ?? '', rating, tags)
+      },
       'POST sessions/*/messages': async (call) => {
         const { type, payload, in_reply_to } = await call.body(MessageBody)
         const conversation = agent.conversation(call.parts[0] ?? '')

@@ -1,5 +1,6 @@
 /**
- * Where the agent is reachable: its registry record and its relay connection, kept while the owner lets it be online.
+ * Where the agent is reachable: its registry record, its relay connection and what it can prove of itself, kept while the
+ * owner lets it be online.
  */
 import { RelayConnection, type TransportState } from '../transport/index.ts'
 import type { AgentMeshError, PresenceState } from '../wire/index.ts'
@@ -7,11 +8,13 @@ import { audit, background, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import type { Receiver } from './receiver.ts'
 import type { Registrar } from './registrar.ts'
+import type { TrustKeeper } from './trust-keeper.ts'
 
 export class Network {
   readonly #core: Core
   readonly #outbox: Outbox
   readonly #registrar: Registrar
+  readonly #trust: TrustKeeper
   #receiver!: Receiver
   #relay: RelayConnection | undefined
   #relayState = 'stopped'
@@ -19,10 +22,11 @@ export class Network {
   #connectedSince = Number.POSITIVE_INFINITY
   #presence: PresenceState = 'online'
 
-  constructor(core: Core, outbox: Outbox, registrar: Registrar) {
+  constructor(core: Core, outbox: Outbox, registrar: Registrar, trust: TrustKeeper) {
     this.#core = core
     this.#outbox = outbox
     this.#registrar = registrar
+    this.#trust = trust
   }
 
   /** The receiver decides with what it knows of the network, so the two are joined after both exist. */
@@ -56,6 +60,7 @@ export class Network {
   start(): void {
     const { identity, config, random, now } = this.#core
     this.#registrar.start()
+    this.#trust.start()
     const relay = new RelayConnection({
       url: config.relay,
       identity,
@@ -97,7 +102,7 @@ export class Network {
     const relay = this.#relay
     this.#relay = undefined
     this.#outbox.disconnected()
-    await Promise.all([relay?.close(), this.#registrar.stop()])
+    await Promise.all([relay?.close(), this.#registrar.stop(), this.#trust.stop()])
     this.#relayState = 'stopped'
   }
 

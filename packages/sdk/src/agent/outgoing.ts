@@ -39,6 +39,7 @@ import {
 import { audit, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import { laneOf, putOutgoing, waitingFor } from './outgoing-rows.ts'
+import type { Closings } from './closings.ts'
 import { Receipts } from './receipts.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { OutgoingRow, SessionRow } from './tables.ts'
@@ -73,11 +74,13 @@ export class Outgoing {
   readonly #needSession: (row: OutgoingRow) => void
   #lastCreated = 0
   readonly receipts: Receipts
+  readonly closings: Closings
 
-  constructor(core: Core, outbox: Outbox, needSession: (row: OutgoingRow) => void) {
+  constructor(core: Core, outbox: Outbox, closings: Closings, needSession: (row: OutgoingRow) => void) {
     this.#core = core
     this.#outbox = outbox
     this.#needSession = needSession
+    this.closings = closings
     this.receipts = new Receipts(core, (sessionId, payload, afterCommit) => {
       this.onSession(sessionId, { type: 'receipt', payload }, afterCommit)
     })
@@ -470,9 +473,11 @@ export class Outgoing {
   /** Ends a session with a CLOSE. Call within a commit; the application can send nothing after it. */
   close(row: SessionRow, payload: ClosePayload, afterCommit: (() => void)[]): void {
     const { id } = row.session
-    this.onSession(id, { type: 'close', payload }, afterCommit)
+    const signed = this.closings.sign(row, payload)
+    this.onSession(id, { type: 'close', payload: signed }, afterCommit)
     const closing = this.#core.store.tables.sessions.get(id)
     if (!closing) return
+    this.closings.keepGiven(closing, payload)
     markClosed(this.#core, closing, payload.reason, afterCommit)
     this.sessionClosed({ ...closing.session, closeReason: payload.reason }, afterCommit)
   }

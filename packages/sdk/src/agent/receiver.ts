@@ -23,6 +23,7 @@ import { Refusals } from './refusals.ts'
 import { Repeats } from './repeats.ts'
 import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
+import { ListsNeeded, type TrustKeeper } from './trust-keeper.ts'
 
 export interface ReceiverParts {
   readonly initiator: Initiator
@@ -30,6 +31,7 @@ export interface ReceiverParts {
   readonly outgoing: Outgoing
   readonly inbox: Inbox
   readonly recovery: Recovery
+  readonly trust: TrustKeeper
 }
 
 export class Receiver {
@@ -38,6 +40,7 @@ export class Receiver {
   readonly #responder: Responder
   readonly #inbox: Inbox
   readonly #recovery: Recovery
+  readonly #trust: TrustKeeper
   readonly #refusals: Refusals
   readonly #repeats: Repeats
 
@@ -47,6 +50,7 @@ export class Receiver {
     this.#responder = parts.responder
     this.#inbox = parts.inbox
     this.#recovery = parts.recovery
+    this.#trust = parts.trust
     this.#refusals = new Refusals(core)
     this.#repeats = new Repeats(core, parts.outgoing.receipts)
   }
@@ -54,7 +58,7 @@ export class Receiver {
   /** Takes one packet and acknowledges it once it is committed or refused for good. */
   async receive(message: ReceivedMessage): Promise<void> {
     try {
-      const unopened = await commit(this.#core, (afterCommit) => this.#take(message, afterCommit))
+      const unopened = await this.#commit(message)
       if (unopened !== undefined) await this.#recovery.refuse(message, unopened)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
@@ -65,6 +69,18 @@ export class Receiver {
       await this.#recovery.refuse(message, code)
     }
     message.ack()
+  }
+
+  async #commit(message: ReceivedMessage): Promise<ErrorCode | undefined> {
+    const take = (): Promise<ErrorCode | undefined> =>
+      commit(this.#core, (afterCommit) => this.#take(message, afterCommit))
+    try {
+      return await take()
+    } catch (error) {
+      if (!(error instanceof ListsNeeded)) throw error
+      await this.#trust.fetchLists(error.issuers)
+      return take()
+    }
   }
 
   /** A session row that does not open is of no use to anybody: without it, the peer is asked to start over. */

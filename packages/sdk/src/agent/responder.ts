@@ -5,7 +5,6 @@
  * the stored answer, whatever policy says by then.
  */
 import {
-  ANONYMOUS_STANDING,
   createAccept,
   createReject,
   evaluateKnock,
@@ -43,6 +42,7 @@ import { audit, commit, isKnownPeer, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import { isActive, startSession } from './session-rows.ts'
+import type { TrustKeeper } from './trust-keeper.ts'
 import type { SessionRow } from './tables.ts'
 import { Tally } from './tally.ts'
 import type { DecisionRecord } from './types.ts'
@@ -58,22 +58,42 @@ export interface Availability {
   readonly connectedSince: number
 }
 
+interface ReceivedKnock {
+  readonly from: Amid
+  readonly packet: Uint8Array
+  readonly takenAt: number
+  readonly hash: string
+  readonly precheck: PrecheckOutcome
+  /** Lists were asked for already. */
+  readonly waited: boolean
+}
+
 type DeliverFirst = (row: SessionRow, envelope: Envelope, afterCommit: (() => void)[]) => void
 
 export class Responder {
   readonly #core: Core
   readonly #outbox: Outbox
   readonly #keyring: Keyring
+  readonly #trust: TrustKeeper
   readonly #availability: () => Availability
   readonly #limits = newPrecheckState()
   /** KNOCKs turned away: a flood would push older decisions out, and fill the log. */
   readonly #refused = new Tally<RejectReason | 'other'>({ perKind: 5, inAll: 60 })
+  /** KNOCKs that wait for revocation lists, by hash. */
+  readonly #waiting = new Map<string, PrecheckOutcome>()
   #deliver: DeliverFirst = () => {}
 
-  constructor(core: Core, outbox: Outbox, keyring: Keyring, availability: () => Availability) {
+  constructor(
+    core: Core,
+    outbox: Outbox,
+    keyring: Keyring,
+    trust: TrustKeeper,
+    availability: () => Availability,
+  ) {
     this.#core = core
     this.#outbox = outbox
     this.#keyring = keyring
+    this.#trust = trust
     this.#availability = availability
   }
 
@@ -91,6 +111,7 @@ export class Responder {
    *
    * @param takenAt when the relay took it, milliseconds since the epoch
    * @returns why it was not opened, when it was not
+   * @throws ListsNeeded: to be called again when they were asked for
    */
   receiveKnock(
     from: Amid,
@@ -100,7 +121,9 @@ export class Responder {
   ): ErrorCode | undefined {
     const now = this.#core.now()
     const hash = toHex(knockHash(packet))
-    const precheck = precheckKnock(from, this.#core.policy.current(), this.#limits, now)
+    const waited = this.#waiting.get(hash)
+    this.#waiting.delete(hash)
+    const precheck = waited ?? precheckKnock(from, this.#core.policy.current(), this.#limits, now)
     const answered = this.#core.store.tables.answers.get(hash)
     if (answered) {
       // Our answer may have been lost: the same one again, never a second decision. At the rate of KNOCKs, since an
@@ -116,7 +139,8 @@ export class Responder {
       const step = stepResponder(state, event)
       state = step.state
       for (const effect of step.effects) {
-        const next = this.#perform(effect, { from, packet, takenAt, hash }, afterCommit)
+        const given = { from, packet, takenAt, hash, precheck, waited: waited !== undefined }
+        const next = this.#perform(effect, given, afterCommit)
         if (next) events.push(next)
       }
     }
@@ -124,9 +148,19 @@ export class Responder {
     return state.name === 'dropped' && state.reason !== 'silent' ? state.reason : undefined
   }
 
+  /** The same KNOCK comes here again, and is not held against its sender's rate twice. */
+  #requireLists({ knock }: OpenedKnock, { hash, precheck }: ReceivedKnock): void {
+    try {
+      this.#trust.requireLists(knock.certificate_chain)
+    } catch (error) {
+      this.#waiting.set(hash, precheck)
+      throw error
+    }
+  }
+
   #perform(
     effect: ResponderEffect,
-    knock: { from: Amid; packet: Uint8Array; takenAt: number; hash: string },
+    knock: ReceivedKnock,
     afterCommit: (() => void)[],
   ): ResponderEvent | undefined {
     const { nonces } = this.#core.store.tables
@@ -135,7 +169,9 @@ export class Responder {
       case 'open':
         try {
           const own = { identity: this.#core.identity, keys: this.#keyring }
-          return { type: 'opened', opened: openKnock(knock.packet, knock.from, own, { now }) }
+          const opened = openKnock(knock.packet, knock.from, own, { now })
+          if (!knock.waited) this.#requireLists(opened, knock)
+          return { type: 'opened', opened }
         } catch (error) {
           if (!isAgentMeshError(error)) throw error
           return { type: 'not-opened', code: error.code }
@@ -155,7 +191,7 @@ export class Responder {
             from: knock.from,
             knock: opened.knock,
             expiresAt: opened.expiresAt,
-            standing: ANONYMOUS_STANDING,
+            ...this.#trust.check(opened.knock, opened),
           },
           this.#core.policy.current(),
           {
@@ -254,6 +290,7 @@ export class Responder {
         identity: this.#core.identity,
         sessionId: newSessionId(this.#core.random),
         constraints: grantConstraints(opened.knock.session_request),
+        standing: this.#trust.standing,
         capabilities: this.#core.config.capabilities.map((capability) =>
           typeof capability === 'string' ? capability : formatIntent(capability),
         ),
@@ -261,11 +298,13 @@ export class Responder {
       this.#environment(),
     )
     this.#answer(hash, opened, 'accept', made.packet, afterCommit)
-    startSession(this.#core, { session: made.session, lane: '', deliverNext: 1 }, afterCommit)
+    const { standing } = this.#trust.check(opened.knock, opened)
+    const row = { lane: '', deliverNext: 1, standing }
+    startSession(this.#core, { ...row, session: made.session }, afterCommit)
     if (made.accept.optimistic_taken !== true) return
     // It came with the KNOCK and was not looked at until now.
     const { session, envelope } = openOptimistic(opened, made.session)
-    this.#deliver({ session, lane: '', deliverNext: 1 }, envelope, afterCommit)
+    this.#deliver({ ...row, session }, envelope, afterCommit)
   }
 
   #reject(hash: string, opened: OpenedKnock, decision: Decision, afterCommit: (() => void)[]): void {

@@ -25,12 +25,13 @@ const BATCH = 100
 
 /** Deletes a session and its messages. Call within a commit. */
 function forgetSession(core: Core, id: SessionId): void {
-  const { sessions, outgoing, incoming, packets } = core.store.tables
+  const { sessions, outgoing, incoming, packets, ratings } = core.store.tables
   for (const { key } of outgoing.list({ a: id })) {
     outgoing.delete(key)
     packets.delete(key)
   }
   for (const { key } of incoming.list({ a: id })) incoming.delete(key)
+  ratings.delete(id)
   sessions.delete(id)
 }
 

@@ -2,10 +2,11 @@
  * Which sessions stay open, and which end: at an owner's word, with a changed policy, when their time is over, and when
  * there are more than an agent holds.
  */
-import { ANONYMOUS_STANDING, matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
-import type { CloseReason } from '../wire/index.ts'
-import { commit, isDue, type Core } from './core.ts'
+import { matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
+import { formatTimestamp, type CloseReason } from '../wire/index.ts'
+import { audit, background, commit, isDue, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
+import { changedFields } from './policy-file.ts'
 import { isActive } from './session-rows.ts'
 import type { SessionRow } from './tables.ts'
 
@@ -33,16 +34,33 @@ export class SessionKeeper {
     })
   }
 
+  /** Tells the owner of every edit of the policy, and holds the sessions there are to it. */
+  followPolicy(): void {
+    const core = this.#core
+    core.policy.watch({
+      changed: (policy, before, by) => {
+        const fields = changedFields(policy, before)
+        // A file that was only touched says nothing new.
+        if (fields.length > 0 || by !== 'file') audit(core, { event: 'policy_changed', fields, by })
+        background(core, 'apply a policy', this.#policyChanged(policy))
+      },
+      refused: (problem) => {
+        audit(core, { event: 'policy_refused', problem })
+        core.events.emit('notice', { at: formatTimestamp(core.now()), about: 'policy', text: problem })
+      },
+    })
+  }
+
   /** Sessions the new policy would not let in end; those kept only to skip a KNOCK do too (specification §5.5). */
-  async policyChanged(policy: Policy): Promise<void> {
+  async #policyChanged(policy: Policy): Promise<void> {
     await this.end((row) => {
       const { peer, role, intent } = row.session
       if (policy.blocklist.includes(peer)) return true
       if (role === 'initiator') return false
       return (
         (policy.strict_mode && !policy.allowlist.includes(peer)) ||
-        !policy.accept_tiers.includes(ANONYMOUS_STANDING.tier) ||
-        ANONYMOUS_STANDING.reputation < policy.min_reputation ||
+        !policy.accept_tiers.includes(row.standing.tier) ||
+        row.standing.reputation < policy.min_reputation ||
         matchingIntent(policy.rejected_intents, intent) !== undefined ||
         matchingIntent(policy.accepted_intents, intent) === undefined ||
         !isActive(this.#core, row)

@@ -2,6 +2,7 @@
 import {
   formatIntent,
   formatTimestamp,
+  tierName,
   type CloseReason,
   type Envelope,
   type SessionId,
@@ -98,10 +99,12 @@ export function sessionMessage(envelope: Envelope, direction: 'in' | 'out'): Con
   }
 }
 
-export function summarize({ session }: SessionRow): SessionSummary {
+export function summarize({ session, standing }: SessionRow): SessionSummary {
   return {
     session_id: session.id,
     peer: session.peer,
+    peer_tier: tierName(standing.tier),
+    ...(standing.organization === undefined ? {} : { peer_organization: standing.organization }),
     role: session.role,
     intent: session.intent,
     type: session.type,

@@ -1,5 +1,5 @@
 /** How an agent stands, as its owner sees it. */
-import { formatTimestamp, PROTOCOL_VERSION } from '../wire/index.ts'
+import { formatTimestamp, PROTOCOL_VERSION, tierName } from '../wire/index.ts'
 import type { Breakers } from './breakers.ts'
 import type { Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
@@ -8,6 +8,7 @@ import type { Network } from './network.ts'
 import type { Notices } from './notices.ts'
 import type { Outbox } from './outbox.ts'
 import type { Registrar } from './registrar.ts'
+import type { TrustKeeper } from './trust-keeper.ts'
 import type { AgentStatus } from './types.ts'
 
 export interface StatusParts {
@@ -20,11 +21,13 @@ export interface StatusParts {
   readonly inbox: Inbox
   readonly keyring: Keyring
   readonly notices: Notices
+  readonly trust: TrustKeeper
 }
 
 export function statusOf(core: Core, parts: StatusParts): AgentStatus {
   const { identity, config, home, store, policy } = core
-  const { breakers, network, registrar, outbox, inbox, keyring, notices } = parts
+  const { breakers, network, registrar, outbox, inbox, keyring, notices, trust } = parts
+  const { certificates, credential, problem } = trust
   const packets = outbox.counts()
   const keys = keyring.status()
   const error = policy.error()
@@ -58,6 +61,17 @@ export function statusOf(core: Core, parts: StatusParts): AgentStatus {
       one_time_kem_left: keys.oneTimeKemLeft,
       signed_prekey_rotates_at: formatTimestamp(keys.signedPrekeyRotatesAt),
       exchange_key_rotates_at: formatTimestamp(keys.exchangeKeyRotatesAt),
+    },
+    trust: {
+      tier: tierName(certificates?.tier ?? 2),
+      ...(certificates?.displayName === undefined ? {} : { display_name: certificates.displayName }),
+      ...(certificates?.organization === undefined ? {} : { organization: certificates.organization }),
+      ...(certificates === undefined
+        ? {}
+        : { certificate_expires_at: formatTimestamp(certificates.notAfter) }),
+      ...(credential === undefined ? {} : { reputation: credential.score }),
+      registries: trust.list().map(({ name }) => name),
+      ...(problem === undefined ? {} : { last_error: problem }),
     },
     policy: error === undefined ? { valid: true } : { valid: false, error },
     capabilities: config.capabilities,

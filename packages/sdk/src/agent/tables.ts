@@ -15,21 +15,26 @@
  *   keys        kind : id                kind        current|retired  expiry        exchange keys and prekeys, both halves
  *   decisions   KNOCK hash               peer        accepted|rejected  decided     the owner's `why`
  *   contacts    peer                                                  last seen     what we hold about a peer's keys
+ *   crls        keyId of an issuer       registry                     next update   revocation lists, as they came
+ *   ratings     session id               peer        waiting|sent|refused  given    what the owner said of a session
  *   meta        name                                                                counters, breaker, registration
  */
 import { decodePending, decodeSession, encodePending, encodeSession } from '../session/index.ts'
-import type { PendingKnock, Session } from '../session/index.ts'
+import type { PendingKnock, Session, VerifiedStanding } from '../session/index.ts'
 import {
   ByteReader,
   ByteWriter,
   type Amid,
   type Envelope,
+  type ClosingStatement,
   type EnvelopeType,
+  type FeedbackTag,
   type Intent,
   type KeyKind,
   type MessageId,
   type MessageType,
   type Payload,
+  type SessionClosing,
   type SessionId,
   type SessionType,
   type SignedKey,
@@ -43,7 +48,15 @@ export interface SessionRow {
   lane: string
   /** Envelope sequence the application is to see next; later ones wait in `incoming`. */
   deliverNext: number
+  /** Of the peer, as it was checked when the session opened. */
+  standing: VerifiedStanding
+  /** Once the session is over: what a rating of the peer rests on. */
+  closing?: ClosingRow
 }
+
+/** A closing statement with the signatures there are. */
+export type ClosingRow = ClosingStatement &
+  Partial<Pick<SessionClosing, 'initiator_signature' | 'responder_signature'>>
 
 export interface HandshakeRow {
   pending: PendingKnock
@@ -152,6 +165,12 @@ export interface ContactRow {
   lastSeenAt: number
 }
 
+export interface RatingRow {
+  /** 0 to 1. */
+  rating: number
+  tags: FeedbackTag[]
+}
+
 /** A JSON part and a binary part: the codec of rows around a value that has its own encoding. */
 function framed<Row, Inner>(
   split: (row: Row) => { rest: object; inner: Inner },
@@ -202,5 +221,7 @@ export const TABLES = {
   keys: jsonCodec<KeyRow>(),
   decisions: jsonCodec<DecisionRecord>(),
   contacts: jsonCodec<ContactRow>(),
+  crls: jsonCodec<Uint8Array>(),
+  ratings: jsonCodec<RatingRow>(),
   meta: jsonCodec<unknown>(),
 } as const

@@ -21,6 +21,7 @@ import type {
   SessionId,
   SessionType,
   StatusPayload,
+  TierName,
 } from '../wire/index.ts'
 
 /** What an application asks of a peer: a REQUEST payload, and how the session for it should be. */
@@ -103,7 +104,15 @@ export type Answer =
 export interface Provenance {
   from: Amid
   session_id: SessionId
-  tier: 'anonymous' | 'verified' | 'organization'
+  /** As checked when the session opened, under a registry the owner trusts. */
+  tier: TierName
+  /** 0 to 1. */
+  reputation: number
+  /** Certified, not claimed; absent for an anonymous agent. Escape before showing. */
+  display_name?: string
+  organization?: string
+  /** Name of the registry that says so. */
+  registry?: string
   received_at: string
 }
 
@@ -167,6 +176,9 @@ export interface ReceiptTimes {
 export interface SessionSummary {
   session_id: SessionId
   peer: Amid
+  /** Of the peer, as checked when the session opened. */
+  peer_tier: TierName
+  peer_organization?: string
   /** `initiator`: this agent knocked. */
   role: 'initiator' | 'responder'
   intent: Intent
@@ -245,6 +257,17 @@ export interface AgentStatus {
     exchange_key_rotates_at: string
   }
   /** `error`: what is wrong with `policy.json`, while the last good policy is in force. */
+  /** What this agent can prove of itself, and whose word counts here. */
+  trust: {
+    tier: TierName
+    display_name?: string
+    organization?: string
+    certificate_expires_at?: string
+    /** 0 to 1, as the registry says it to others. */
+    reputation?: number
+    registries: string[]
+    last_error?: string
+  }
   policy: { valid: boolean; error?: string }
   capabilities: (Capability | string)[]
   /** Since the daemon started, newest last. */

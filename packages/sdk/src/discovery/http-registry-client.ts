@@ -28,6 +28,7 @@ import {
   parseIntent,
   parseJsonObject,
   PrekeyCounts,
+  ReputationCredential,
   SearchAnswer,
   validate,
   VerificationDeviceStarted,
@@ -38,13 +39,16 @@ import {
   VerificationStarted,
   type AgentRecord,
   type Amid,
+  type Feedback,
   type ErrorCodeInfo,
   type JsonObject,
   type PrekeyUpload,
   type PresenceState,
   type Registration,
   amidToBytes,
+  CertificateProof,
   CertifiedAgent,
+  ConsistencyProof,
   DomainChallenge,
   fromBase64,
   OrganizationRecord,
@@ -52,6 +56,7 @@ import {
   SuccessionAnswer,
   toBase64,
   toHex,
+  TreeHead,
   TrustDocument,
   type VerificationDeviceFinish,
   type VerificationEmailFinish,
@@ -336,6 +341,39 @@ export class HttpRegistryClient implements RegistryClient, VerificationClient {
     const path = `/v1/registry/verification/${step}`
     const answer = await this.#call({ method: 'POST', path, body, signed: true })
     return trusted('verify a person', () => validate(schema, answer))
+  }
+
+  async treeHead(): Promise<TreeHead> {
+    const answer = await this.#call({ method: 'GET', path: '/v1/registry/log/head' })
+    return trusted('fetch a tree head', () => validate(TreeHead, answer))
+  }
+
+  async consistency(from: number, to: number): Promise<ConsistencyProof> {
+    const path = '/v1/registry/log/consistency'
+    const query = { from: String(from), to: String(to) }
+    const answer = await this.#call({ method: 'GET', path, query })
+    return trusted('fetch a consistency proof', () => validate(ConsistencyProof, answer))
+  }
+
+  async certificateProof(certificate: string): Promise<CertificateProof> {
+    const path = '/v1/registry/certificates/proof'
+    const answer = await this.#call({ method: 'GET', path, query: { certificate } })
+    return trusted('fetch a certificate proof', () => validate(CertificateProof, answer))
+  }
+
+  async reputationCredential(): Promise<ReputationCredential> {
+    const path = '/v1/registry/reputation/credential'
+    const answer = await this.#call({ method: 'GET', path, signed: true })
+    return trusted('fetch a reputation credential', () => {
+      const credential = validate(ReputationCredential, answer)
+      if (credential.amid !== this.#identity.amid) throw new AgentMeshError('AMID_MISMATCH')
+      return credential
+    })
+  }
+
+  async submitFeedback(feedback: Feedback): Promise<void> {
+    const path = '/v1/registry/reputation/feedback'
+    await this.#call({ method: 'POST', path, body: feedback, signed: true })
   }
 
   close(): void {

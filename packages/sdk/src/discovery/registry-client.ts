@@ -7,10 +7,14 @@ import type {
   AgentRecord,
   Amid,
   Bundle,
+  CertificateProof,
   CertifiedAgent,
+  ConsistencyProof,
   DomainChallenge,
+  Feedback,
   OrganizationRecord,
   SuccessionAnswer,
+  TreeHead,
   TrustDocument,
   DidDocument,
   JsonObject,
@@ -18,6 +22,7 @@ import type {
   PrekeyUpload,
   PresenceState,
   Registration,
+  ReputationCredential,
   SearchAnswer,
   TierName,
 } from '../wire/index.ts'
@@ -74,6 +79,15 @@ export interface RegistryClient {
   organization(amid: Amid): Promise<OrganizationRecord>
   /** Moves what was verified about the old AMID to us. */
   succession(statement: Succession): Promise<SuccessionAnswer>
+
+  /** The signed head of the registry's log, to be verified under its service key. */
+  treeHead(): Promise<TreeHead>
+  consistency(from: number, to: number): Promise<ConsistencyProof>
+  /** @param fingerprint lower-case hex SHA-256 of the certificate's DER */
+  certificateProof(fingerprint: string): Promise<CertificateProof>
+  /** The registry's word on our own reputation. */
+  reputationCredential(): Promise<ReputationCredential>
+  submitFeedback(feedback: Feedback): Promise<void>
 
   /** Ends requests under way; later calls throw REGISTRY_UNREACHABLE. */
   close(): void

@@ -107,6 +107,12 @@ export interface AuditFields {
   state_recovered: { what: string; detail?: string }
   agent_error: { code: string; operation?: string; detail?: string }
 
+  // --- ours: trust
+  /** By fingerprint of its root. `first_use`: the agent's own registry, as it was first met. */
+  registry_trusted: { registry: string; fingerprint: string; by: 'owner' | 'first_use' }
+  registry_distrusted: { registry: string; fingerprint: string }
+  certificate_renewed: { registry: string; serial: string; expires_at: string }
+
   // --- ours: the log about itself
   /** The log ended without a signed head, as after a crash: so many lines before this one stood unsigned until now. */
   log_resumed: { unsigned_lines: number; torn_bytes: number }

@@ -27,6 +27,7 @@ import {
 } from '../wire/index.ts'
 import { associatedData, keyConfirmation, type SessionEnvironment } from './handshake.ts'
 import type { OpenedKnock } from './knock-responder.ts'
+import { shownInAccept, type OwnStanding } from './own-standing.ts'
 import { readOptimistic } from './optimistic.ts'
 import { openSession, type Session } from './session.ts'
 
@@ -35,6 +36,8 @@ export interface AcceptTerms {
   readonly sessionId: SessionId
   readonly constraints: Constraints
   readonly capabilities?: readonly string[]
+  /** What shows who we are. Without it we are anonymous to the other side. */
+  readonly standing?: OwnStanding
 }
 
 /**
@@ -51,7 +54,7 @@ export function createAccept(
   environment: SessionEnvironment,
 ): { readonly session: Session; readonly packet: Uint8Array; readonly accept: Accept } {
   const { knock } = opened
-  const { identity, sessionId, constraints, capabilities } = terms
+  const { identity, sessionId, constraints, capabilities, standing } = terms
   if (environment.now > opened.forgetAfter)
     throw new AgentMeshError('KNOCK_EXPIRED', undefined, { operation: 'make ACCEPT' })
   if (constraints.ttl_seconds > knock.session_request.ttl_seconds) {
@@ -72,6 +75,7 @@ export function createAccept(
     constraints,
     one_time_prekey_used: opened.oneTimePrekeyUsed,
     ...(taken === undefined ? {} : { optimistic_taken: taken }),
+    ...shownInAccept(standing),
     timestamp: formatTimestamp(environment.now),
   })
   return {

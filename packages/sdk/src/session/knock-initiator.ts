@@ -25,14 +25,7 @@ import {
   zero,
   type RatchetState,
 } from '../crypto/index.ts'
-import {
-  certificateText,
-  issueSession,
-  newSerial,
-  type Certificate,
-  type Identity,
-  type VerifiedBundle,
-} from '../identity/index.ts'
+import type { Identity, VerifiedBundle } from '../identity/index.ts'
 import {
   Accept,
   AgentMeshError,
@@ -57,11 +50,9 @@ import {
   utf8Bytes,
   validate,
   type Amid,
-  type CertificateProof,
   type ErrorCode,
   type Intent,
   type MessageId,
-  type ReputationCredential,
   type SignedKey,
 } from '../wire/index.ts'
 import {
@@ -72,6 +63,7 @@ import {
   type SessionEnvironment,
 } from './handshake.ts'
 import { afterOptimistic, sealOptimistic, type OptimisticDraft } from './optimistic.ts'
+import { claimsOf, shownInKnock, type OwnStanding } from './own-standing.ts'
 import { openSession, type Session } from './session.ts'
 
 export interface KnockRequest {
@@ -90,17 +82,6 @@ export interface KnockRequest {
    * carried (see `sealOptimistic`); `PendingKnock.optimisticMessageId` says whether it does.
    */
   readonly optimistic?: OptimisticDraft
-}
-
-/** Our own certificates and the registry's word on our reputation, as they go into a KNOCK. */
-export interface OwnStanding {
-  /** Our agent certificate, then the organisation's if that issued it; and the proof that ours is in the registry's log. */
-  readonly certificates?: {
-    readonly agent: Certificate
-    readonly organization?: Certificate
-    readonly proof: CertificateProof
-  }
-  readonly reputation?: ReputationCredential
 }
 
 /** What A keeps of a KNOCK until its answer comes. Holds secrets: seal it at rest. */
@@ -182,7 +163,7 @@ export function createKnock(
   const text = JSON.stringify({
     type: 'knock',
     protocol_version: version,
-    from: { amid: self, ...claimsOf(request) },
+    from: { amid: self, ...claimsOf(request.displayName, request.standing) },
     to: peer,
     intent,
     session_request: sessionRequest,
@@ -192,7 +173,11 @@ export function createKnock(
     signing_public_key: formatKey('ed25519', identity.signing.publicKey),
     exchange_key: exchangeKey.record,
     kem_public_key: formatKey('mlkem768', ownKem.publicKey),
-    ...shownWith(request, agreed.ephemeralKey, { random, now, expiresAt }),
+    ...shownInKnock(
+      request.standing,
+      { identity, ephemeralKey: agreed.ephemeralKey, expiresAt },
+      { random, now },
+    ),
   })
   // Read back strictly, so that what is signed is what the receiver's reader will see.
   const unsigned = parseJsonObject(text, MAX_KNOCK_BYTES)
@@ -244,44 +229,6 @@ export function createKnock(
       ...(optimistic === undefined || along === undefined ? {} : { optimisticMessageId: optimistic.id }),
       ratchet: ratchetInitiate(agreed.keys, agreed.ratchetKeyPair, ownKem),
     },
-  }
-}
-
-/** What stands under `from`: no more than what comes along can show. */
-function claimsOf({ displayName, standing }: KnockRequest): Omit<Knock['from'], 'amid'> {
-  const { certificates, reputation } = standing ?? {}
-  const subject = certificates?.agent.subject
-  const certifiedName = subject?.commonName === certificates?.agent.amid ? undefined : subject?.commonName
-  const name = certifiedName ?? displayName
-  return {
-    tier: subject === undefined ? 2 : subject.organization === undefined ? 1 : 1.5,
-    ...(name === undefined ? {} : { display_name: name }),
-    ...(subject?.organization === undefined ? {} : { organization: subject.organization }),
-    ...(reputation === undefined ? {} : { reputation_score: reputation.score }),
-  }
-}
-
-/** Chain, proof and credential. The session certificate is made here, for this KNOCK's EK_A alone. */
-function shownWith(
-  { identity, standing }: KnockRequest,
-  ephemeralKey: Uint8Array,
-  { random, now, expiresAt }: SessionEnvironment & { readonly expiresAt: number },
-): Pick<Knock, 'certificate_chain' | 'certificate_proof' | 'reputation_credential'> {
-  const { certificates, reputation } = standing ?? {}
-  const credential = reputation === undefined ? {} : { reputation_credential: reputation }
-  if (certificates === undefined) return credential
-  const { agent, organization, proof } = certificates
-  const skew = CLOCK_SKEW_SECONDS * 1000
-  const terms = { serial: newSerial(random), notBefore: now - skew, notAfter: expiresAt + skew }
-  const session = issueSession(
-    { publicKey: ephemeralKey, ...terms },
-    { certificate: agent, signing: identity.signing },
-  )
-  const above = organization === undefined ? [] : [organization]
-  return {
-    certificate_chain: [{ der: session }, agent, ...above].map(certificateText),
-    certificate_proof: proof,
-    ...credential,
   }
 }
 

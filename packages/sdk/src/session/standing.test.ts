@@ -4,7 +4,7 @@ import { ChainCache, issueAgent, issueSession, newSerial, parseCertificate } fro
 import { DAY, NOW, testRandom } from '../identity/test-support.ts'
 import { fromBase64, MAX_KNOCK_BYTES, toBase64, type Knock } from '../wire/index.ts'
 import { evaluateKnock, type DecisionContext } from './decision.ts'
-import type { OwnStanding } from './knock-initiator.ts'
+import type { OwnStanding } from './own-standing.ts'
 import type { OpenedKnock } from './knock-responder.ts'
 import { defaultPolicy, type Policy } from './policy.ts'
 import {

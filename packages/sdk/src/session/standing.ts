@@ -50,10 +50,10 @@ export const NO_TRUST: TrustContext = {
   unknownRevocation: 'anonymous',
 }
 
-/** Whose chain it is to be: the KNOCK's sender, and EK_A of its header. */
+/** Whose chain it is to be: the KNOCK's sender, and EK_A of its header; of an ACCEPT, which its sender signed, the sender. */
 export interface ChainSubject {
   readonly from: Amid
-  readonly ephemeralKey: Uint8Array
+  readonly ephemeralKey?: Uint8Array
 }
 
 export interface CheckedStanding {
@@ -64,7 +64,10 @@ export interface CheckedStanding {
   readonly findings: Readonly<Record<string, JsonValue>>
 }
 
-type Shown = Pick<Knock, 'from' | 'certificate_chain' | 'certificate_proof' | 'reputation_credential'>
+/** A KNOCK, or an ACCEPT, which claims nothing beside what it shows. */
+export type Shown = Pick<Knock, 'certificate_chain' | 'certificate_proof' | 'reputation_credential'> & {
+  readonly from?: Pick<Knock['from'], 'tier' | 'organization'>
+}
 
 /** @param now milliseconds since the epoch. Never throws for what stands in the KNOCK. */
 export function verifyStanding(
@@ -83,13 +86,15 @@ export function verifyStanding(
   }
 }
 
+const NO_CLAIM: NonNullable<Shown['from']> = { tier: 2 }
+
 /** A lie found out about leaves its teller anonymous in everything else that is shown of it. */
 function lie(falseClaim: FalseClaim, findings: CheckedStanding['findings']): CheckedStanding {
   return { standing: ANONYMOUS_STANDING, falseClaim, findings }
 }
 
 function verifyChain(knock: Shown, subject: ChainSubject, trust: TrustContext, now: number): CheckedStanding {
-  const { from, certificate_chain: texts } = knock
+  const { from = NO_CLAIM, certificate_chain: texts } = knock
   if (texts === undefined) {
     const claimsNothing = from.tier === 2 && (from.organization ?? '') === ''
     const findings = { chain: 'none' }
@@ -109,7 +114,7 @@ function verifyChain(knock: Shown, subject: ChainSubject, trust: TrustContext, n
   const verdict = validatePath(chain, registry, {
     now,
     amid: subject.from,
-    sessionKey: subject.ephemeralKey,
+    ...(subject.ephemeralKey === undefined ? {} : { sessionKey: subject.ephemeralKey }),
     crlOf: trust.crlOf,
     cache: trust.cache,
   })
@@ -163,7 +168,7 @@ function proofOutcome(agent: Uint8Array, knock: Shown, registry: TrustedRegistry
 }
 
 /** What the KNOCK says of itself and its own chain does not. To claim less than one could show is no lie. */
-function contradiction(claimed: Knock['from'], verdict: PathVerdict): FalseClaim | undefined {
+function contradiction(claimed: NonNullable<Shown['from']>, verdict: PathVerdict): FalseClaim | undefined {
   if (claimed.tier !== 2 && claimed.tier !== verdict.tier) return 'other_tier'
   const organization = claimed.organization ?? ''
   return organization !== '' && organization !== verdict.organization ? 'other_organization' : undefined

@@ -23,7 +23,7 @@ import {
   type CertificateProof,
   type ReputationCredential,
 } from '../wire/index.ts'
-import type { OwnStanding } from './knock-initiator.ts'
+import type { OwnStanding } from './own-standing.ts'
 import type { TrustContext } from './standing.ts'
 
 const HOUR = 3_600_000

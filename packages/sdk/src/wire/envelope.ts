@@ -92,6 +92,12 @@ export const ClosePayload = Type.Object(
   {
     reason: CloseReason,
     summary: Type.Optional(PeerText(1024)),
+    closing: Type.Optional(
+      Type.Object(
+        { closed_at: Timestamp, signature: SignatureText },
+        { description: 'The signer’s word on the closing statement (reputation.md); both sides say it once' },
+      ),
+    ),
     reputation_feedback: Type.Optional(
       Type.Object({
         score: Type.Number({ minimum: 0, maximum: 1 }),

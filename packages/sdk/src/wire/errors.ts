@@ -58,6 +58,7 @@ export const ERROR_CODES = {
   SESSION_MISMATCH: { summary: 'The message belongs to another session, peer or direction' },
   SESSION_CLOSED: { summary: 'The session is closed' },
   TIME_IMPLAUSIBLE: { summary: 'The time stated is in the future, or before what it answers' },
+  SESSION_NOT_CLOSED: { summary: 'The session has no closing that both sides signed' },
   SESSION_EXPIRED: { summary: 'The session is past its time to live' },
   SEQUENCE_REPEATED: { summary: 'The sequence number was received before' },
   LIMIT_MESSAGES: { summary: 'The session has used up its number of messages' },

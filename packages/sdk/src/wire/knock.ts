@@ -27,6 +27,19 @@ export const SessionType = Type.Enum(['request_response', 'conversation', 'strea
 })
 export type SessionType = Static<typeof SessionType>
 
+/** What a side shows for itself; checked by the other, who believes none of it unseen (DESIGN §8). */
+const shown = {
+  certificate_chain: Type.Optional(
+    Type.Array(CertificateText, {
+      minItems: 1,
+      maxItems: 3,
+      description: 'Session, agent and, for its agents, organisation certificate',
+    }),
+  ),
+  certificate_proof: Type.Optional(Embedded(CertificateProof)),
+  reputation_credential: Type.Optional(Embedded(ReputationCredential)),
+}
+
 export const Knock = Type.Object(
   {
     type: Type.Literal('knock'),
@@ -51,15 +64,7 @@ export const Knock = Type.Object(
     signing_public_key: SigningKeyText,
     exchange_key: Embedded(SignedKey),
     kem_public_key: KemKeyText,
-    certificate_chain: Type.Optional(
-      Type.Array(CertificateText, {
-        minItems: 1,
-        maxItems: 3,
-        description: 'Session, agent and, for its agents, organisation certificate',
-      }),
-    ),
-    certificate_proof: Type.Optional(Embedded(CertificateProof)),
-    reputation_credential: Type.Optional(Embedded(ReputationCredential)),
+    ...shown,
     signature: SignatureText,
   },
   {
@@ -94,6 +99,7 @@ export const Accept = Type.Object(
         description: 'When a message came along with the KNOCK: whether it is the first of the session',
       }),
     ),
+    ...shown,
     timestamp: Timestamp,
     signature: SignatureText,
   },
