@@ -58,7 +58,7 @@ interface Job {
 }
 
 const SCHEMA_VERSION = 1
-/** Opened rows kept in memory. */
+/** Opened rows of a table kept in memory: one for all would lose a busy agent's sessions to its messages. */
 const RECENT_VALUES = 256
 const KEY_CHECK_PLACE = utf8Bytes('agentmesh/0.2 state key check')
 
@@ -89,7 +89,7 @@ export class StateStore<C extends TableCodecs> {
   readonly #database: Database
   readonly #statements = new Map<string, Statement>()
   #queue: Job[] = []
-  readonly #recent = new RecentValues(RECENT_VALUES)
+  readonly #recent: RecentValues[] = []
   #working = false
   #closed = false
   /** The first SQLite failure inside the work that is running. */
@@ -134,7 +134,11 @@ export class StateStore<C extends TableCodecs> {
           throw new AgentMeshError('STATE_MISUSED', 'Tables change only inside the work of a commit')
         }
       },
-      recent: this.#recent,
+      recentValues: () => {
+        const values = new RecentValues(RECENT_VALUES)
+        this.#recent.push(values)
+        return values
+      },
       isOpen: () => !this.#closed,
     }
     this.tables = Object.fromEntries(
@@ -218,7 +222,7 @@ export class StateStore<C extends TableCodecs> {
 
   /** Throws when SQLite rolled back the whole transaction by itself, as it may on a full disk. */
   #undoWork(): void {
-    this.#recent.clear()
+    for (const values of this.#recent) values.clear()
     try {
       this.#database.exec('ROLLBACK TO work')
       this.#database.exec('RELEASE work')
@@ -244,7 +248,7 @@ export class StateStore<C extends TableCodecs> {
   }
 
   #rollBack(): void {
-    this.#recent.clear()
+    for (const values of this.#recent) values.clear()
     try {
       this.#database.exec('ROLLBACK')
     } catch {

@@ -47,8 +47,8 @@ export interface TableHost {
   execute<T>(step: () => T): T
   /** @throws STATE_MISUSED unless a commit's work is running. */
   requireWork(): void
-  /** Values put or read last, by table and key; emptied whenever anything is undone. */
-  readonly recent: RecentValues
+  /** For the values a table put or read last; emptied whenever anything is undone. */
+  recentValues(): RecentValues
   isOpen(): boolean
 }
 
@@ -64,20 +64,20 @@ export class RecentValues {
     this.#limit = limit
   }
 
-  get(name: string): unknown {
-    return this.#values.get(name)
+  get(key: string): unknown {
+    return this.#values.get(key)
   }
 
-  set(name: string, value: unknown): void {
-    this.#values.delete(name)
-    this.#values.set(name, value)
+  set(key: string, value: unknown): void {
+    this.#values.delete(key)
+    this.#values.set(key, value)
     if (this.#values.size <= this.#limit) return
     const [oldest] = this.#values.keys()
     if (oldest !== undefined) this.#values.delete(oldest)
   }
 
-  delete(name: string): void {
-    this.#values.delete(name)
+  delete(key: string): void {
+    this.#values.delete(key)
   }
 
   clear(): void {
@@ -109,16 +109,18 @@ export class Table<T> {
   readonly #name: string
   readonly #codec: TableCodec<T>
   readonly #host: TableHost
+  readonly #recent: RecentValues
 
   constructor(name: string, codec: TableCodec<T>, host: TableHost) {
     this.#name = name
     this.#codec = codec
     this.#host = host
+    this.#recent = host.recentValues()
   }
 
   /** @throws STATE_DAMAGED when the row is not as it was written, STATE_CLOSED. */
   get(key: string): T | undefined {
-    const recent = this.#host.recent.get(this.#nameOf(key))
+    const recent = this.#recent.get(key)
     // A closed store answers nothing, whatever it remembers.
     if (recent !== undefined && this.#host.isOpen()) return recent as T
     const row = this.#first('SELECT key, a, b, at, sealed FROM entries WHERE tbl = ? AND key = ?', [
@@ -136,20 +138,20 @@ export class Table<T> {
     const place = placeOf(this.#name, requireText(key), a, b, at)
     const sealed = seal(this.#host.storageKey, this.#codec.encode(value), place, this.#host.random)
     this.#change(PUT, [key, a, b, at, sealed])
-    this.#host.recent.set(this.#nameOf(key), value)
+    this.#recent.set(key, value)
   }
 
   /** Whether there was such a row. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   delete(key: string): boolean {
     this.#host.requireWork()
-    this.#host.recent.delete(this.#nameOf(key))
+    this.#recent.delete(key)
     return this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [requireText(key)]) > 0
   }
 
   /** Deletes all rows whose `at` is less, unopened; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   deleteBefore(at: number): number {
     this.#host.requireWork()
-    this.#host.recent.clear()
+    this.#recent.clear()
     return this.#change('DELETE FROM entries WHERE tbl = ? AND at < ?', [requireInteger(at)])
   }
 
@@ -172,7 +174,7 @@ export class Table<T> {
   /** Deletes the rows that are not as they were written; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   dropDamaged(): number {
     this.#host.requireWork()
-    this.#host.recent.clear()
+    this.#recent.clear()
     const sql = 'SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?'
     const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name)) as SqlRow[]
     const damaged = rows.filter((row) => !this.#opens(row))
@@ -207,12 +209,8 @@ export class Table<T> {
     return Number(this.#host.execute(() => this.#host.statement(sql).run(this.#name, ...values)).changes)
   }
 
-  #nameOf(key: string): string {
-    return `${this.#name} ${key}`
-  }
-
   #recentOrOpen(row: SqlRow): T {
-    const recent = this.#host.recent.get(this.#nameOf(String(row['key'])))
+    const recent = this.#recent.get(String(row['key']))
     return recent === undefined ? this.#open(row) : (recent as T)
   }
 
