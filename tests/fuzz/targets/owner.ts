@@ -91,7 +91,7 @@ function tableOver<T>(name: string, codec: TableCodec<T>) {
     execute: (step) => step(),
     requireWork: () => undefined,
     // Nothing is remembered, so that every row is opened.
-    recent: new RecentValues(0),
+    recentValues: () => new RecentValues(0),
     isOpen: () => true,
   }
   const table = new Table(name, codec, host)
