@@ -1,5 +1,6 @@
 /** Every reader of outside bytes, by the name of its target. */
 import type { TargetMaker } from '../target.ts'
+import { CERTIFICATE_TARGETS } from './certificates.ts'
 import { CRYPTO_TARGETS } from './crypto.ts'
 import { IDENTITY_TARGETS } from './identity.ts'
 import { MESSAGE_TARGETS } from './messages.ts'
@@ -13,6 +14,7 @@ export const TARGETS: Readonly<Record<string, TargetMaker>> = {
   ...WIRE_TARGETS,
   ...IDENTITY_TARGETS,
   ...TRANSPARENCY_TARGETS,
+  ...CERTIFICATE_TARGETS,
   ...CRYPTO_TARGETS,
   ...SESSION_TARGETS,
   ...MESSAGE_TARGETS,

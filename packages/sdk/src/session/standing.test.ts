@@ -106,11 +106,13 @@ describe('an agent that shows who it is', () => {
 
   it('has a KNOCK within its 8 KB, with the longest names and a log of a million entries', () => {
     const wordy = new TestTrust('R'.repeat(64), 'O'.repeat(64), 'acme.example')
-    const { certificates, reputation } = wordy.standing(alice.identity, 'A'.repeat(64))
+    const { certificates, reputation } = wordy.standing(alice.identity)
     if (certificates === undefined || reputation === undefined) throw new Error('nothing to show')
-    const proof = wordy.prove(certificates.agent, 20)
+    const wordiest = testAgent(alice.identity, wordy.organization, 'A'.repeat(64), 'B'.repeat(32))
+    const agent = wordiest.certificate
+    const proof = wordy.prove(agent, 20)
     const { packet } = knockOn(alice, bob.verifiedBundle(), {
-      standing: { reputation, certificates: { ...certificates, proof } },
+      standing: { reputation, certificates: { ...certificates, agent, proof } },
     })
     expect(packet.length).toBeLessThanOrEqual(MAX_KNOCK_BYTES)
     expect(check(bob.open(packet, alice), wordy.context()).standing).toMatchObject({

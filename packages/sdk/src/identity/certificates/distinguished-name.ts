@@ -13,6 +13,8 @@ const OID_ORGANIZATIONAL_UNIT = '2.5.4.11'
 const OID_COMMON_NAME = '2.5.4.3'
 /** Of UTF-8 in each field: within the 64 characters of RFC 5280 A.1, and a whole chain has to fit in a KNOCK. */
 export const MAX_NAME_BYTES = 64
+/** Of a role, which stands in the KNOCK beside the longest of the others. */
+export const MAX_ROLE_BYTES = 32
 
 export interface NameFields {
   readonly organization?: string | undefined
@@ -28,7 +30,7 @@ export interface DistinguishedName extends NameFields {
   readonly rdns: readonly Uint8Array[]
 }
 
-/** DER of the name. @throws CERTIFICATE_MALFORMED for an empty field, or one of more than 64 bytes */
+/** DER of the name. @throws CERTIFICATE_MALFORMED for an empty field, or one that is too long */
 export function makeName({ organization, role, commonName }: NameFields): Uint8Array {
   const rdns: Uint8Array[] = []
   for (const [type, text] of [
@@ -37,7 +39,7 @@ export function makeName({ organization, role, commonName }: NameFields): Uint8A
     [OID_COMMON_NAME, commonName],
   ] as const) {
     if (text === undefined) continue
-    checkText(text)
+    checkText(type, text)
     rdns.push(derValue(TAG.set, derSequence(derOid(type), derText(TAG.utf8String, text))))
   }
   return derSequence(...rdns)
@@ -59,7 +61,7 @@ export function readName(der: Uint8Array): DistinguishedName {
     const text = utf8TextOf(attribute.content(TAG.utf8String))
     attribute.end()
     set.end()
-    checkText(text)
+    checkText(type, text)
     fields[type] = text
     rdns.push(rdn)
   }
@@ -75,9 +77,10 @@ export function readName(der: Uint8Array): DistinguishedName {
   }
 }
 
-function checkText(text: string): void {
+function checkText(type: string, text: string): void {
   const { length } = utf8Bytes(text)
-  if (length < 1 || length > MAX_NAME_BYTES) throw malformed('A name is empty or longer than 64 bytes')
+  const limit = type === OID_ORGANIZATIONAL_UNIT ? MAX_ROLE_BYTES : MAX_NAME_BYTES
+  if (length < 1 || length > limit) throw malformed(`A name is empty or longer than ${limit} bytes`)
 }
 
 export function equalNames(one: DistinguishedName, other: DistinguishedName): boolean {

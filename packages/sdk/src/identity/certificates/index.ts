@@ -12,7 +12,7 @@ export {
 export type { Certificate, KeyUsageName, NameConstraints, PublicKey } from './certificate.ts'
 export * from './chain-cache.ts'
 export * from './crl.ts'
-export { MAX_NAME_BYTES } from './distinguished-name.ts'
+export { MAX_NAME_BYTES, MAX_ROLE_BYTES } from './distinguished-name.ts'
 export type { DistinguishedName, NameFields } from './distinguished-name.ts'
 export {
   CERTIFICATE_LIFETIMES,

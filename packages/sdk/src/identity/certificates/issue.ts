@@ -130,7 +130,8 @@ export function issueOrganization(
 
 /**
  * @param fields `publicKey` is the agent's Ed25519 signing key, and makes the AMID; `displayName`, at most 64 bytes, is
- *   the name it goes by, the AMID without one; `role` is what its organisation lets it be
+ *   the name it goes by, the AMID without one; `role`, at most 32 bytes, is what its
+ *   organisation lets it be
  * @param issuer the registry's intermediate, or the organisation
  */
 export function issueAgent(

@@ -16,27 +16,7 @@ import { parseCertificate } from './certificate.ts'
 import { parseCrl } from './crl.ts'
 import { MAX_CHAIN_LENGTH, validatePath } from './path-validation.ts'
 import type { ChainCase } from './test-support-chain-case.ts'
-import { ENCODING_CASES, SHAPE_CASES } from './test-support-form-cases.ts'
-import { CONSTRAINT_CASES, NAME_CASES } from './test-support-name-cases.ts'
-import {
-  BINDING_CASES,
-  DATE_CASES,
-  GOOD_CASES,
-  LIST_CASES,
-  SIGNATURE_CASES,
-} from './test-support-path-cases.ts'
-
-const CHAIN_CASES: readonly ChainCase[] = [
-  ...GOOD_CASES,
-  ...DATE_CASES,
-  ...SIGNATURE_CASES,
-  ...NAME_CASES,
-  ...CONSTRAINT_CASES,
-  ...LIST_CASES,
-  ...BINDING_CASES,
-  ...ENCODING_CASES,
-  ...SHAPE_CASES,
-]
+import { CHAIN_CASES } from './test-support-vectors.ts'
 
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0
 let folder: string
