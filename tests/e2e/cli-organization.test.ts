@@ -85,6 +85,14 @@ describe('registry init', () => {
     value(await run(['registry', 'init', '--data', data, '--offline-root', root, '--json']))
     expect(statSync(root).mode & 0o777).toBe(0o600)
     expect(readdirSync(join(folder, 'three.ca', 'keys'))).not.toContain('root.key')
+    const renew = () => run(['registry', 'root-list', '--data', data, '--root', root, '--json'])
+    expect(value(await renew())).toHaveProperty('next_update')
+    const foreign = join(folder, 'three-other.json')
+    value(
+      await run(['registry', 'init', '--data', join(folder, 'o.db'), '--offline-root', foreign, '--json']),
+    )
+    const refused = await run(['registry', 'root-list', '--data', data, '--root', foreign, '--json'])
+    expect([refused.code, errorCode(refused)]).toEqual([7, 'HOME_DAMAGED'])
     rmSync(root)
     const { url } = await serve(data)
     const client = new HttpRegistryClient(String(url), identityOf(await agentHome('reader', String(url))), {
@@ -95,6 +103,7 @@ describe('registry init', () => {
     // Nobody has to bring the root's key back for its list within the year.
     const list = await client.crl(trusted.root.keyId)
     expect(list.nextUpdate).toBeGreaterThan(Date.now() + 365 * 86_400_000)
+    expect(list.number).toBe(2)
   })
 
   test('seals the keys under a passphrase that the registry then needs', async () => {

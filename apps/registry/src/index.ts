@@ -3,6 +3,7 @@ export {
   authorityFolder,
   findAuthority,
   initAuthority,
+  renewRootList,
   type AuthorityKeys,
 } from './authority/authority-keys.ts'
 export { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'

@@ -3,6 +3,7 @@
  * choose whom to trust.
  */
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import { formatTimestamp } from '@agentmesh/sdk/wire'
 import { fields, show, type Context } from '../output.ts'
 
 export interface RegistryInitOptions {
@@ -49,6 +50,25 @@ export async function registryInit(context: Context, options: RegistryInitOption
       '',
       'Next: agentmesh registry',
     ].join('\n'),
+  )
+}
+
+export interface RootListOptions {
+  dir?: string
+  data: string
+  root: string
+}
+
+/** `agentmesh registry root-list`: with the root's key from its safe. */
+export async function registryRootList(context: Context, options: RootListOptions): Promise<void> {
+  const { authorityFolder, renewRootList } = await import('@agentmesh/registry')
+  const folder = options.dir ?? authorityFolder(options.data)
+  const nextUpdate = renewRootList(folder, options.root, { now: Date.now(), passphrase: caPassphrase() })
+  const made = { folder, next_update: formatTimestamp(nextUpdate) }
+  show(
+    context,
+    made,
+    () => `The root's revocation list holds until ${made.next_update}. Restart the registry.`,
   )
 }
 

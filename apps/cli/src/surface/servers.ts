@@ -1,7 +1,7 @@
 /** Commands that run a server, the demonstration, and the shell's completion. */
 import { Argument, Command, Option } from 'commander'
 import type { RegistryAuditOptions } from '../commands/registry-audit.ts'
-import type { RegistryInitOptions } from '../commands/registry-init.ts'
+import type { RegistryInitOptions, RootListOptions } from '../commands/registry-init.ts'
 import type { RegistryCommandOptions, RelayCommandOptions } from '../commands/servers.ts'
 import { collect, contextOf, port, seconds, withExamples } from './kit.ts'
 
@@ -97,6 +97,18 @@ export function serverCommands(program: Command): Command[] {
       (await import('../commands/registry-init.ts')).registryInit(
         contextOf(command),
         command.optsWithGlobals<RegistryInitOptions>(),
+      ),
+    )
+
+  registry
+    .command('root-list')
+    .description('make the next revocation list of a root whose key is kept elsewhere')
+    .requiredOption('--root <file>', "the root's key, as `init --offline-root` wrote it")
+    .option('--dir <folder>', 'of the authority (else beside the database)')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/registry-init.ts')).registryRootList(
+        contextOf(command),
+        command.optsWithGlobals<RootListOptions>(),
       ),
     )
 

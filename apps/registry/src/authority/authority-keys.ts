@@ -8,9 +8,15 @@
  * `secret` is what the proofs of domains and the hashes of people's accounts are keyed with. The root signs intermediates and its own revocation list, so
  * its key is needed every few years and may be in a safe in between.
  */
-import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { hkdfSha256, ed25519KeyPair, type KeyPair, type RandomBytes } from '@agentmesh/sdk/crypto/signing'
+import {
+  ed25519KeyPair,
+  equalBytes,
+  hkdfSha256,
+  type KeyPair,
+  type RandomBytes,
+} from '@agentmesh/sdk/crypto/signing'
 import {
   CERTIFICATE_LIFETIMES,
   certificateFingerprint,
@@ -22,6 +28,8 @@ import {
   issueService,
   newSerial,
   parseCertificate,
+  parseCrl,
+  readKeyFile,
   readKeyFolder,
   writeKeyFolder,
   type Certificate,
@@ -44,8 +52,8 @@ const KEYS = 'keys'
 const MAX_FILE_BYTES = 16 * 1024
 const DAY = 86_400_000
 /** Nobody has to get the root from its safe for a new list before. */
-export const OFFLINE_ROOT_LIST_DAYS = 400
-export const ROOT_KEY_USE = 'registry root.key'
+const OFFLINE_ROOT_LIST_DAYS = 400
+const ROOT_KEY_USE = 'registry root.key'
 const MAX_NAME_LENGTH = 57
 const NAME = new RegExp(`^[^\\p{C}()]{1,${MAX_NAME_LENGTH}}$`, 'u')
 
@@ -112,17 +120,14 @@ export function makeAuthorityKeys(fields: NewAuthority): AuthorityKeys & { reado
     ),
     signing: serviceKey,
   }
-  const rootList = issueCrl(
-    {
-      entries: [],
-      number: 1,
-      thisUpdate: now - CLOCK_SKEW_SECONDS * 1000,
-      nextUpdate: now + OFFLINE_ROOT_LIST_DAYS * DAY,
-    },
-    rootIssuer,
-  )
+  const rootList = rootListOf(rootIssuer, 1, now)
   const fingerprint = certificateFingerprint(root)
   return { name, url, fingerprint, root, rootKey, rootList, intermediate, service, secret: random(32), seeds }
+}
+
+function rootListOf(issuer: Issuer, number: number, now: number): Uint8Array {
+  const thisUpdate = now - CLOCK_SKEW_SECONDS * 1000
+  return issueCrl({ entries: [], number, thisUpdate, nextUpdate: now + OFFLINE_ROOT_LIST_DAYS * DAY }, issuer)
 }
 
 export interface InitOptions extends NewAuthority {
@@ -179,6 +184,35 @@ export function initAuthority(options: InitOptions): AuthorityKeys {
     throw error
   }
   return made
+}
+
+/**
+ * Makes the next revocation list of a root whose key is kept elsewhere; the registry takes it up at its next start.
+ *
+ * @param rootFile what `initAuthority` wrote for it
+ * @returns the time until which the list holds, milliseconds since the epoch
+ * @throws as `openAuthority`; HOME_DAMAGED when the file holds another key
+ */
+export function renewRootList(
+  folder: string,
+  rootFile: string,
+  { now, passphrase }: { readonly now: number; readonly passphrase: string | undefined },
+): number {
+  const keys = openAuthority(folder, passphrase)
+  let bytes: Uint8Array
+  try {
+    bytes = readFileSync(rootFile)
+  } catch (cause) {
+    throw new AgentMeshError('HOME_FAILED', `Cannot read ${rootFile}`, { cause })
+  }
+  const signing = ed25519KeyPair(readKeyFile(ROOT_KEY_USE, bytes, passphrase))
+  if (!equalBytes(signing.publicKey, keys.root.publicKey.bytes)) {
+    throw new AgentMeshError('HOME_DAMAGED', `${rootFile} holds the key of another root`)
+  }
+  const { number } = parseCrl(keys.rootList)
+  const list = rootListOf({ certificate: keys.root, signing }, number + 1, now)
+  Home.open(folder).writeFile(`${KEYS}/root.crl`, toPem(list, 'X509 CRL'))
+  return parseCrl(list).nextUpdate
 }
 
 const AuthorityFile = Type.Object({
@@ -298,13 +332,13 @@ function writeAlone(path: string, bytes: Uint8Array): void {
 
 const PEM_COLUMNS = 64
 
-export function toPem(der: Uint8Array, label: 'CERTIFICATE' | 'X509 CRL'): Uint8Array {
+function toPem(der: Uint8Array, label: 'CERTIFICATE' | 'X509 CRL'): Uint8Array {
   const lines = toBase64(der).match(new RegExp(`.{1,${PEM_COLUMNS}}`, 'g')) ?? []
   return utf8Bytes([`-----BEGIN ${label}-----`, ...lines, `-----END ${label}-----`, ''].join('\n'))
 }
 
 /** @throws MALFORMED */
-export function fromPem(bytes: Uint8Array): Uint8Array {
+function fromPem(bytes: Uint8Array): Uint8Array {
   const [, text = ''] =
     /^-----BEGIN [A-Z0-9 ]+-----\n([A-Za-z0-9+/=\n]+)-----END /.exec(utf8Text(bytes)) ?? []
   if (text === '') throw new AgentMeshError('MALFORMED', 'Not PEM')

@@ -28,6 +28,7 @@ import {
   toHex,
   type Amid,
   type CertificateProof,
+  type LoggedRevocation,
   type TrustDocument,
 } from '@agentmesh/sdk/wire'
 import { sha256 } from '@agentmesh/sdk/crypto/signing'
@@ -332,16 +333,18 @@ export function certificateEntry(certificate: Certificate, now: number): LogEntr
 
 /** What the log says of a revocation: which certificate, when, why. */
 export function revocationEntry(
-  { issuer, serial }: { readonly issuer: string; readonly serial: string },
+  revoked: { readonly issuer: string; readonly serial: string; readonly amid: Amid | null },
   reason: RevocationReason,
   now: number,
 ): LogEntry {
-  const content = canonicalBytes({
+  const { issuer, serial, amid } = revoked
+  const content: LoggedRevocation = {
     type: 'revocation',
     issuer,
     serial,
     reason,
     revoked_at: formatTimestamp(now),
-  })
-  return { kind: 'revocation', timestamp: now, content }
+    ...(amid === null ? {} : { amid }),
+  }
+  return { kind: 'revocation', timestamp: now, content: canonicalBytes(content) }
 }

@@ -99,7 +99,7 @@ export async function submitList(
       if (entry === undefined) continue
       await certificates.revoke(tx, { kind: 'agent', issuer: keyId, serial }, entry.reason, now)
       if (amid !== null) await authority.restand(tx, amid, now)
-      entries.push(revocationEntry({ issuer: keyId, serial }, entry.reason, now))
+      entries.push(revocationEntry({ issuer: keyId, serial, amid }, entry.reason, now))
     }
     await authority.append(tx, entries)
   })

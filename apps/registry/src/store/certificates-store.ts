@@ -6,6 +6,7 @@ import type { Kysely, Selectable, Transaction } from 'kysely'
 import { TIERS, tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
 import { startingScore } from '../reputation/score.ts'
 import type { CertificateKind, OrganizationStatus } from './certificates-tables.ts'
+import { guarded } from './guard.ts'
 import type { Tables } from './tables.ts'
 
 export type StoredCertificate = Selectable<Tables['certificates']>
@@ -63,31 +64,35 @@ export class CertificatesStore {
     now: number,
     db: Kysely<Tables> = this.#db,
   ): Promise<StoredCertificate | undefined> {
-    return db
-      .selectFrom('certificates')
-      .selectAll()
-      .where('subject', '=', subject)
-      .where('kind', '=', kind)
-      .where('not_after', '>', now)
-      .where('revoked_at', 'is', null)
-      .orderBy('not_after', 'desc')
-      .limit(1)
-      .executeTakeFirst()
+    return guarded('read a certificate', () =>
+      db
+        .selectFrom('certificates')
+        .selectAll()
+        .where('subject', '=', subject)
+        .where('kind', '=', kind)
+        .where('not_after', '>', now)
+        .where('revoked_at', 'is', null)
+        .orderBy('not_after', 'desc')
+        .limit(1)
+        .executeTakeFirst(),
+    )
   }
 
   /** The certificate that an agent holds longest under an issuer, if any holds at `now`. */
   newestOfAgent(amid: Amid, issuer: string, now: number): Promise<StoredCertificate | undefined> {
-    return this.#db
-      .selectFrom('certificates')
-      .selectAll()
-      .where('amid', '=', amid)
-      .where('kind', '=', 'agent')
-      .where('issuer', '=', issuer)
-      .where('not_after', '>', now)
-      .where('revoked_at', 'is', null)
-      .orderBy('not_after', 'desc')
-      .limit(1)
-      .executeTakeFirst()
+    return guarded('read a certificate', () =>
+      this.#db
+        .selectFrom('certificates')
+        .selectAll()
+        .where('amid', '=', amid)
+        .where('kind', '=', 'agent')
+        .where('issuer', '=', issuer)
+        .where('not_after', '>', now)
+        .where('revoked_at', 'is', null)
+        .orderBy('not_after', 'desc')
+        .limit(1)
+        .executeTakeFirst(),
+    )
   }
 
   async isRevoked(tx: Tx, issuer: string, serial: string): Promise<boolean> {
@@ -185,24 +190,28 @@ export class CertificatesStore {
 
   /** Members of organisations whose certificate ended between two times. */
   async lapsed(from: number, to: number, limit: number): Promise<Amid[]> {
-    const rows = await this.#db
-      .selectFrom('certificates')
-      .innerJoin('agents', 'agents.amid', 'certificates.amid')
-      .select('agents.amid')
-      .distinct()
-      .where('certificates.kind', '=', 'agent')
-      .where('certificates.not_after', '>', from)
-      .where('certificates.not_after', '<=', to)
-      .where('agents.tier_rank', '=', TIERS.organization.rank)
-      .limit(limit)
-      .execute()
+    const rows = await guarded('read memberships', () =>
+      this.#db
+        .selectFrom('certificates')
+        .innerJoin('agents', 'agents.amid', 'certificates.amid')
+        .select('agents.amid')
+        .distinct()
+        .where('certificates.kind', '=', 'agent')
+        .where('certificates.not_after', '>', from)
+        .where('certificates.not_after', '<=', to)
+        .where('agents.tier_rank', '=', TIERS.organization.rank)
+        .limit(limit)
+        .execute(),
+    )
     return rows.map(({ amid }) => amid)
   }
 
   // --- revocation lists
 
   list(issuer: string): Promise<StoredList | undefined> {
-    return this.#db.selectFrom('revocation_lists').selectAll().where('issuer', '=', issuer).executeTakeFirst()
+    return guarded('read a revocation list', () =>
+      this.#db.selectFrom('revocation_lists').selectAll().where('issuer', '=', issuer).executeTakeFirst(),
+    )
   }
 
   /** Takes the next number of an issuer's list, and with it the turn: another transaction of the same issuer waits. */
@@ -308,7 +317,9 @@ export class CertificatesStore {
     amid: Amid,
     db: Kysely<Tables> = this.#db,
   ): Promise<Selectable<Tables['verified_agents']> | undefined> {
-    return db.selectFrom('verified_agents').selectAll().where('amid', '=', amid).executeTakeFirst()
+    return guarded('read a verification', () =>
+      db.selectFrom('verified_agents').selectAll().where('amid', '=', amid).executeTakeFirst(),
+    )
   }
 
   /** The human behind an agent, as the keyed hash. */
@@ -342,7 +353,9 @@ export class CertificatesStore {
   }
 
   organization(amid: Amid, db: Kysely<Tables> = this.#db): Promise<StoredOrganization | undefined> {
-    return db.selectFrom('organizations').selectAll().where('amid', '=', amid).executeTakeFirst()
+    return guarded('read an organisation', () =>
+      db.selectFrom('organizations').selectAll().where('amid', '=', amid).executeTakeFirst(),
+    )
   }
 
   /** The organisation that holds a domain. */
@@ -369,22 +382,24 @@ export class CertificatesStore {
 
   /** Takes up to `limit` organisations not checked since `before` for this process to check; no other takes the same. */
   async takeDue(before: number, now: number, limit: number): Promise<StoredOrganization[]> {
-    return this.#db
-      .updateTable('organizations')
-      .set({ checked_at: now })
-      .where('status', 'in', ['verified', 'grace'])
-      .where('checked_at', '<', before)
-      .where('amid', 'in', (eb) =>
-        eb
-          .selectFrom('organizations')
-          .select('amid')
-          .where('status', 'in', ['verified', 'grace'])
-          .where('checked_at', '<', before)
-          .orderBy('checked_at')
-          .limit(limit),
-      )
-      .returningAll()
-      .execute()
+    return guarded('take organisations to check', () =>
+      this.#db
+        .updateTable('organizations')
+        .set({ checked_at: now })
+        .where('status', 'in', ['verified', 'grace'])
+        .where('checked_at', '<', before)
+        .where('amid', 'in', (eb) =>
+          eb
+            .selectFrom('organizations')
+            .select('amid')
+            .where('status', 'in', ['verified', 'grace'])
+            .where('checked_at', '<', before)
+            .orderBy('checked_at')
+            .limit(limit),
+        )
+        .returningAll()
+        .execute(),
+    )
   }
 
   // --- successions
