@@ -243,7 +243,7 @@ export function findAuthority(
 }
 
 /** @throws HOME_EMPTY, HOME_UNSAFE, HOME_DAMAGED, PASSPHRASE_REQUIRED, PASSPHRASE_WRONG */
-export function openAuthority(folder: string, passphrase?: string): AuthorityKeys {
+function openAuthority(folder: string, passphrase?: string): AuthorityKeys {
   const home = Home.open(folder)
   if (!home.has(KEYS)) throw new AgentMeshError('HOME_EMPTY', `There is no authority in ${home.path}`)
   const file = (name: string) => {
