@@ -7,7 +7,13 @@
  */
 export * from './agent/index.ts'
 export type { LogAudit, LogFinding, LogFindingCode } from './discovery/index.ts'
-export { auditLog, HttpRegistryClient, LOG_FINDINGS, type RegistryClient } from './discovery/index.ts'
+export {
+  auditLog,
+  HttpRegistryClient,
+  HttpVerificationClient,
+  LOG_FINDINGS,
+  type RegistryClient,
+} from './discovery/index.ts'
 export { escapeText, readAuditLog, verifyAuditLog } from './observability/index.ts'
 export {
   ANONYMOUS_STANDING,

@@ -7,7 +7,7 @@
 import { spawn } from 'node:child_process'
 import {
   AgentMeshError,
-  HttpRegistryClient,
+  HttpVerificationClient,
   isAgentMeshError,
   parseTimestamp,
   readConfig,
@@ -45,7 +45,7 @@ export async function verifyMe(context: Context, options: VerifyMeOptions): Prom
   const { registry } = readConfig(home)
   const passphrase = await readPassphrase(options)
   const identity = openIdentity(home, passphrase === undefined ? {} : { passphrase })
-  const client = new HttpRegistryClient(registry, identity, {
+  const client = new HttpVerificationClient(registry, identity, {
     now: Date.now,
     random: systemRandom,
     timeoutMilliseconds: TIMEOUT_MILLISECONDS,
@@ -73,7 +73,7 @@ export async function verifyMe(context: Context, options: VerifyMeOptions): Prom
 }
 
 /** @throws UsageError when none fits, or several do and nobody said which */
-async function chooseProvider(client: HttpRegistryClient, options: VerifyMeOptions): Promise<Offered> {
+async function chooseProvider(client: HttpVerificationClient, options: VerifyMeOptions): Promise<Offered> {
   const { providers } = await client.verificationProviders()
   if (providers.length === 0) {
     throw new AgentMeshError('TIER_UNAVAILABLE', 'This registry cannot verify people')
@@ -92,7 +92,7 @@ async function chooseProvider(client: HttpRegistryClient, options: VerifyMeOptio
 }
 
 function vouch(
-  client: HttpRegistryClient,
+  client: HttpVerificationClient,
   provider: Offered,
   options: VerifyMeOptions,
 ): Promise<VerificationResult> {
@@ -106,7 +106,7 @@ function displayName({ displayName: name }: VerifyMeOptions): { display_name?: s
 }
 
 async function byBrowser(
-  client: HttpRegistryClient,
+  client: HttpVerificationClient,
   provider: string,
   options: VerifyMeOptions,
 ): Promise<VerificationResult> {
@@ -135,7 +135,7 @@ async function byBrowser(
 }
 
 async function byDevice(
-  client: HttpRegistryClient,
+  client: HttpVerificationClient,
   provider: string,
   options: VerifyMeOptions,
 ): Promise<VerificationResult> {
@@ -165,7 +165,7 @@ async function byDevice(
 }
 
 async function byEmail(
-  client: HttpRegistryClient,
+  client: HttpVerificationClient,
   provider: string,
   options: VerifyMeOptions,
 ): Promise<VerificationResult> {

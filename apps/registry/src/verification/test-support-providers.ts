@@ -133,6 +133,8 @@ export interface GithubLike extends TestProvider {
   user: unknown
   /** Whether the person has typed the device code. */
   typed: boolean
+  /** Seconds it wants between two questions about a device. */
+  interval: number
   readonly asked: string[]
 }
 
@@ -140,7 +142,7 @@ export interface GithubLike extends TestProvider {
 export async function startGithubLike(): Promise<GithubLike> {
   const codes = new Map<string, { redirect: string; challenge: string }>()
   const tokens = new Set<string>()
-  const state: { user: unknown; typed: boolean; asked: string[] } = { user: 4711, typed: false, asked: [] }
+  const state = { user: 4711 as unknown, typed: false, interval: 5, asked: [] as string[] }
   const json = (response: ServerResponse, body: object, status = 200): void => {
     response.writeHead(status, { 'content-type': 'application/json', connection: 'close' })
     response.end(JSON.stringify(body))
@@ -167,7 +169,7 @@ export async function startGithubLike(): Promise<GithubLike> {
         user_code: 'ABCD-1234',
         verification_uri: 'https://github.example/login/device',
         expires_in: 900,
-        interval: 5,
+        interval: state.interval,
       })
     } else if (form.get('client_secret') !== 'github-secret') {
       json(response, { error: 'incorrect_client_credentials' })

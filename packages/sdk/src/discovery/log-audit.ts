@@ -35,7 +35,7 @@ import {
   type JsonObject,
 } from '../wire/index.ts'
 import { boundedFetch } from './bounded-fetch.ts'
-import { refusal, trusted } from './http-registry-client.ts'
+import { refusal, trusted } from './registry-http.ts'
 
 const MAX_ANSWER_BYTES = 64 * 1024
 /** A page of the largest entries. */
