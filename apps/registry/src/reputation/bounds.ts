@@ -6,11 +6,11 @@
  */
 import {
   ANONYMOUS_CAP,
-  FORGET_EVIDENCE_MS,
   HOLD_FALL_MS,
   MAX_NAMED_VOICES,
   PRIOR_WEIGHT,
   REEVALUATION_MS,
+  SUPPORTED_CAP,
   TERM_WEIGHTS,
   UNSUPPORTED_CAP,
   VOICE_WEIGHT,
@@ -52,5 +52,8 @@ export function whitewashBound(scoreBefore: number): number {
 /** For how long a published score can stay above the computed one when a builder begins to cheat. */
 export const CHEAT_LAG_MS = HOLD_FALL_MS + REEVALUATION_MS
 
-/** After so long without new evidence an agent is as new, age included. */
-export const AMNESIA_MS = FORGET_EVIDENCE_MS
+/**
+ * How many honest people, each robbed once, take a builder below where he began: when their words weigh as much as all that
+ * counts of the good ones, nothing of the past is left.
+ */
+export const CHEAT_VICTIMS = Math.ceil(SUPPORTED_CAP / (VOICE_WEIGHT.verified / 2))
