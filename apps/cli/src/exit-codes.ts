@@ -29,7 +29,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   1: 'failure: anything not listed below; a check that did not pass (doctor, audit verify, demo)',
   2: 'usage: an argument or input is not what it must be',
   3: 'not found: no such agent, session, message or decision',
-  4: 'rejected: the peer, the policy or an identity provider said no',
+  4: 'rejected: the peer, the policy, the registry or an identity provider said no',
   5: 'timeout: no answer in the time given; the message itself goes on',
   6: 'no daemon runs for this home',
   7: 'home: keys, configuration or policy are missing, damaged, unsafe or in use',
@@ -63,7 +63,17 @@ const LISTS: readonly (readonly [ExitCode, readonly (ErrorCode | 'USAGE')[]])[] 
     ],
   ],
   [EXIT.notFound, ['AGENT_NOT_FOUND', 'SESSION_UNKNOWN', 'MESSAGE_UNKNOWN', 'NOT_FOUND', 'PROVIDER_UNKNOWN']],
-  [EXIT.rejected, ['KNOCK_REJECTED', 'VERIFICATION_REFUSED', 'VERIFIED_BY_ANOTHER', 'AGENTS_OF_HUMAN_LIMIT']],
+  [
+    EXIT.rejected,
+    [
+      'KNOCK_REJECTED',
+      'VERIFICATION_REFUSED',
+      'VERIFIED_BY_ANOTHER',
+      'AGENTS_OF_HUMAN_LIMIT',
+      'BANNED',
+      'ADMIN_UNAUTHORIZED',
+    ],
+  ],
   [EXIT.timeout, ['WAIT_TIMEOUT', 'KNOCK_UNANSWERED', 'MESSAGE_EXPIRED']],
   [EXIT.notRunning, ['DAEMON_NOT_RUNNING']],
   [
@@ -115,6 +125,7 @@ const HINTS: Readonly<Partial<Record<ErrorCode, string>>> = {
   NOT_REGISTERED: 'Register first: `agentmesh up`.',
   VERIFICATION_UNKNOWN: 'Nothing was changed. Begin again with `agentmesh verify-me`.',
   WRONG_AUTHORITY: 'The server knows itself by another address than config.json: ask its operator for it.',
+  ADMIN_UNAUTHORIZED: 'Set AGENTMESH_REGISTRY_ADMIN_TOKEN to the token that the registry was started with.',
   REGISTRY_UNREACHABLE: '`agentmesh doctor` tells what is wrong.',
 }
 

@@ -21,6 +21,7 @@ async function main(): Promise<void> {
     AGENTMESH_REGISTRY_PROVIDERS: providers = '',
     AGENTMESH_REGISTRY_CA: ca = '',
     AGENTMESH_CA_PASSPHRASE: passphrase = '',
+    AGENTMESH_REGISTRY_ADMIN_TOKEN: adminTokens = '',
     DATABASE_URL: database = '',
   } = process.env
   const { values } = parseArgs({
@@ -55,6 +56,7 @@ async function main(): Promise<void> {
     ...(publicUrl === undefined ? {} : { publicUrl }),
     ...(authority === undefined ? {} : { authority }),
     ...(resolvers.length === 0 ? {} : { resolvers }),
+    ...(adminTokens === '' ? {} : { adminTokens }),
     ...(values.providers === '' ? {} : { providersPath: values.providers }),
     ...(databaseUrl === '' ? { dataPath: values.data } : { databaseUrl }),
   })

@@ -49,10 +49,12 @@ export async function registry(context: Context, options: RegistryCommandOptions
   const { host, port, data, databaseUrl, publicUrl, providers, trustedProxy, logLevel } = options
   const { ca, dnsResolver } = options
   const authority = findAuthority(ca === '' ? undefined : ca, data, caPassphrase())
+  const adminTokens = process.env['AGENTMESH_REGISTRY_ADMIN_TOKEN']
   const common = {
     host,
     port,
     logger: serverLog(logLevel),
+    ...(adminTokens === undefined ? {} : { adminTokens }),
     trustedProxies: trustedProxy ?? [],
     ...(publicUrl === undefined ? {} : { publicUrl }),
     ...(authority === undefined ? {} : { authority }),

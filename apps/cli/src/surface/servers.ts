@@ -3,6 +3,7 @@ import { Argument, Command, Option } from 'commander'
 import type { RegistryAuditOptions } from '../commands/registry-audit.ts'
 import type { RegistryInitOptions, RootListOptions } from '../commands/registry-init.ts'
 import type { RegistryCommandOptions, RelayCommandOptions } from '../commands/servers.ts'
+import { adminCommand } from './registry-admin.ts'
 import { collect, contextOf, port, seconds, withExamples } from './kit.ts'
 
 const logLevel = (): Option =>
@@ -111,6 +112,7 @@ export function serverCommands(program: Command): Command[] {
         command.optsWithGlobals<RootListOptions>(),
       ),
     )
+  registry.addCommand(adminCommand())
 
   const demo = new Command('demo')
     .description('two agents meet, talk and are refused, in separate processes; ends by itself')

@@ -12,12 +12,12 @@ export function humanSubject(human: string): string {
   return `human:${human}`
 }
 
-/** @param human keyed hash of the person, for who verifies. @throws BANNED */
-export async function refuseBanned(
-  context: Pick<Context, 'store'>,
-  amid: Amid,
-  human?: string,
-): Promise<void> {
-  const subjects = [agentSubject(amid), ...(human === undefined ? [] : [humanSubject(human)])]
-  if (await context.store.admin.isBanned(subjects)) throw new AgentMeshError('BANNED')
+/** Under what an agent, and the person behind it, may be banned. */
+export function banSubjects(amid: Amid, human: string | undefined): string[] {
+  return [agentSubject(amid), ...(human === undefined ? [] : [humanSubject(human)])]
+}
+
+/** @throws BANNED */
+export async function refuseBanned(context: Pick<Context, 'store'>, amid: Amid): Promise<void> {
+  if (await context.store.admin.isBanned([agentSubject(amid)])) throw new AgentMeshError('BANNED')
 }

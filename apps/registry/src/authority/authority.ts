@@ -40,7 +40,7 @@ export interface Authority {
   /**
    * Remembers the human, sets the agent's tier, issues and logs: all or nothing.
    *
-   * @throws AGENTS_OF_HUMAN_LIMIT, VERIFIED_BY_ANOTHER, NOT_REGISTERED, AMID_SUCCEEDED
+   * @throws AGENTS_OF_HUMAN_LIMIT, VERIFIED_BY_ANOTHER, NOT_REGISTERED, AMID_SUCCEEDED, BANNED
    */
   verifyAgent(subject: VerifiedSubject, now: number): Promise<IssuedCertificate>
   /**

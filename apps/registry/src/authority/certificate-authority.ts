@@ -31,6 +31,7 @@ import {
   type LoggedRevocation,
   type TrustDocument,
 } from '@agentmesh/sdk/wire'
+import { banSubjects } from '../admin/bans.ts'
 import { sha256 } from '@agentmesh/sdk/crypto/signing'
 import type { Transaction } from 'kysely'
 import type { CertificateKind } from '../store/certificates-tables.ts'
@@ -129,6 +130,7 @@ export class CertificateAuthority implements Authority {
     const { certificates } = store
     const issued = await store.transaction('certify an agent', async (tx) => {
       await certificates.lockHuman(tx, human, now)
+      if (await store.admin.isBanned(banSubjects(amid, human), tx)) throw new AgentMeshError('BANNED')
       if ((await certificates.successorOf(tx, amid)) !== undefined) throw new AgentMeshError('AMID_SUCCEEDED')
       if (!(await certificates.lockAgent(tx, amid))) throw new AgentMeshError('NOT_REGISTERED')
       const before = await certificates.verifiedAgent(amid, tx)

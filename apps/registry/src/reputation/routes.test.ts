@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { parseLogEntry, signFeedback } from '@agentmesh/sdk/identity'
-import { formatTimestamp, parseJsonObject } from '@agentmesh/sdk/wire'
+import { parseLogEntry, signFeedback, verifyReputationCredential } from '@agentmesh/sdk/identity'
+import { formatTimestamp, parseJsonObject, toBase64 } from '@agentmesh/sdk/wire'
+import { CertifyingRegistry } from '../test-support-authority.ts'
 import { call, NOW, TestAgent } from '../test-support.ts'
-import { EVALUATION_DELAY_MS, FEEDBACK_WINDOW_MS } from './constants.ts'
+import { CREDENTIAL_LIFE_MS, EVALUATION_DELAY_MS, FEEDBACK_WINDOW_MS } from './constants.ts'
 import { evaluateDue } from './evaluation.ts'
 import { storedPeople } from './people.ts'
 import { closedSession, post, rate, startTestRegistry, type TestRegistry } from './test-support.ts'
@@ -189,8 +190,50 @@ describe('feedback', () => {
 })
 
 describe('credential', () => {
+  const get = (of: TestAgent) => of.send({ method: 'GET', path: '/v1/registry/reputation/credential' })
+
+  const registerAt = async (url: string) => {
+    const carol = new TestAgent('carol', url, () => now)
+    await carol.register()
+    return carol
+  }
+
   it('needs a certificate authority', async () => {
-    const reply = await alice.send({ method: 'GET', path: '/v1/registry/reputation/credential' })
-    expect(reply.body.code).toBe('TIER_UNAVAILABLE')
+    expect((await get(alice)).body.code).toBe('TIER_UNAVAILABLE')
+  })
+
+  it('is the service key’s word for hours, about the agent that asked', async () => {
+    const certifying = await CertifyingRegistry.start(() => now)
+    const carol = await registerAt(certifying.registry.url)
+    const { status, body } = await get(carol)
+    expect(status).toBe(200)
+    const { fingerprint, serviceKey } = certifying.certification.authority
+    const expected = { registry: fingerprint, serviceKey: serviceKey.publicKey, amid: carol.amid, now }
+    expect(verifyReputationCredential(body, expected)).toMatchObject({ score: 0.5, sessions: 0, tier: 2 })
+    const stale = { ...expected, now: now + CREDENTIAL_LIFE_MS }
+    expect(() => verifyReputationCredential(body, stale)).toThrow('outside its dates')
+
+    const subject = {
+      amid: carol.amid,
+      publicKey: carol.identity.signing.publicKey,
+      human: new Uint8Array(32),
+    }
+    await certifying.certification.authority.verifyAgent({ ...subject, tier: 1 }, now)
+    expect((await get(carol)).body).toMatchObject({ score: 0.6, tier: 1 })
+    await certifying.close()
+  })
+
+  it('and verification are not for banned people', async () => {
+    const certifying = await CertifyingRegistry.start(() => now)
+    const carol = await registerAt(certifying.registry.url)
+    const human = new Uint8Array(32).fill(7)
+    const ban = { subject: `human:${toBase64(human)}`, reason: 'x', at: now, by: 'root' }
+    await certifying.store.transaction('ban', (tx) => certifying.store.admin.ban(tx, ban))
+    const subject = { amid: carol.amid, publicKey: carol.identity.signing.publicKey, human }
+    await expect(
+      certifying.certification.authority.verifyAgent({ ...subject, tier: 1 }, now),
+    ).rejects.toThrow('does not serve')
+    expect((await get(carol)).body).toMatchObject({ score: 0.5, tier: 2 })
+    await certifying.close()
   })
 })

@@ -135,6 +135,13 @@ class World {
   }
 }
 
+/** The agent at a place in a circle of them. */
+function pick(agents: readonly Amid[], place: number): Amid {
+  const agent = agents[place % agents.length]
+  if (agent === undefined) throw new Error('Nobody is in the circle')
+  return agent
+}
+
 /** A world in which honest people have dealt with each other for 40 days. */
 async function honestWorld(): Promise<{ world: World; honest: Amid[] }> {
   const world = new World(await openSqliteStore(':memory:'))
@@ -142,7 +149,7 @@ async function honestWorld(): Promise<{ world: World; honest: Amid[] }> {
   for (let step = 1; step <= DEALINGS; step++) {
     world.now += 10 * DAY
     for (const [index, rater] of honest.entries()) {
-      await world.rate(rater, honest[(index + step * step) % HONEST]!, HONEST_RATING)
+      await world.rate(rater, pick(honest, index + step * step), HONEST_RATING)
     }
     await world.evaluate()
   }
@@ -169,7 +176,7 @@ export function cliqueRaisesItself(n: number): Promise<Outcome> {
   return inWorld(async (world) => {
     const clique = await world.crowd('clique', n, 1)
     world.now += 365 * DAY
-    const most = await moved(world, clique[0]!, async () => {
+    const most = await moved(world, pick(clique, 0), async () => {
       for (const rater of clique) {
         for (const ratee of clique) if (rater !== ratee) await world.rate(rater, ratee, 1)
       }
@@ -186,10 +193,10 @@ export function cliqueRaisesItself(n: number): Promise<Outcome> {
 export function cliqueSlanders(n: number): Promise<Outcome> {
   return inWorld(async (world, honest) => {
     const clique = await world.crowd('clique', n, 1)
-    const most = await moved(world, honest[0]!, async () => {
+    const most = await moved(world, pick(honest, 0), async () => {
       for (const [index, rater] of clique.entries()) {
-        await world.rate(rater, clique[(index + 1) % n]!, 1, 3)
-        await world.rate(rater, honest[0]!, 0, 3)
+        await world.rate(rater, pick(clique, index + 1), 1, 3)
+        await world.rate(rater, pick(honest, 0), 0, 3)
       }
     })
     const bound = cliqueBound(n, HONEST)
@@ -201,7 +208,7 @@ export function swarm(n: number, rating: 0 | 1): Promise<Outcome> {
   return inWorld(async (world, honest) => {
     const agents = await world.crowd('sybil', n, 2)
     const newcomer = await world.agent('newcomer', 2)
-    const target = rating === 1 ? newcomer : honest[0]!
+    const target = rating === 1 ? newcomer : pick(honest, 0)
     const most = await moved(world, target, async () => {
       for (const sybil of agents) await world.rate(sybil, target, rating, 3)
     })
@@ -217,7 +224,7 @@ export function oneVoice(agents: number, kind: 'human' | 'organization'): Promis
     for (let index = 0; index < agents; index++)
       raters.push(await world.agent(`voice ${index}`, tier, { [kind]: 'one' }))
     // Honest people know this one: its support is full.
-    for (const person of honest.slice(1, 6)) await world.rate(person, raters[0]!, 1, 3)
+    for (const person of honest.slice(1, 6)) await world.rate(person, pick(raters, 0), 1, 3)
     const target = await world.agent('newcomer', 1, { human: 'newcomer' })
     const most = await moved(world, target, async () => {
       for (const rater of raters) await world.rate(rater, target, 0, 20)
@@ -252,9 +259,9 @@ export function slowBuilder(): Promise<Outcome[]> {
       // Honest people go on dealing with each other, else nobody stands for anybody.
       for (const [index, rater] of honest.entries()) {
         if (index % 4 === week % 4)
-          await world.rate(rater, honest[(index + 1 + (week % 9)) % HONEST]!, HONEST_RATING)
+          await world.rate(rater, pick(honest, index + 1 + (week % 9)), HONEST_RATING)
       }
-      await world.rate(honest[week % HONEST]!, builder, 1)
+      await world.rate(pick(honest, week), builder, 1)
       await world.evaluate()
     }
     let victims = 0
@@ -262,7 +269,7 @@ export function slowBuilder(): Promise<Outcome[]> {
     let fellAt: number | undefined
     while (victims < 2 * CHEAT_VICTIMS && (await world.published(builder)) >= startingScore(1)) {
       world.now += DAY / 2
-      await world.rate(honest[victims % HONEST]!, builder, 0)
+      await world.rate(pick(honest, victims), builder, 0)
       victims++
       await world.evaluate()
       const hidden = (await world.published(builder)) > (await world.computed(builder))

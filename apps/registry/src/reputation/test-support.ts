@@ -19,7 +19,7 @@ import { openSqliteStore } from '../store/sql-store.ts'
 import type { Store } from '../store/store.ts'
 import { TestAgent, type Reply } from '../test-support.ts'
 
-export const ADMIN_TOKEN = 'a-token-of-24-characters-or-more'
+const ADMIN_TOKEN = 'a-token-of-24-characters-or-more'
 
 export interface TestRegistry {
   readonly registry: RunningRegistry

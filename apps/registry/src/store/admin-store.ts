@@ -47,9 +47,10 @@ export class AdminStore {
     return numDeletedRows === 1n
   }
 
-  isBanned(subjects: readonly string[]): Promise<boolean> {
+  /** @param tx of a caller that decides by the answer */
+  isBanned(subjects: readonly string[], tx?: Transaction<Tables>): Promise<boolean> {
     return guarded('read bans', async () => {
-      const row = await this.#db
+      const row = await (tx ?? this.#db)
         .selectFrom('bans')
         .select('subject')
         .where('subject', 'in', subjects)

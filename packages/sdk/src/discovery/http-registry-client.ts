@@ -20,6 +20,7 @@ import {
   DidDocument,
   parseIntent,
   PrekeyCounts,
+  ReputationAnswer,
   ReputationCredential,
   SearchAnswer,
   validate,
@@ -178,6 +179,15 @@ export class HttpRegistryClient implements RegistryClient {
       const list = parseCrl(fromBase64(validate(RevocationListBody, answer).crl))
       if (list.authorityKeyId !== keyId) throw new Error('The list is another issuer’s')
       return list
+    })
+  }
+
+  async reputation(amid: Amid): Promise<ReputationAnswer> {
+    const answer = await this.#http.call({ method: 'GET', path: '/v1/registry/reputation', query: { amid } })
+    return trusted('get a reputation', () => {
+      const reputation = validate(ReputationAnswer, answer)
+      if (reputation.amid !== amid) throw new AgentMeshError('AMID_MISMATCH')
+      return reputation
     })
   }
 

@@ -10,21 +10,22 @@ import type {
   CertificateProof,
   CertifiedAgent,
   ConsistencyProof,
+  DidDocument,
   DomainChallenge,
   Feedback,
-  OrganizationRecord,
-  SuccessionAnswer,
-  TreeHead,
-  TrustDocument,
-  DidDocument,
   JsonObject,
+  OrganizationRecord,
   PrekeyCounts,
   PrekeyUpload,
   PresenceState,
   Registration,
+  ReputationAnswer,
   ReputationCredential,
   SearchAnswer,
+  SuccessionAnswer,
   TierName,
+  TreeHead,
+  TrustDocument,
 } from '../wire/index.ts'
 
 export interface SearchQuery {
@@ -88,6 +89,7 @@ export interface RegistryClient {
   /** The registry's word on our own reputation. */
   reputationCredential(): Promise<ReputationCredential>
   submitFeedback(feedback: Feedback): Promise<void>
+  reputation(amid: Amid): Promise<ReputationAnswer>
 
   /** Ends requests under way; later calls throw REGISTRY_UNREACHABLE. */
   close(): void
