@@ -275,6 +275,7 @@ describe('the proof of a domain', () => {
     ['a name that turns its text round', 'acme.example', 'Acme\u202Eknab'],
     ['an empty name', 'acme.example', ''],
     ['a name too long beside its domain', 'acme.example', 'A'.repeat(60)],
+    ['a name too long in UTF-8', 'acme.example', 'Я'.repeat(30)],
   ])('is not given out for %s', async (_what, domain, name) => {
     await expect(acme.client.registerOrganization(domain, name)).rejects.toMatchObject({ code: 'MALFORMED' })
   })

@@ -54,8 +54,8 @@ const DAY = 86_400_000
 /** Nobody has to get the root from its safe for a new list before. */
 const OFFLINE_ROOT_LIST_DAYS = 400
 const ROOT_KEY_USE = 'registry root.key'
-const MAX_NAME_LENGTH = 57
-const NAME = new RegExp(`^[^\\p{C}()]{1,${MAX_NAME_LENGTH}}$`, 'u')
+/** In bytes of UTF-8: a certificate's names have 64, and add a word to it. */
+const MAX_NAME_BYTES = 57
 
 /** What a running authority needs. */
 export interface AuthorityKeys {
@@ -75,7 +75,7 @@ export interface AuthorityKeys {
 }
 
 export interface NewAuthority {
-  /** At most 57 characters; in every certificate and before everybody who sees one. */
+  /** At most 57 bytes of UTF-8; in every certificate and before everybody who sees one. */
   readonly name: string
   /** `http(s)://host[:port]`, where agents reach this registry. */
   readonly url: string
@@ -217,7 +217,7 @@ export function renewRootList(
 
 const AuthorityFile = Type.Object({
   version: Type.Literal(1),
-  name: Type.String({ maxLength: MAX_NAME_LENGTH }),
+  name: Type.String({ maxLength: MAX_NAME_BYTES }),
   url: Type.String({ maxLength: 256 }),
   fingerprint: Type.String({ pattern: '^[0-9a-f]{64}$' }),
 })
@@ -304,10 +304,10 @@ function damaged(home: Home, what: string, cause?: unknown): AgentMeshError {
 }
 
 function checkName(name: string): void {
-  if (!NAME.test(name) || name.trim() !== name) {
+  if (!/^[^\p{C}()]+$/u.test(name) || name.trim() !== name || utf8Bytes(name).length > MAX_NAME_BYTES) {
     throw new AgentMeshError(
       'MALFORMED',
-      `A registry's name has 1 to ${MAX_NAME_LENGTH} printable characters`,
+      `A registry's name is printable text without parentheses, at most ${MAX_NAME_BYTES} bytes of UTF-8`,
     )
   }
 }

@@ -21,6 +21,7 @@ import {
   isAgentMeshError,
   parseKey,
   toHex,
+  utf8Bytes,
   type Amid,
   type DomainChallenge,
   type OrganizationRecord,
@@ -49,9 +50,8 @@ const GRACE = 7 * DAY
 const CERTIFICATE_RENEWAL = 120 * DAY
 /** Organisations checked in one go. */
 const BATCH = 20
-/** Of a name in a certificate, in code points. */
-const MAX_SHOWN_LENGTH = 64
-const SHOWN = new RegExp(`^.{1,${MAX_SHOWN_LENGTH}}$`, 'su')
+/** Of a name in a certificate, in bytes of UTF-8. */
+const MAX_SHOWN_BYTES = 64
 
 export interface OrganizationParts {
   readonly store: Store
@@ -268,10 +268,10 @@ function keyIdOf(amid: Amid): string {
 /** @throws MALFORMED for a name that could be taken for another, or is too long beside its domain */
 function checkName(name: string, domain: string): string {
   const isPlain = /^[^\p{C}\p{Zl}\p{Zp}()]+$/u.test(name) && name.trim() === name
-  if (!isPlain || !SHOWN.test(shownOrganization({ name, domain }))) {
+  if (!isPlain || utf8Bytes(shownOrganization({ name, domain })).length > MAX_SHOWN_BYTES) {
     throw new AgentMeshError(
       'MALFORMED',
-      `The name is printable text without parentheses, with its domain at most ${MAX_SHOWN_LENGTH - 3} characters`,
+      `The name is printable text without parentheses, and with its domain at most ${MAX_SHOWN_BYTES - 3} bytes of UTF-8`,
     )
   }
   return name

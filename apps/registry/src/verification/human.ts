@@ -35,7 +35,8 @@ export function challengeOf(codeVerifier: string): Uint8Array {
 export function checkDisplayName(text: string | undefined): string | undefined {
   if (text === undefined) return undefined
   const name = text.normalize('NFC')
-  const length = Array.from(name).length
+  // As long as the name in a certificate may be.
+  const { length } = utf8Bytes(name)
   if (
     length === 0 ||
     length > MAX_DISPLAY_NAME ||
@@ -44,7 +45,7 @@ export function checkDisplayName(text: string | undefined): string | undefined {
   ) {
     throw new AgentMeshError(
       'MALFORMED',
-      `A display name has 1 to ${MAX_DISPLAY_NAME} visible characters, without line breaks, control or direction marks`,
+      `A display name is visible text of 1 to ${MAX_DISPLAY_NAME} bytes of UTF-8, without line breaks, control or direction marks`,
     )
   }
   return name
