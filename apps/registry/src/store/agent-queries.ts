@@ -1,23 +1,22 @@
-/** The agent tables: putting a record under its rules, and the search over capabilities. */
+/** The agent tables: putting a record under its rules. */
 import { sql, type Kysely, type Transaction } from 'kysely'
 import { TIERS } from '@agentmesh/sdk/wire'
-import type { AgentInput, PutOutcome, PutRule, SearchInput, StoredAgent } from './store.ts'
+import { placeOffers, reachOf, replaceOffers, sayPresence } from './offers.ts'
+import type { AgentInput, PutOutcome, PutRule } from './store.ts'
 import type { Tables } from './tables.ts'
 
-/** Rows in one INSERT: SQLite takes a limited number of parameters. */
-const INSERT_ROWS = 100
 const ANONYMOUS_REPUTATION = 0.5
 
 export const AGENT_COLUMNS = [
-  'amid',
-  'record',
-  'tier',
-  'reputation',
-  'presence',
-  'verified_name as verifiedName',
-  'organization',
-  'last_seen as lastSeen',
-  'registered_at as registeredAt',
+  'agents.amid',
+  'agents.record',
+  'agents.tier',
+  'agents.reputation',
+  'agents.presence',
+  'agents.verified_name as verifiedName',
+  'agents.organization',
+  'agents.last_seen as lastSeen',
+  'agents.registered_at as registeredAt',
 ] as const
 
 export async function putAgent(
@@ -38,7 +37,7 @@ export async function putAgent(
       ...columns,
       last_seen: now,
       recovery_key: sql<string | null>`coalesce(recovery_key, ${agent.recoveryKey ?? null})`,
-      ...(agent.presence === undefined ? {} : { presence: agent.presence }),
+      ...sayPresence(agent.presence),
     })
     .where('amid', '=', agent.amid)
     .where('sequence', '<', agent.sequence)
@@ -53,7 +52,7 @@ export async function putAgent(
     )
     .executeTakeFirstOrThrow()
   if (updated.numUpdatedRows === 1n) {
-    await putCapabilities(tx, agent)
+    await replaceOffers(tx, agent)
     return 'updated'
   }
 
@@ -65,11 +64,8 @@ export async function putAgent(
   if (stored !== undefined) {
     if (stored.record !== agent.record) return 'sequence-replayed'
     if (agent.presence !== undefined) {
-      await tx
-        .updateTable('agents')
-        .set({ presence: agent.presence })
-        .where('amid', '=', agent.amid)
-        .execute()
+      await tx.updateTable('agents').set(sayPresence(agent.presence)).where('amid', '=', agent.amid).execute()
+      await placeOffers(tx, [agent.amid])
     }
     return 'unchanged'
   }
@@ -89,6 +85,7 @@ export async function putAgent(
       organization: null,
       recovery_key: agent.recoveryKey ?? null,
       presence: agent.presence ?? 'offline',
+      reach: reachOf(agent.presence ?? 'offline'),
       last_seen: now,
       registered_at: now,
     })
@@ -96,7 +93,7 @@ export async function putAgent(
     .executeTakeFirstOrThrow()
   // Another request of the same agent came first: its record stands, and this one is judged against it.
   if (inserted.numInsertedOrUpdatedRows !== 1n) return putAgent(tx, agent, rule, now)
-  await putCapabilities(tx, agent)
+  await replaceOffers(tx, agent)
   return 'created'
 }
 
@@ -115,59 +112,10 @@ async function comeBack(
   return row?.published
 }
 
-async function putCapabilities(tx: Transaction<Tables>, agent: AgentInput): Promise<void> {
-  await tx.deleteFrom('capabilities').where('amid', '=', agent.amid).execute()
-  const rows = agent.capabilities.map((capability) => ({ amid: agent.amid, ...capability }))
-  for (let start = 0; start < rows.length; start += INSERT_ROWS) {
-    await tx
-      .insertInto('capabilities')
-      .values(rows.slice(start, start + INSERT_ROWS))
-      .onConflict((conflict) => conflict.doNothing())
-      .execute()
-  }
-}
-
 export async function countAgents(db: Kysely<Tables>): Promise<number> {
   const row = await db
     .selectFrom('agents')
     .select((eb) => eb.fn.countAll<number>().as('count'))
     .executeTakeFirstOrThrow()
   return row.count
-}
-
-export async function searchAgents(db: Kysely<Tables>, input: SearchInput): Promise<StoredAgent[]> {
-  const online = sql<number>`case when presence <> 'offline' and last_seen >= ${input.onlineSince} then 1 else 0 end`
-  let offers = db.selectFrom('capabilities').select('amid').where('category', '=', input.category)
-  if (input.subcategory !== undefined) offers = offers.where('subcategory', '=', input.subcategory)
-  offers = offers.where('action', '=', input.action ?? '')
-
-  let query = db
-    .selectFrom('agents')
-    .select(AGENT_COLUMNS)
-    .where('amid', 'in', offers)
-    .where('tier_rank', '>=', input.minTierRank)
-    .where('last_seen', '>=', input.seenSince)
-  if (input.onlineOnly) query = query.where(online, '=', 1)
-  const { after } = input
-  if (after !== undefined) {
-    const rank = after.online ? 1 : 0
-    query = query.where((eb) =>
-      eb.or([
-        eb(online, '<', rank),
-        eb.and([
-          eb(online, '=', rank),
-          eb.or([
-            eb('reputation', '<', after.reputation),
-            eb.and([eb('reputation', '=', after.reputation), eb('amid', '>', after.amid)]),
-          ]),
-        ]),
-      ]),
-    )
-  }
-  return query
-    .orderBy(online, 'desc')
-    .orderBy('reputation', 'desc')
-    .orderBy('amid', 'asc')
-    .limit(input.limit)
-    .execute()
 }

@@ -7,6 +7,7 @@ import { TIERS, tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire
 import { startingScore } from '../reputation/score.ts'
 import type { CertificateKind, OrganizationStatus } from './certificates-tables.ts'
 import { guarded } from './guard.ts'
+import { placeOffers } from './offers.ts'
 import type { Tables } from './tables.ts'
 
 export type StoredCertificate = Selectable<Tables['certificates']>
@@ -279,6 +280,7 @@ export class CertificatesStore {
       const reputation = startingScore(standing.tier)
       await tx.updateTable('agents').set({ reputation }).where('amid', '=', amid).execute()
     }
+    await placeOffers(tx, [amid])
     return numUpdatedRows === 1n
   }
 

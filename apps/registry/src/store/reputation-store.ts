@@ -16,6 +16,7 @@ import { gain, type VoiceEvidence } from '../reputation/evidence.ts'
 import type { HoldReason, ScoreState } from '../reputation/review.ts'
 import { startingScore, startingTerms } from '../reputation/score.ts'
 import { guarded } from './guard.ts'
+import { placeOffers } from './offers.ts'
 import { readVoices } from './reputation-graph.ts'
 import type { Tables } from './tables.ts'
 
@@ -273,6 +274,7 @@ export class ReputationStore {
       .where('amid', '=', before.amid)
       .where('reputation', '<>', after.published)
       .execute()
+    await placeOffers(tx, [before.amid])
     return true
   }
 

@@ -12,11 +12,13 @@ import {
   type PrekeyCounts,
   type PresenceState,
 } from '@agentmesh/sdk/wire'
-import { AGENT_COLUMNS, countAgents, putAgent, searchAgents } from './agent-queries.ts'
+import { AGENT_COLUMNS, countAgents, putAgent } from './agent-queries.ts'
 import { CertificatesStore } from './certificates-store.ts'
 import { AdminStore } from './admin-store.ts'
+import { lowerReach, noteSeen, placeOffers, sayPresence } from './offers.ts'
 import { postgresDialect } from './postgres.ts'
 import { countOneTime, putOneTimeKeys, putSignedPrekey, takeOneTimeKey } from './prekey-queries.ts'
+import { searchAgents } from './search-queries.ts'
 import { isForeignKeyError } from './sql-errors.ts'
 import { ReputationStore } from './reputation-store.ts'
 import { sqliteDialect } from './sqlite.ts'
@@ -24,6 +26,7 @@ import type {
   AgentInput,
   PrekeyInput,
   PrekeyOutcome,
+  PurgeTimes,
   PutOutcome,
   PutRule,
   SearchInput,
@@ -116,12 +119,7 @@ class SqlStore implements Store {
           .onConflict((conflict) => conflict.column('nonce').doNothing())
           .executeTakeFirstOrThrow()
         if (inserted.numInsertedOrUpdatedRows !== 1n) return false
-        await tx
-          .updateTable('agents')
-          .set({ last_seen: now })
-          .where('amid', '=', amid)
-          .where('last_seen', '<', now)
-          .execute()
+        await noteSeen(tx, amid, now)
         return true
       }),
     )
@@ -150,14 +148,17 @@ class SqlStore implements Store {
   }
 
   setPresence(amid: Amid, state: PresenceState): Promise<boolean> {
-    return this.#run('set presence', async () => {
-      const { numUpdatedRows } = await this.#db
-        .updateTable('agents')
-        .set({ presence: state })
-        .where('amid', '=', amid)
-        .executeTakeFirstOrThrow()
-      return numUpdatedRows === 1n
-    })
+    return this.#run('set presence', () =>
+      this.#db.transaction().execute(async (tx) => {
+        const { numUpdatedRows } = await tx
+          .updateTable('agents')
+          .set(sayPresence(state))
+          .where('amid', '=', amid)
+          .executeTakeFirstOrThrow()
+        await placeOffers(tx, [amid])
+        return numUpdatedRows === 1n
+      }),
+    )
   }
 
   search(input: SearchInput): Promise<StoredAgent[]> {
@@ -214,11 +215,16 @@ class SqlStore implements Store {
     })
   }
 
-  async purge(now: number, forgetBefore: number): Promise<void> {
+  async purge({ now, lapsedBefore, dormantBefore, forgetBefore }: PurgeTimes): Promise<void> {
     await this.#run('purge', async () => {
       await this.#db.deleteFrom('nonces').where('expires_at', '<', now).execute()
       await this.#db.deleteFrom('one_time_prekeys').where('expires_at', '<=', now).execute()
-      await this.#db.deleteFrom('agents').where('last_seen', '<', forgetBefore).execute()
+      await lowerReach(this.#db, { lapsedBefore, dormantBefore })
+      await this.#db
+        .deleteFrom('agents')
+        .where('reach', '=', 0)
+        .where('last_seen', '<', Math.min(forgetBefore, dormantBefore))
+        .execute()
     })
   }
 

@@ -13,6 +13,7 @@ import {
 } from '@agentmesh/sdk/wire'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { freePort, startPostgres, type TestPostgres } from '../test-support-postgres.ts'
+import { placeOffers } from './offers.ts'
 import { openPostgresStore, openSqliteStore } from './sql-store.ts'
 import type { AgentInput, KeyInput, PrekeyInput, SearchInput, Store } from './store.ts'
 
@@ -70,6 +71,9 @@ const travel: SearchInput = {
   limit: 100,
 }
 
+/** Nobody is forgotten then. */
+const purgeAt = (now: number) => ({ now, lapsedBefore: 0, dormantBefore: 0, forgetBefore: 0 })
+
 const rule = { create: true, maxAgents: 1000 }
 const ids = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index)
 
@@ -79,16 +83,17 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
     let store: Store
     /** As those who verify and rate do. */
     const place = (who: string, { tier, reputation }: { tier?: TierNumber; reputation?: number }) =>
-      store.transaction('place', (tx) =>
-        tx
+      store.transaction('place', async (tx) => {
+        await tx
           .updateTable('agents')
           .set({
             ...(tier === undefined ? {} : { tier, tier_rank: tierRank(tier) }),
             ...(reputation === undefined ? {} : { reputation }),
           })
           .where('amid', '=', amidOf(who))
-          .execute(),
-      )
+          .execute()
+        await placeOffers(tx, [amidOf(who)])
+      })
     beforeEach(async () => {
       store = await open()
     })
@@ -197,7 +202,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       const visit = { amid: amidOf('a'), nonce: 'same', expiresAt: NOW + 1000, now: NOW }
       const admitted = await Promise.all(ids(1, 10).map(() => store.admit(visit)))
       expect(admitted.filter(Boolean)).toHaveLength(1)
-      await store.purge(NOW + 1001, 0)
+      await store.purge(purgeAt(NOW + 1001))
       expect(await store.admit(visit)).toBe(true)
     })
 
@@ -307,7 +312,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       await store.putPrekeys(amidOf('a'), prekeys(1, [1], NOW + 10), 100)
       const bundle = await store.takeBundle(amidOf('a'), true, NOW + 10)
       expect(bundle).toMatchObject({ oneTimePrekey: undefined, kemPrekey: key('pq-last', 1).record })
-      await store.purge(NOW + 10, 0)
+      await store.purge(purgeAt(NOW + 10))
       expect(await store.countPrekeys(amidOf('a'), 0)).toMatchObject({ one_time_prekeys: 0 })
     })
 
@@ -355,7 +360,7 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
     it('purges agents that were not seen for long', async () => {
       await store.putAgent(agent('old'), rule, NOW - 10 * DAY)
       await store.putAgent(agent('new'), rule, NOW)
-      await store.purge(NOW, NOW - 5 * DAY)
+      await store.purge({ ...purgeAt(NOW), dormantBefore: NOW - 4 * DAY, forgetBefore: NOW - 5 * DAY })
       expect(await store.getAgent(amidOf('old'))).toBeUndefined()
       expect(await store.countAgents()).toBe(1)
     })

@@ -108,6 +108,17 @@ export interface StoredBundle {
   readonly kemPrekey: string
 }
 
+/** Milliseconds since the epoch. */
+export interface PurgeTimes {
+  readonly now: number
+  /** No search that may still be continued counts an agent as online that was not seen since, */
+  readonly lapsedBefore: number
+  /** or finds one that was not seen since. */
+  readonly dormantBefore: number
+  /** Agents not seen since are removed; no later than `dormantBefore`. */
+  readonly forgetBefore: number
+}
+
 export interface SignedVisit {
   readonly amid: Amid
   /** Names the nonce; at most 64 characters of ASCII. */
@@ -160,7 +171,7 @@ export interface Store {
    */
   takeBundle(amid: Amid, oneTime: boolean, now: number): Promise<StoredBundle | undefined>
 
-  /** Removes expired nonces and one-time keys, and agents not seen since `forgetBefore`. */
-  purge(now: number, forgetBefore: number): Promise<void>
+  /** Removes expired nonces and one-time keys and agents not seen for long, and keeps the search of the others short. */
+  purge(times: PurgeTimes): Promise<void>
   close(): Promise<void>
 }

@@ -8,8 +8,10 @@ import { certificatesMigration, type CertificatesTables } from './certificates-t
 import { transparencyMigration, type TransparencyTables } from './transparency-tables.ts'
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
 import { reputationMigration, type ReputationTables } from './reputation-tables.ts'
+import { searchMigration, type Reach, type SearchTables } from './search-tables.ts'
 
-export interface Tables extends CertificatesTables, TransparencyTables, VerificationTables, ReputationTables {
+export interface Tables
+  extends CertificatesTables, TransparencyTables, VerificationTables, ReputationTables, SearchTables {
   agents: {
     amid: Amid
     record: string
@@ -27,8 +29,8 @@ export interface Tables extends CertificatesTables, TransparencyTables, Verifica
     /** As the registry verified them, for answers; the certificates say the same. */
     verified_name: string | null
     organization: string | null
+    reach: Reach
   }
-  capabilities: { amid: Amid; category: string; subcategory: string; action: string }
   /** `spk` and `pq-last`: one of each an agent. */
   signed_prekeys: { amid: Amid; kind: string; sequence: number; expires_at: number; record: string }
   /** `opk` and `pq-one`. */
@@ -124,6 +126,7 @@ function migrations(dialect: Dialect): Record<string, Migration> {
     '0003-certificates': certificatesMigration(dialect),
     '0004-verification': verificationMigration(dialect),
     '0005-reputation': reputationMigration(dialect),
+    '0006-search': searchMigration(dialect),
   }
 }
 
