@@ -129,10 +129,18 @@ describe('prekey fetch', () => {
     expect(kem.size).toBe(13)
   })
 
-  it('serves registered agents only, and says when an agent or its keys are missing', async () => {
+  it('gives an agent that is not registered here no one-time key: it costs nothing to make another', async () => {
     const stranger = new TestAgent('stranger', registry.url, () => now)
     await bob.putPrekeys(bob.upload(1, 1))
-    expect(refusal(await stranger.fetchBundle(bob))).toEqual([403, 'NOT_REGISTERED'])
+    const bundle = verifyBundle((await stranger.fetchBundle(bob)).body, bob.amid, now)
+    expect(bundle.oneTimePrekey).toBeUndefined()
+    expect(bundle.kemPrekey.kind).toBe('last-resort')
+    expect((await counts(bob)).body).toMatchObject({ one_time_prekeys: 1, one_time_kem_prekeys: 1 })
+  })
+
+  it('says when an agent or its keys are missing', async () => {
+    const stranger = new TestAgent('stranger', registry.url, () => now)
+    await bob.putPrekeys(bob.upload(1, 1))
     expect(refusal(await alice.fetchBundle(stranger))).toEqual([404, 'AGENT_NOT_FOUND'])
     expect(refusal(await alice.fetchBundle(mallory))).toEqual([404, 'PREKEYS_MISSING'])
     expect((await counts(bob)).body.one_time_prekeys).toBe(1)

@@ -63,13 +63,15 @@ function only(keys: readonly KeyInput[]): KeyInput {
 
 async function fetchBundle(context: Context, visitor: Visitor, target: Amid): Promise<Bundle> {
   const { store, limiters } = context
-  await checkRegistered(context, visitor.amid)
+  // An agent of another registry may knock here. One that is nowhere costs nothing to make, so it takes no one-time key.
+  const isKnown = (await store.getAgent(visitor.amid)) !== undefined
   const now = context.now()
   const { record } = await findAgent(context, target)
   const { public_keys: keys } = JSON.parse(record) as Registration
   // No KNOCK can be made with it, so no one-time key is spent on it.
   if (parseTimestamp(keys.exchange_key.expires_at) <= now) throw new AgentMeshError('PREKEYS_MISSING')
   const oneTime =
+    isKnown &&
     limiters.oneTimePerPair.take(`${visitor.amid} ${target}`, now) === 0 &&
     limiters.oneTimePerTarget.take(target, now) === 0
   const stored = await store.takeBundle(target, oneTime, now)

@@ -40,6 +40,18 @@ export class Receipts {
     this.#send = send
   }
 
+  /** Runs work that is undone when it throws: what it owed and what it sent is then as before. */
+  attempt<T>(work: () => T): T {
+    const before = [...this.#owed].map(([id, owed]): [SessionId, Receipt[]] => [id, [...owed]])
+    try {
+      return work()
+    } catch (error) {
+      this.#owed.clear()
+      for (const [id, owed] of before) this.#owed.set(id, owed)
+      throw error
+    }
+  }
+
   owe(sessionId: SessionId, messageId: MessageId, state: Receipt['state']): void {
     const owed = this.#owed.get(sessionId) ?? []
     owed.push({ message_id: messageId, state, at: formatTimestamp(this.#core.now()) })

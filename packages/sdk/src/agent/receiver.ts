@@ -19,6 +19,7 @@ import { incomingKey } from './incoming-rows.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
 import type { Recovery } from './recovery.ts'
+import type { Receipts } from './receipts.ts'
 import { Refusals } from './refusals.ts'
 import { Repeats } from './repeats.ts'
 import type { Responder } from './responder.ts'
@@ -43,6 +44,7 @@ export class Receiver {
   readonly #trust: TrustKeeper
   readonly #refusals: Refusals
   readonly #repeats: Repeats
+  readonly #receipts: Receipts
 
   constructor(core: Core, parts: ReceiverParts) {
     this.#core = core
@@ -52,7 +54,8 @@ export class Receiver {
     this.#recovery = parts.recovery
     this.#trust = parts.trust
     this.#refusals = new Refusals(core)
-    this.#repeats = new Repeats(core, parts.outgoing.receipts)
+    this.#receipts = parts.outgoing.receipts
+    this.#repeats = new Repeats(core, this.#receipts)
   }
 
   /** Takes one packet and acknowledges it once it is committed or refused for good. */
@@ -73,7 +76,7 @@ export class Receiver {
 
   async #commit(message: ReceivedMessage): Promise<ErrorCode | undefined> {
     const take = (): Promise<ErrorCode | undefined> =>
-      commit(this.#core, (afterCommit) => this.#take(message, afterCommit))
+      commit(this.#core, (afterCommit) => this.#receipts.attempt(() => this.#take(message, afterCommit)))
     try {
       return await take()
     } catch (error) {

@@ -258,11 +258,15 @@ export class TrustKeeper {
     this.#askAgainAt.delete(keyId)
   }
 
-  /** Does all that is due, now: after the owner trusted a registry, or was verified. */
+  /**
+   * Fetches all of it anew, now: after the owner trusted a registry, or was verified.
+   *
+   * @throws REGISTRY_UNREACHABLE with the first thing that did not work
+   */
   async refresh(): Promise<void> {
     this.#refreshedAt.clear()
     clearTimeout(this.#timer)
-    await this.#turn()
+    await this.#turn(true)
     if (this.#problem !== undefined) throw new AgentMeshError('REGISTRY_UNREACHABLE', this.#problem)
   }
 
@@ -273,12 +277,12 @@ export class TrustKeeper {
     this.#timer.unref()
   }
 
-  #turn(): Promise<void> {
-    this.#working = this.#working.then(() => this.#work())
+  #turn(atOnce = false): Promise<void> {
+    this.#working = this.#working.then(() => this.#work(atOnce))
     return this.#working
   }
 
-  async #work(): Promise<void> {
+  async #work(atOnce: boolean): Promise<void> {
     const problems: string[] = []
     const attempt = async (work: () => Promise<void>): Promise<void> => {
       try {
@@ -294,7 +298,7 @@ export class TrustKeeper {
       await attempt(() => this.#refreshDocument(fingerprint, url))
     }
     for (const registry of this.#core.trust.registries) {
-      await attempt(() => this.#refreshLists(registry))
+      await attempt(() => this.#refreshLists(registry, atOnce))
       await attempt(() => this.#followLog(registry))
     }
     const home = this.#homeRegistry()
@@ -333,12 +337,13 @@ export class TrustKeeper {
     this.#refreshedAt.set(fingerprint, now)
   }
 
-  async #refreshLists(registry: TrustedRegistry): Promise<void> {
+  async #refreshLists(registry: TrustedRegistry, atOnce: boolean): Promise<void> {
     const now = this.#core.now()
     for (const certificate of [registry.root, ...registry.intermediates]) {
       const known = this.#lists.get(certificate.keyId)
       // At half its life, so that some failed tries do not leave us without.
-      if (known && now < (known.thisUpdate + known.nextUpdate) / 2) continue
+      const isFresh = known !== undefined && now < (known.thisUpdate + known.nextUpdate) / 2
+      if (isFresh && !atOnce) continue
       await this.#fetchList({ registry, certificate })
     }
   }
