@@ -150,6 +150,11 @@ export class CertificateAuthority implements Authority {
 
   async issueAgent({ amid, publicKey }: AgentSubject, now: number): Promise<IssuedCertificate> {
     const { store } = this.#parts
+    // The registry cannot renew what an organisation issued: its member gets what there is.
+    const membership = await store.certificates.membership(amid, now)
+    if (membership !== undefined) {
+      return this.proven([membership.agent, membership.organization].map(certificateFromText), now)
+    }
     const verified = await store.certificates.verifiedAgent(amid)
     if (verified === undefined) throw new AgentMeshError('NOT_VERIFIED')
     const held = await store.certificates.newestOfAgent(amid, this.intermediate.keyId, now)

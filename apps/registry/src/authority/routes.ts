@@ -96,7 +96,8 @@ export function addAuthorityRoutes(
     method: 'POST',
     url: '/v1/registry/certificates/agent',
     tag: 'trust',
-    summary: 'A certificate for the signer, who was verified before; the one it has when that is new',
+    summary:
+      'A certificate for the signer: what its organisation issued, or as a person verified it; the one it has when that is new',
     signed: true,
     body: Nothing,
     maxBytes: limits.maxBodyBytes,

@@ -189,6 +189,27 @@ export class CertificatesStore {
       .executeTakeFirst()
   }
 
+  /** The newest certificate that an organisation in force issued to an agent, and the organisation's own; base64 DER. */
+  membership(amid: Amid, now: number): Promise<{ agent: string; organization: string } | undefined> {
+    return guarded('read a membership', () =>
+      this.#db
+        .selectFrom('certificates')
+        .innerJoin('certificates as above', 'above.subject', 'certificates.issuer')
+        .select(['certificates.der as agent', 'above.der as organization'])
+        .where('certificates.amid', '=', amid)
+        .where('certificates.kind', '=', 'agent')
+        .where('certificates.not_after', '>', now)
+        .where('certificates.revoked_at', 'is', null)
+        .where('above.kind', '=', 'organization')
+        .where('above.not_after', '>', now)
+        .where('above.revoked_at', 'is', null)
+        .orderBy('certificates.not_after', 'desc')
+        .orderBy('above.not_after', 'desc')
+        .limit(1)
+        .executeTakeFirst(),
+    )
+  }
+
   /** Members of organisations whose certificate ended between two times. */
   async lapsed(from: number, to: number, limit: number): Promise<Amid[]> {
     const rows = await guarded('read memberships', () =>

@@ -397,6 +397,7 @@ export class TrustKeeper {
     const { chain, proof } = await registries.home.agentCertificate()
     const leaf = certificateFromText(chain[0] ?? '')
     const { organization, commonName } = leaf.subject
+    const isNew = own?.chain[0] !== chain[0]
     await this.#setOwn({
       tier: organization === undefined ? 1 : 1.5,
       chain,
@@ -406,6 +407,7 @@ export class TrustKeeper {
       ...(commonName === undefined || commonName === identity.amid ? {} : { displayName: commonName }),
       ...(organization === undefined ? {} : { organization }),
     })
+    if (!isNew) return
     audit(this.#core, {
       event: 'certificate_renewed',
       registry: home.name,
