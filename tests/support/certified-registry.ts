@@ -13,7 +13,7 @@ import { openSqliteStore } from '../../apps/registry/src/store/sql-store.ts'
 import type { Store } from '../../apps/registry/src/store/store.ts'
 
 /** A certificate names the address of its registry, so the port is known before it listens. */
-export async function freePort(): Promise<number> {
+async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const address = server.address()

@@ -25,7 +25,8 @@ import { Type } from 'typebox'
 import { refuseBanned } from './admin/bans.ts'
 import type { Context } from './context.ts'
 import { addRoute, type Answer, type Visitor } from './route.ts'
-import type { CapabilityRow, StoredAgent } from './store/store.ts'
+import type { CapabilityRow } from './store/agent-input.ts'
+import type { StoredAgent } from './store/store.ts'
 
 /** Nobody registers at a higher one: tiers are verified, not claimed. */
 const TIER: TierNumber = 2

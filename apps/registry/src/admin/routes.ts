@@ -4,7 +4,7 @@
  * Every action that changes something is noted with who, when and why in `admin_actions`, and with who, when and what in
  * the transparency log, in one transaction with the change. The reason stays out of the log: it is public for good.
  */
-import { randomUUID } from 'node:crypto'
+import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { REVOCATION_REASONS } from '@agentmesh/sdk/identity'
 import type { FastifyInstance } from 'fastify'
 import type { Transaction } from 'kysely'
@@ -16,6 +16,7 @@ import {
   Timestamp,
   Score,
   type Amid,
+  newMessageId,
 } from '@agentmesh/sdk/wire'
 import { Type } from 'typebox'
 import { authorityOf } from '../authority/authority.ts'
@@ -231,7 +232,7 @@ async function noteAction(
 ): Promise<void> {
   const { who, action: what, target, detail } = action
   await context.store.admin.note(tx, {
-    id: randomUUID(),
+    id: newMessageId(systemRandom),
     at: now,
     who,
     action: what,

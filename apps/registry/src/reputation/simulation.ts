@@ -3,10 +3,9 @@
  * the bound that `spec/reputation.md` states; `bench/reputation.mjs` prints them and a test holds one against the other.
  * Nothing is random: the same numbers come out every time.
  */
-import { randomUUID } from 'node:crypto'
-import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
+import { ed25519KeyPair, sha256, systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey } from '@agentmesh/sdk/identity'
-import { utf8Bytes, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
+import { newMessageId, utf8Bytes, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
 import { openSqliteStore } from '../store/sql-store.ts'
 import type { Store } from '../store/store.ts'
 import {
@@ -101,7 +100,7 @@ class World {
       this.#sessions++
       await this.store.transaction('rate', (tx) =>
         this.store.reputation.record(tx, {
-          sessionId: randomUUID(),
+          sessionId: newMessageId(systemRandom),
           statement: String(this.#sessions),
           ...sides,
           finished: true,

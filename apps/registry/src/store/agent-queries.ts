@@ -2,7 +2,8 @@
 import { sql, type Kysely, type Transaction } from 'kysely'
 import { TIERS } from '@agentmesh/sdk/wire'
 import { placeOffers, reachOf, replaceOffers, sayPresence } from './offers.ts'
-import type { AgentInput, PutOutcome, PutRule } from './store.ts'
+import type { AgentInput } from './agent-input.ts'
+import type { PutOutcome, PutRule } from './store.ts'
 import type { Tables } from './tables.ts'
 
 const ANONYMOUS_REPUTATION = 0.5

@@ -6,7 +6,7 @@
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Amid, PresenceState } from '@agentmesh/sdk/wire'
 import type { Reach } from './search-tables.ts'
-import type { AgentInput, PurgeTimes } from './store.ts'
+import type { AgentInput, PurgeTimes } from './agent-input.ts'
 import type { Tables } from './tables.ts'
 
 /** Rows in one statement: SQLite takes a limited number of parameters, and others wait meanwhile. */

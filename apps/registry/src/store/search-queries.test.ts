@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startingTerms } from '../reputation/score.ts'
 import { startPostgres, type TestPostgres } from '../test-support-postgres.ts'
 import { openPostgresStore, openSqliteStore } from './sql-store.ts'
-import type { CapabilityRow, SearchInput, SearchPosition, Store, StoredAgent } from './store.ts'
+import type { CapabilityRow } from './agent-input.ts'
+import type { SearchInput, SearchPosition, Store, StoredAgent } from './store.ts'
 
 const START = 1_800_000_000_000
 const MINUTE = 60_000

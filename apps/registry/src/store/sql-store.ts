@@ -22,11 +22,10 @@ import { searchAgents } from './search-queries.ts'
 import { isForeignKeyError } from './sql-errors.ts'
 import { ReputationStore } from './reputation-store.ts'
 import { sqliteDialect } from './sqlite.ts'
+import type { AgentInput, PurgeTimes } from './agent-input.ts'
 import type {
-  AgentInput,
   PrekeyInput,
   PrekeyOutcome,
-  PurgeTimes,
   PutOutcome,
   PutRule,
   SearchInput,

@@ -15,7 +15,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { freePort, startPostgres, type TestPostgres } from '../test-support-postgres.ts'
 import { placeOffers } from './offers.ts'
 import { openPostgresStore, openSqliteStore } from './sql-store.ts'
-import type { AgentInput, KeyInput, PrekeyInput, SearchInput, Store } from './store.ts'
+import type { AgentInput } from './agent-input.ts'
+import type { KeyInput, PrekeyInput, SearchInput, Store } from './store.ts'
 
 const NOW = 1_800_000_000_000
 const DAY = 86_400_000

@@ -13,29 +13,8 @@ import type { AdminStore } from './admin-store.ts'
 import type { ReputationStore } from './reputation-store.ts'
 import type { Tables } from './tables.ts'
 import type { VerificationStore } from './verification-store.ts'
+import type { AgentInput, PurgeTimes } from './agent-input.ts'
 import type { TransparencyStore } from './transparency-store.ts'
-
-/** An agent's signed record as it came, and the columns searched by. Times are milliseconds since the epoch. */
-export interface AgentInput {
-  readonly amid: Amid
-  /** Canonical JSON of what the agent signed, unknown fields included. */
-  readonly record: string
-  readonly sequence: number
-  readonly exchangeKey: string
-  readonly exchangeSequence: number
-  /** Named in the record; the first one ever named is the one that counts. */
-  readonly recoveryKey: string | undefined
-  /** Undefined keeps what presence the agent has (offline when it is new). */
-  readonly presence: PresenceState | undefined
-  readonly capabilities: readonly CapabilityRow[]
-}
-
-/** One searchable offer. Empty text stands for "none named". */
-export interface CapabilityRow {
-  readonly category: string
-  readonly subcategory: string
-  readonly action: string
-}
 
 export interface StoredAgent {
   readonly amid: Amid
@@ -106,17 +85,6 @@ export interface StoredBundle {
   readonly signedPrekey: string
   readonly oneTimePrekey: string | undefined
   readonly kemPrekey: string
-}
-
-/** Milliseconds since the epoch. */
-export interface PurgeTimes {
-  readonly now: number
-  /** No search that may still be continued counts an agent as online that was not seen since, */
-  readonly lapsedBefore: number
-  /** or finds one that was not seen since. */
-  readonly dormantBefore: number
-  /** Agents not seen since are removed; no later than `dormantBefore`. */
-  readonly forgetBefore: number
 }
 
 export interface SignedVisit {

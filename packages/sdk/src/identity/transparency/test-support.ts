@@ -12,7 +12,7 @@ const hash = (...parts: Uint8Array[]): Uint8Array =>
 const split = (n: number): number => 2 ** Math.floor(Math.log2(n - 1))
 
 /** MTH(D_n), RFC 9162 §2.1.1. */
-export function referenceRoot(entries: readonly Uint8Array[]): Uint8Array {
+function referenceRoot(entries: readonly Uint8Array[]): Uint8Array {
   if (entries.length === 0) return hash()
   if (entries.length === 1) return hash(Uint8Array.of(0), entries[0]!)
   const k = split(entries.length)
@@ -20,7 +20,7 @@ export function referenceRoot(entries: readonly Uint8Array[]): Uint8Array {
 }
 
 /** PATH(m, D_n), RFC 9162 §2.1.3.1. */
-export function referencePath(m: number, entries: readonly Uint8Array[]): Uint8Array[] {
+function referencePath(m: number, entries: readonly Uint8Array[]): Uint8Array[] {
   if (entries.length === 1) return []
   const k = split(entries.length)
   return m < k
@@ -29,7 +29,7 @@ export function referencePath(m: number, entries: readonly Uint8Array[]): Uint8A
 }
 
 /** PROOF(m, D_n), RFC 9162 §2.1.4.1. */
-export function referenceConsistency(m: number, entries: readonly Uint8Array[]): Uint8Array[] {
+function referenceConsistency(m: number, entries: readonly Uint8Array[]): Uint8Array[] {
   return subproof(m, entries, true)
 }
 
