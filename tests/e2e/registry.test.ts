@@ -15,9 +15,11 @@ import {
   makeOneTimeKemPrekeys,
   makeOneTimePrekeys,
   makeSignedPrekey,
+  signClosing,
+  signFeedback,
   signRegistration,
 } from '@agentmesh/sdk/identity'
-import { formatTimestamp, isAgentMeshError, type PrekeyUpload } from '@agentmesh/sdk/wire'
+import { formatTimestamp, isAgentMeshError, newSessionId, type PrekeyUpload } from '@agentmesh/sdk/wire'
 import { startPostgres, type TestPostgres } from '../../apps/registry/src/test-support-postgres.ts'
 import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
 
@@ -73,7 +75,7 @@ function newAgent(url: string) {
     one_time_prekeys: makeOneTimePrekeys(identity, { ...options, count }).map((key) => key.record),
     one_time_kem_prekeys: makeOneTimeKemPrekeys(identity, { ...options, count }).map((key) => key.record),
   })
-  return { amid: identity.amid, client, registration, upload }
+  return { amid: identity.amid, identity, client, registration, upload }
 }
 
 let folder: string
@@ -138,6 +140,40 @@ describe.each(['SQLite', 'PostgreSQL'])('a registry process on %s', (kind) => {
     expect((await alice.client.schema('agentmesh/travel/flight-search/v1'))['type']).toBe('object')
     const refused = await bob.client.update(bob.registration(1)).catch((error: unknown) => error)
     expect(isAgentMeshError(refused, 'SEQUENCE_REPLAYED')).toBe(true)
+  })
+
+  it('counts a rated session once, whichever of its processes is told', async () => {
+    const first = await run()
+    const second = kind === 'PostgreSQL' ? await run() : first
+    const [alice, bob] = [newAgent(first.url), newAgent(first.url)]
+    const bobElsewhere = new HttpRegistryClient(second.url, bob.identity, {
+      now: Date.now,
+      random: systemRandom,
+    })
+    await alice.client.register(alice.registration(1))
+    await bob.client.register(bob.registration(1))
+    const statement = {
+      type: 'session_closing' as const,
+      session_id: newSessionId(systemRandom),
+      initiator: alice.amid,
+      responder: bob.amid,
+      reason: 'completed' as const,
+      closed_at: formatTimestamp(Date.now()),
+    }
+    const closing = {
+      ...statement,
+      initiator_signature: signClosing(alice.identity, statement),
+      responder_signature: signClosing(bob.identity, statement),
+    }
+    const ofAlice = signFeedback(alice.identity, { closing, rating: 1, tags: ['fast'] }, Date.now())
+    await alice.client.submitFeedback(ofAlice)
+    await bobElsewhere.submitFeedback(signFeedback(bob.identity, { closing, rating: 0.5 }, Date.now()))
+    const again = await alice.client.submitFeedback(ofAlice).catch((error: unknown) => error)
+    expect(isAgentMeshError(again, 'FEEDBACK_REPEATED')).toBe(true)
+    expect(await alice.client.reputation(bob.amid)).toMatchObject({ score: 0.5, sessions: 1, held: false })
+    expect(await bobElsewhere.reputation(alice.amid)).toMatchObject({ score: 0.5, sessions: 1 })
+    const none = await bob.client.reputationCredential().catch((error: unknown) => error)
+    expect(isAgentMeshError(none, 'TIER_UNAVAILABLE')).toBe(true)
   })
 
   it('has everything it confirmed after kill -9', async () => {
