@@ -3,8 +3,9 @@
  * runs in a thread of its own, watched from outside, so that a reader that hangs is seen too. Findings are written to
  * fuzz-findings/; any finding makes the exit status 1.
  *
- * Usage, in the root of the repository: npm run fuzz -- [--target name,name] [--inputs n] [--seed n] [--at n] [--list]
+ * Usage, in the root of the repository: npm run fuzz -- [registry] [--target name,name] [--inputs n] [--seed n] [--at n] [--list]
  *
+ *   registry  sends requests to every endpoint of a running registry instead (tests/fuzz/http)
  *   --target  those of these names, or whose names begin so
  *   --at      one input alone, by its number in a run with the same seed
  */
@@ -41,7 +42,8 @@ async function work() {
 }
 
 async function main() {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
       target: { type: 'string', default: '' },
       inputs: { type: 'string', default: '1000000' },
@@ -50,6 +52,7 @@ async function main() {
       list: { type: 'boolean', default: false },
     },
   })
+  if (positionals.includes('registry')) return fuzzRegistry(values)
   const names = namesFor(values.target.split(','))
   if (names.length === 0) throw new Error(`no target is named ${values.target}; --list shows them`)
   if (values.list) return names.forEach((name) => console.log(name))
@@ -68,6 +71,35 @@ async function main() {
   }
   console.log(`\n${total === 0 ? 'no findings' : `${total} findings, see ${FOLDER}/`}; seed ${seed}`)
   if (total > 0) process.exitCode = 1
+}
+
+/** @param values the options as given */
+async function fuzzRegistry(values) {
+  const seed = wholeNumber('seed', values.seed)
+  const requests = values.at === undefined ? wholeNumber('inputs', values.inputs) : 1
+  const from = values.at === undefined ? 0 : wholeNumber('at', values.at)
+  const { fuzzedRegistry } = await import('../tests/fuzz/http/registry.ts')
+  const { runHttp } = await import('../tests/fuzz/http/run-http.ts')
+  const registry = await fuzzedRegistry(seed)
+  try {
+    const begin = performance.now()
+    const { statuses, codes, findings } = await runHttp({ ...registry, requests, from })
+    for (const [operation, counts] of Object.entries(statuses)) {
+      const line = Object.entries(counts).map(([status, count]) => `${status}: ${count}`)
+      console.log(`${operation.padEnd(52)}${line.join('  ')}`)
+    }
+    console.log(
+      `\n${Object.keys(codes).length} codes, ${Math.round(requests / ((performance.now() - begin) / 1000))} requests/s`,
+    )
+    for (const { index, operation, detail } of findings) {
+      console.log(`  request ${index}, ${operation}: ${detail}`)
+      console.log(`    again: npm run fuzz -- registry --seed ${seed} --at ${index}`)
+    }
+    console.log(`${findings.length} findings; seed ${seed}`)
+    if (findings.length > 0) process.exitCode = 1
+  } finally {
+    await registry.close()
+  }
 }
 
 /** In the order of the table: the target of that name, else all whose name begins so. */

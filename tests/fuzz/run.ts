@@ -71,7 +71,7 @@ export interface RunOptions {
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as () => void
 
-function memoryInUse(): number {
+export function memoryInUse(): number {
   collectGarbage()
   collectGarbage()
   const { heapUsed, external } = process.memoryUsage()
