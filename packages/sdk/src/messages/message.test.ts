@@ -270,11 +270,11 @@ describe('an attacker', () => {
     expect(refusal(bob.session, at(NOW - 300_001))).toBe('TIME_IMPLAUSIBLE')
     expect(refusal(bob.session, at(NOW + 300_000))).toBe('ok')
     // Nobody says a receipt again, so a receiver whose own clock is behind would wait for it for good.
-    const receipt = {
+    const late = {
       type: 'receipt' as const,
       payload: { receipts: [{ message_id: request().id, state: 'read' as const, at: formatTimestamp(NOW) }] },
     }
-    const ahead = forged(alice, { ...receipt, timestamp: formatTimestamp(NOW + 7_200_000) })
+    const ahead = forged(alice, { ...late, timestamp: formatTimestamp(NOW + 7_200_000) })
     expect(refusal(bob.session, ahead)).toBe('ok')
   })
 
