@@ -13,9 +13,11 @@ import { signClosing, signFeedback, verifyClosingSignature } from '../identity/i
 import type { Session } from '../session/index.ts'
 import {
   AgentMeshError,
+  CLOCK_SKEW_SECONDS,
   FEEDBACK_TAGS,
   formatTimestamp,
   isAgentMeshError,
+  parseTimestamp,
   SessionClosing,
   validate,
   type ClosePayload,
@@ -36,6 +38,7 @@ const TRY_AGAIN: ReadonlySet<ErrorCode> = new Set([
   'STORE_FAILED',
 ])
 const BATCH = 20
+const SKEW = CLOCK_SKEW_SECONDS * 1000
 
 function statementOf(session: Session, reason: ClosePayload['reason'], closed_at: string): ClosingStatement {
   const [initiator, responder] =
@@ -89,6 +92,8 @@ export class Closings {
     if (closing === undefined) return undefined
     const { session } = row
     const { closed_at } = closing
+    const at = parseTimestamp(closed_at)
+    if (at < session.createdAt - SKEW || at > this.#core.now() + SKEW) return undefined
     const statement = statementOf(session, reason, closed_at)
     if (!verifyClosingSignature(statement, closing.signature, session.peerSigningKey)) return undefined
     const signature = signClosing(this.#core.identity, statement)
