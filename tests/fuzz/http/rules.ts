@@ -9,7 +9,7 @@
 import { ErrorBody, validate } from '@agentmesh/sdk/wire'
 
 export const MAX_ANSWER_BYTES = 1024 * 1024
-export const MAX_REFUSAL_BYTES = 4 * 1024
+const MAX_REFUSAL_BYTES = 4 * 1024
 const UNAVAILABLE = ['DNS_UNAVAILABLE', 'PROVIDER_UNAVAILABLE', 'REGISTRY_FULL']
 const MACHINE_WORDS =
   /\n\s+at |\.(ts|js|mjs):\d+|node_modules|sqlite|postgres|kysely|constraint failed|syntax error at|violates|\b(insert into|delete from|select \S+ from)\b|\/(tmp|home|work|usr)\//i
