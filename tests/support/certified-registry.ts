@@ -1,6 +1,5 @@
 /** A registry with a certificate authority, and the hand of its operator: who is verified without an identity provider. */
 import { createHash } from 'node:crypto'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { initAuthority, startRegistry, type RunningRegistry } from '@agentmesh/registry'
 import type { Agent } from '@agentmesh/sdk'
@@ -11,16 +10,7 @@ import { startCertification, type Certification } from '../../apps/registry/src/
 import { DEFAULT_LIMITS } from '../../apps/registry/src/limits.ts'
 import { openSqliteStore } from '../../apps/registry/src/store/sql-store.ts'
 import type { Store } from '../../apps/registry/src/store/store.ts'
-
-/** A certificate names the address of its registry, so the port is known before it listens. */
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('No port')
-  return address.port
-}
+import { freePort } from '../../apps/registry/src/test-support-postgres.ts'
 
 export class CertifiedRegistry {
   readonly registry: RunningRegistry
@@ -50,6 +40,7 @@ export class CertifiedRegistry {
     now: () => number = Date.now,
     limits = {},
   ): Promise<CertifiedRegistry> {
+    // A certificate names the address of its registry, so the port is known before it listens.
     const port = await freePort()
     const url = `http://127.0.0.1:${port}`
     const dataPath = join(folder, `${name}.db`)

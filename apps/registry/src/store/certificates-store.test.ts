@@ -1,16 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { ed25519KeyPair, sha256, systemRandom, type KeyPair } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey, parseCrl } from '@agentmesh/sdk/identity'
 import { fromBase64, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { makeAuthorityKeys } from '../authority/authority-keys.ts'
 import type { CertificateAuthority } from '../authority/certificate-authority.ts'
 import { startCertification } from '../authority/certification.ts'
 import { DEFAULT_LIMITS } from '../limits.ts'
-import { startPostgres, type TestPostgres } from '../test-support-postgres.ts'
-import { openPostgresStore, openSqliteStore } from './sql-store.ts'
+import { onBothEngines } from './test-support-engines.ts'
 import type { Store } from './store.ts'
 
 const NOW = 1_800_000_000_000
@@ -244,34 +240,11 @@ function contract(title: string, open: () => Promise<Store>, second: (first: Sto
   })
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'agentmesh-registry-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-
-let files = 0
-contract(
-  'SQLite certificates store',
-  () => openSqliteStore(join(folder, `registry-${++files}.db`)),
-  (first) => Promise.resolve(first),
-)
-
-describe('with a PostgreSQL server', () => {
-  let server: TestPostgres
-  let url: string
-
-  beforeAll(async () => {
-    server = await startPostgres()
-  })
-  afterAll(async () => {
-    await server.stop()
-  })
-
-  const connect = () => openPostgresStore(url, () => undefined)
+onBothEngines((engine, open, again) =>
   contract(
-    'PostgreSQL certificates store',
-    async () => {
-      url = await server.create()
-      return connect()
-    },
-    connect,
-  )
-})
+    `${engine} certificates store`,
+    open,
+    // Another connection of this process would block the one event loop both need.
+    engine === 'SQLite' ? (first) => Promise.resolve(first) : again,
+  ),
+)

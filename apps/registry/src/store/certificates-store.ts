@@ -172,40 +172,17 @@ export class CertificatesStore {
 
   /** The organisation under which an agent has a certificate that holds, if any. */
   organizationOfAgent(tx: Tx, amid: Amid, now: number): Promise<StoredOrganization | undefined> {
-    return tx
-      .selectFrom('certificates')
-      .innerJoin('certificates as above', 'above.subject', 'certificates.issuer')
+    return memberships(tx, amid, now)
       .innerJoin('organizations', 'organizations.amid', 'above.amid')
       .selectAll('organizations')
-      .where('certificates.amid', '=', amid)
-      .where('certificates.kind', '=', 'agent')
-      .where('certificates.not_after', '>', now)
-      .where('certificates.revoked_at', 'is', null)
-      .where('above.kind', '=', 'organization')
-      .where('above.not_after', '>', now)
-      .where('above.revoked_at', 'is', null)
-      .orderBy('certificates.not_after', 'desc')
-      .limit(1)
       .executeTakeFirst()
   }
 
   /** The newest certificate that an organisation in force issued to an agent, and the organisation's own; base64 DER. */
   membership(amid: Amid, now: number): Promise<{ agent: string; organization: string } | undefined> {
     return guarded('read a membership', () =>
-      this.#db
-        .selectFrom('certificates')
-        .innerJoin('certificates as above', 'above.subject', 'certificates.issuer')
+      memberships(this.#db, amid, now)
         .select(['certificates.der as agent', 'above.der as organization'])
-        .where('certificates.amid', '=', amid)
-        .where('certificates.kind', '=', 'agent')
-        .where('certificates.not_after', '>', now)
-        .where('certificates.revoked_at', 'is', null)
-        .where('above.kind', '=', 'organization')
-        .where('above.not_after', '>', now)
-        .where('above.revoked_at', 'is', null)
-        .orderBy('certificates.not_after', 'desc')
-        .orderBy('above.not_after', 'desc')
-        .limit(1)
         .executeTakeFirst(),
     )
   }
@@ -450,4 +427,21 @@ export class CertificatesStore {
       .executeTakeFirst()
     return row?.new_amid
   }
+}
+
+/** What an agent holds of organisations whose own certificate holds; the one that lasts longest. */
+function memberships(db: Kysely<Tables>, amid: Amid, now: number) {
+  return db
+    .selectFrom('certificates')
+    .innerJoin('certificates as above', 'above.subject', 'certificates.issuer')
+    .where('certificates.amid', '=', amid)
+    .where('certificates.kind', '=', 'agent')
+    .where('certificates.not_after', '>', now)
+    .where('certificates.revoked_at', 'is', null)
+    .where('above.kind', '=', 'organization')
+    .where('above.not_after', '>', now)
+    .where('above.revoked_at', 'is', null)
+    .orderBy('certificates.not_after', 'desc')
+    .orderBy('above.not_after', 'desc')
+    .limit(1)
 }

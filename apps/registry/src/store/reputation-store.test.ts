@@ -1,10 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey } from '@agentmesh/sdk/identity'
 import { isAgentMeshError, utf8Bytes, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { boundOfWeight } from '../reputation/bounds.ts'
 import {
   MAX_ANONYMOUS_VOICES,
@@ -16,9 +13,8 @@ import { evaluateDue } from '../reputation/evaluation.ts'
 import { gain } from '../reputation/evidence.ts'
 import { storedPeople } from '../reputation/people.ts'
 import { startingScore } from '../reputation/score.ts'
-import { startPostgres, type TestPostgres } from '../test-support-postgres.ts'
 import type { RatedSession, Side } from './reputation-store.ts'
-import { openPostgresStore, openSqliteStore } from './sql-store.ts'
+import { onBothEngines } from './test-support-engines.ts'
 import type { Store } from './store.ts'
 
 const NOW = 1_800_000_000_000
@@ -286,29 +282,4 @@ function contract(name: string, open: () => Promise<Store>, reopen: () => Promis
   })
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'agentmesh-reputation-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-let files = 0
-contract(
-  'SQLite',
-  () => openSqliteStore(join(folder, `registry-${++files}.db`)),
-  () => openSqliteStore(join(folder, `registry-${files}.db`)),
-)
-
-describe('with a PostgreSQL server', () => {
-  let server: TestPostgres
-  let url: string
-  beforeAll(async () => {
-    server = await startPostgres()
-  })
-  afterAll(() => server.stop())
-  const openUrl = () => openPostgresStore(url, () => undefined)
-  contract(
-    'PostgreSQL',
-    async () => {
-      url = await server.create()
-      return openUrl()
-    },
-    openUrl,
-  )
-})
+onBothEngines(contract)

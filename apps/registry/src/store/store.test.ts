@@ -1,6 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey } from '@agentmesh/sdk/identity'
 import {
@@ -11,12 +9,13 @@ import {
   type Amid,
   type TierNumber,
 } from '@agentmesh/sdk/wire'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { freePort, startPostgres, type TestPostgres } from '../test-support-postgres.ts'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { freePort } from '../test-support-postgres.ts'
 import { placeOffers } from './offers.ts'
 import { openPostgresStore, openSqliteStore } from './sql-store.ts'
 import type { AgentInput } from './agent-input.ts'
 import type { KeyInput, PrekeyInput, SearchInput, Store } from './store.ts'
+import { onBothEngines } from './test-support-engines.ts'
 
 const NOW = 1_800_000_000_000
 const DAY = 86_400_000
@@ -368,52 +367,26 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
   })
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'agentmesh-registry-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+onBothEngines(
+  (engine, open, again) => storeContract(`${engine} store`, open, again),
+  (server) => {
+    it('reports a server that is not there as STORE_FAILED', async () => {
+      const nowhere = `postgres://postgres:postgres@127.0.0.1:${await freePort()}/none`
+      const failure = await openPostgresStore(nowhere, () => undefined).catch((error: unknown) => error)
+      expect(isAgentMeshError(failure, 'STORE_FAILED')).toBe(true)
+    })
 
-let files = 0
-storeContract(
-  'SQLite store',
-  () => openSqliteStore(join(folder, `registry-${++files}.db`)),
-  () => openSqliteStore(join(folder, `registry-${files}.db`)),
+    it('lets several processes start and migrate at once', async () => {
+      const url = await server().create()
+      const connect = () => openPostgresStore(url, () => undefined)
+      const stores = await Promise.all([connect(), connect(), connect()])
+      expect(await stores[2].countAgents()).toBe(0)
+      await Promise.all(stores.map((store) => store.close()))
+    })
+  },
 )
 
 it('reports a file that is no database as STORE_FAILED', async () => {
-  const failure = await openSqliteStore(folder).catch((error: unknown) => error)
+  const failure = await openSqliteStore(tmpdir()).catch((error: unknown) => error)
   expect(isAgentMeshError(failure, 'STORE_FAILED')).toBe(true)
-})
-
-describe('with a PostgreSQL server', () => {
-  let server: TestPostgres
-  let url: string
-
-  beforeAll(async () => {
-    server = await startPostgres()
-  })
-  afterAll(async () => {
-    await server.stop()
-  })
-
-  const connect = () => openPostgresStore(url, () => undefined)
-  storeContract(
-    'PostgreSQL store',
-    async () => {
-      url = await server.create()
-      return connect()
-    },
-    connect,
-  )
-
-  it('reports a server that is not there as STORE_FAILED', async () => {
-    const nowhere = `postgres://postgres:postgres@127.0.0.1:${await freePort()}/none`
-    const failure = await openPostgresStore(nowhere, () => undefined).catch((error: unknown) => error)
-    expect(isAgentMeshError(failure, 'STORE_FAILED')).toBe(true)
-  })
-
-  it('lets several processes start and migrate at once', async () => {
-    url = await server.create()
-    const stores = await Promise.all([connect(), connect(), connect()])
-    expect(await stores[2].countAgents()).toBe(0)
-    await Promise.all(stores.map((store) => store.close()))
-  })
 })

@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
 import {
   encodeLogEntry,
@@ -12,10 +9,9 @@ import {
   type LogEntry,
 } from '@agentmesh/sdk/identity'
 import { fromBase64, isAgentMeshError, toHex, utf8Bytes } from '@agentmesh/sdk/wire'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../test-support-postgres.ts'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { TransparencyLog } from '../transparency/transparency-log.ts'
-import { openPostgresStore, openSqliteStore } from './sql-store.ts'
+import { onBothEngines } from './test-support-engines.ts'
 import type { Store } from './store.ts'
 
 const NOW = 1_800_000_000_000
@@ -203,35 +199,11 @@ function logContract(
   })
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'agentmesh-log-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-
-let files = 0
-logContract(
-  'the log on SQLite',
-  () => openSqliteStore(join(folder, `log-${++files}.db`)),
-  // Another connection of this process would block the one event loop both need.
-  () => Promise.resolve([]),
-)
-
-describe('with a PostgreSQL server', () => {
-  let server: TestPostgres
-  let url: string
-
-  beforeAll(async () => {
-    server = await startPostgres()
-  })
-  afterAll(async () => {
-    await server.stop()
-  })
-
-  const connect = () => openPostgresStore(url, () => undefined)
+onBothEngines((engine, open, again) =>
   logContract(
-    'the log on PostgreSQL',
-    async () => {
-      url = await server.create()
-      return connect()
-    },
-    () => Promise.all([connect(), connect(), connect()]),
-  )
-})
+    `the log on ${engine}`,
+    open,
+    // Another connection of this process would block the one event loop both need.
+    () => (engine === 'SQLite' ? Promise.resolve([]) : Promise.all([again(), again(), again()])),
+  ),
+)

@@ -1,12 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { ed25519KeyPair, sha256 } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey } from '@agentmesh/sdk/identity'
 import { isAgentMeshError, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { startPostgres, type TestPostgres } from '../test-support-postgres.ts'
-import { openPostgresStore, openSqliteStore } from './sql-store.ts'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { onBothEngines } from './test-support-engines.ts'
 import type { Store } from './store.ts'
 import type { BrowserAttempt, DeviceAttempt } from './verification-store.ts'
 
@@ -200,34 +196,4 @@ function contract(title: string, open: () => Promise<Store>, reopen: () => Promi
   })
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'agentmesh-registry-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-
-let files = 0
-contract(
-  'SQLite verification store',
-  () => openSqliteStore(join(folder, `registry-${++files}.db`)),
-  () => openSqliteStore(join(folder, `registry-${files}.db`)),
-)
-
-describe('with a PostgreSQL server', () => {
-  let server: TestPostgres
-  let url: string
-
-  beforeAll(async () => {
-    server = await startPostgres()
-  })
-  afterAll(async () => {
-    await server.stop()
-  })
-
-  const connect = () => openPostgresStore(url, () => undefined)
-  contract(
-    'PostgreSQL verification store',
-    async () => {
-      url = await server.create()
-      return connect()
-    },
-    connect,
-  )
-})
+onBothEngines((engine, open, again) => contract(`${engine} verification store`, open, again))
