@@ -105,7 +105,11 @@ test('a policy over the API that cannot be is refused, and the old one stays', a
 })
 
 test('path tricks in ids reach no file and no route', async () => {
-  const listing = () => readdirSync(bob.home, { recursive: true, encoding: 'utf8' }).toSorted()
+  // Without what is inside logs/: the audit log goes on meanwhile, its head replaced by a file renamed over it.
+  const listing = () =>
+    readdirSync(bob.home, { recursive: true, encoding: 'utf8' })
+      .filter((name) => !name.startsWith('logs/'))
+      .toSorted()
   const before = listing()
   const tricks = [
     '..',
