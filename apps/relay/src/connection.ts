@@ -19,7 +19,8 @@ import type { Counters } from './counters.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
 import type { RateLimiter } from './rate-limit.ts'
-import type { Outlet, Router } from './router.ts'
+import type { Outlet } from './outlet.ts'
+import type { Router } from './router.ts'
 import { SocketWriter, type WriteBatch } from './socket-writer.ts'
 
 /** What all connections of a relay share. */

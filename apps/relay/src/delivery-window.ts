@@ -8,9 +8,9 @@ import { AgentMeshError, type Amid, type MessageId } from '@agentmesh/sdk/wire'
 import type { MailboxMessage } from './mailbox.ts'
 
 export interface InFlight<Sender> {
-  readonly message: MailboxMessage
-  /** In the mailbox too: its sender has been told `stored`. */
-  readonly stored: boolean
+  message: MailboxMessage
+  /** In the mailbox too, at the message's position: its sender has been told `stored`. */
+  stored: boolean
   /** The connection that waits for SENT; the last one that sent this message. */
   sender: Sender | undefined
 }

@@ -17,7 +17,8 @@ import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
 import { silentLogger } from './logger.ts'
 import type { Mailbox, MailboxMessage, Page } from './mailbox.ts'
-import { Router, type Outlet } from './router.ts'
+import type { Outlet } from './outlet.ts'
+import { Router } from './router.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
 
 const turn = async () => new Promise<void>((resolve) => setImmediate(resolve))

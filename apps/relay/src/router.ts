@@ -13,6 +13,9 @@
  *
  * A message is named by (to, from, id): sent again while it is in flight or stored it takes no second place, and the SENT
  * goes to the connection that asked last.
+ *
+ * In a cluster (`cluster/`) a receiver may be connected to another relay: `Peers` says so and carries the message there,
+ * where `take` does with it what is done here with a message of one's own; the mailboxes are shared.
  */
 import {
   AgentMeshError,
@@ -21,24 +24,17 @@ import {
   type Amid,
   type ErrorCode,
   type PresenceState,
-  type RelayFrame,
   type SendFrame,
 } from '@agentmesh/sdk/wire'
 import type { RandomBytes } from '@agentmesh/sdk/crypto/signing'
+import { Admission } from './admission.ts'
 import type { Counters } from './counters.ts'
 import { DeliveryWindow, type InFlight } from './delivery-window.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
-import type { Mailbox, MailboxMessage, StoreOutcome } from './mailbox.ts'
-import { RateLimiter } from './rate-limit.ts'
-
-/** A connection, as the router sees it. */
-export interface Outlet {
-  readonly amid: Amid
-  /** Nothing happens when it has ended. */
-  deliver(frame: RelayFrame): void
-  cut(code: ErrorCode, retryAfterSeconds?: number): void
-}
+import { MailWriter, STORE_RETRY_SECONDS } from './mail-writer.ts'
+import type { Mailbox, MailboxMessage } from './mailbox.ts'
+import { deliverRefusal, type Outlet, type Peers, type TakenMessage } from './outlet.ts'
 
 /** `opening` until CONNECTED is sent, then `draining`, then `live`. */
 type Mode = 'opening' | 'draining' | 'live'
@@ -64,26 +60,17 @@ export interface RouterParts {
   readonly logger: RelayLogger
   readonly now: () => number
   readonly random: RandomBytes
+  /** Absent in a relay that is the only one of its service. */
+  readonly peers?: Peers
 }
 
 const PAGE_MESSAGES = 16
-const STORE_RETRY_SECONDS = 5
-const FULL_RETRY_SECONDS = 60
-
-const OUTCOME_CODES: Record<Exclude<StoreOutcome, 'stored'>, ErrorCode> = {
-  'mailbox-full': 'MAILBOX_FULL',
-  'sender-quota': 'SENDER_QUOTA',
-  'store-full': 'RELAY_STORE_FAILED',
-}
 
 export class Router {
   readonly #parts: RouterParts
   readonly #attachments = new Map<Amid, Attachment>()
-  readonly #sends: RateLimiter
-  readonly #sendBytes: RateLimiter
-  readonly #knocks: RateLimiter
-  readonly #queries: RateLimiter
-  readonly #stores = new Set<Promise<void>>()
+  readonly #admission: Admission
+  readonly #mail: MailWriter
   #lastPosition: number
   #windowBytes = 0
   #stopping = false
@@ -91,10 +78,10 @@ export class Router {
   constructor(parts: RouterParts) {
     this.#parts = parts
     this.#lastPosition = parts.mailbox.lastPosition
-    this.#sends = new RateLimiter(parts.limits.sends)
-    this.#sendBytes = new RateLimiter(parts.limits.sendBytes)
-    this.#knocks = new RateLimiter(parts.limits.knocks)
-    this.#queries = new RateLimiter(parts.limits.presenceQueries)
+    this.#admission = new Admission(parts.limits)
+    this.#mail = new MailWriter(parts, (to) => {
+      if (!this.#attachments.has(to)) parts.peers?.mailStored(to)
+    })
   }
 
   get connected(): number {
@@ -127,6 +114,7 @@ export class Router {
       progressAt: this.#parts.now(),
     }
     this.#attachments.set(outlet.amid, attachment)
+    this.#parts.peers?.attached(outlet.amid, presence)
     try {
       const pendingMessages = await this.#parts.mailbox.count(outlet.amid)
       if (this.#attachmentOf(outlet) === undefined) return
@@ -145,10 +133,19 @@ export class Router {
     const attachment = this.#attachmentOf(outlet)
     if (attachment === undefined) return
     this.#attachments.delete(outlet.amid)
+    this.#parts.peers?.detached(outlet.amid)
     this.#windowBytes -= attachment.window.bytes
     for (const { message, stored, sender } of attachment.window.entries()) {
-      if (!stored) void this.#store(message, sender)
+      if (!stored) this.#store(message, sender)
     }
+  }
+
+  /** The agent has connected to another relay since. */
+  replaced(amid: Amid): void {
+    const outlet = this.#attachments.get(amid)?.outlet
+    if (outlet === undefined) return
+    this.detach(outlet)
+    outlet.cut('CONNECTION_REPLACED')
   }
 
   /** Undefined when another connection took over, or none is left. */
@@ -167,12 +164,20 @@ export class Router {
     const from = sender.amid
     if (this.#stopping) return this.refuse(sender, id, 'RELAY_SHUTTING_DOWN', STORE_RETRY_SECONDS)
     if (payload.length > limits.maxPayloadBytes) return this.refuse(sender, id, 'TOO_LARGE')
-    const wait =
-      this.#sends.take(from, time) ||
-      this.#sendBytes.take(from, time, payload.length) ||
-      (type === 'knock' ? this.#knocks.take(from, time) : 0)
+    const wait = this.#admission.send(from, type, payload.length, time)
     if (wait > 0) return this.refuse(sender, id, 'RATE_LIMITED', wait)
+    const message = { to, from, id, type, timestamp: time, payload }
+    const { peers } = this.#parts
+    // Behind a message that is still on its way to the mailbox, so that they keep their order.
+    if (peers !== undefined && !this.#attachments.has(to) && !this.#mail.isWriting(to)) {
+      if (peers.forward(message, sender)) return
+    }
+    this.take(message, sender)
+  }
 
+  /** A message that was let in, here or at another relay: delivered or stored, and `sender` gets its SENT. */
+  take(taken: TakenMessage, sender: Outlet): void {
+    const { to, from, id, type } = taken
     const attachment = this.#attachments.get(to)
     const earlier = attachment?.window.find(from, id)
     if (earlier !== undefined) {
@@ -180,23 +185,22 @@ export class Router {
       if (earlier.stored) sender.deliver({ frame: 'SENT', id, status: 'stored' })
       return
     }
-    const message = { to, from, id, type, position: this.#nextPosition(time), timestamp: time, payload }
+    const message = this.#withPosition(taken)
     if (attachment?.mode === 'live' && !(attachment.presence === 'dnd' && type === 'knock')) {
       if (this.#hasRoom(attachment)) return this.#deliver(attachment, { message, stored: false, sender })
       attachment.mode = 'draining'
     }
-    void this.#store(message, sender)
+    this.#store(message, sender)
+  }
+
+  /** A message that another relay was given and did not answer for. */
+  store(message: TakenMessage, sender: Outlet): void {
+    this.#store(this.#withPosition(message), sender)
   }
 
   refuse(sender: Outlet, id: SendFrame['id'], code: ErrorCode, retryAfterSeconds?: number): void {
     this.#parts.counters.countRefused(code)
-    sender.deliver({
-      frame: 'SENT',
-      id,
-      status: 'refused',
-      code,
-      ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
-    })
+    deliverRefusal(sender, id, code, retryAfterSeconds)
   }
 
   acknowledge(outlet: Outlet, sequence: number): void {
@@ -234,9 +238,9 @@ export class Router {
   }
 
   /** Microseconds of the clock where it allows, so that the order survives a restart that lost the highest position. */
-  #nextPosition(time: number): number {
-    this.#lastPosition = Math.max(this.#lastPosition + 1, time * 1000)
-    return this.#lastPosition
+  #withPosition(message: TakenMessage): MailboxMessage {
+    this.#lastPosition = Math.max(this.#lastPosition + 1, this.#parts.now() * 1000)
+    return { ...message, position: this.#lastPosition }
   }
 
   #hasRoom({ window }: Attachment): boolean {
@@ -253,28 +257,10 @@ export class Router {
     outlet.deliver({ frame: 'RECEIVE', sequence, from, type, timestamp, payload })
   }
 
-  async #store(message: MailboxMessage, sender: Outlet | undefined): Promise<void> {
+  #store(message: MailboxMessage, sender: Outlet | undefined): void {
     const attachment = this.#attachments.get(message.to)
     if (attachment !== undefined) attachment.arrivals += 1
-    const store = this.#storeAndAnswer(message, sender)
-    this.#stores.add(store)
-    await store
-    this.#stores.delete(store)
-  }
-
-  async #storeAndAnswer(message: MailboxMessage, sender: Outlet | undefined): Promise<void> {
-    try {
-      const outcome = await this.#parts.mailbox.store(message)
-      if (outcome === 'stored') {
-        this.#parts.counters.stored += 1
-        sender?.deliver({ frame: 'SENT', id: message.id, status: 'stored' })
-      } else if (sender !== undefined) {
-        this.refuse(sender, message.id, OUTCOME_CODES[outcome], FULL_RETRY_SECONDS)
-      }
-    } catch (error) {
-      this.#parts.logger.error({ err: error }, 'message not stored')
-      if (sender !== undefined) this.refuse(sender, message.id, 'RELAY_STORE_FAILED', STORE_RETRY_SECONDS)
-    }
+    this.#mail.write(message, sender)
   }
 
   // --- the mailbox ----------------------------------------------------------------------------------------------------
@@ -303,7 +289,11 @@ export class Router {
         }
         for (const message of page) {
           attachment.cursor = message.position
-          if (attachment.window.find(message.from, message.id) !== undefined) continue
+          const earlier = attachment.window.find(message.from, message.id)
+          if (earlier !== undefined) {
+            this.#nowStored(earlier, message)
+            continue
+          }
           this.#deliver(attachment, { message, stored: true, sender: undefined })
         }
       }
@@ -312,6 +302,29 @@ export class Router {
     } finally {
       attachment.reading = false
     }
+  }
+
+  /** Another relay stored what was delivered here already: its ACK is to take it out of the mailbox. */
+  #nowStored(entry: InFlight<Outlet>, { position }: MailboxMessage): void {
+    if (entry.stored) return
+    const { message, sender } = entry
+    entry.message = { ...message, position }
+    entry.stored = true
+    entry.sender = undefined
+    sender?.deliver({ frame: 'SENT', id: message.id, status: 'stored' })
+  }
+
+  /** There may be mail that another relay stored. @param amid absent: for everybody who is connected here */
+  mailArrived(amid?: Amid): void {
+    if (amid === undefined) return this.#attachments.forEach((each) => this.#drainAgain(each))
+    const attachment = this.#attachments.get(amid)
+    if (attachment !== undefined) this.#drainAgain(attachment)
+  }
+
+  #drainAgain(attachment: Attachment): void {
+    attachment.arrivals += 1
+    if (attachment.mode === 'live') attachment.mode = 'draining'
+    void this.#drain(attachment)
   }
 
   #storeFailed(outlet: Outlet, error: unknown): void {
@@ -326,15 +339,15 @@ export class Router {
     if (attachment === undefined) return
     const leavesDnd = attachment.presence === 'dnd' && presence !== 'dnd'
     attachment.presence = presence
+    this.#parts.peers?.presenceChanged(outlet.amid, presence)
     if (!leavesDnd) return
     attachment.cursor = 0
-    if (attachment.mode === 'live') attachment.mode = 'draining'
-    void this.#drain(attachment)
+    this.#drainAgain(attachment)
   }
 
-  /** An AMID that is not connected here is `offline`, whether or not it exists. */
+  /** An AMID that is not connected is `offline`, whether or not it exists. */
   answerPresence(outlet: Outlet, amid: Amid): void {
-    const wait = this.#queries.take(outlet.amid, this.#parts.now())
+    const wait = this.#admission.query(outlet.amid, this.#parts.now())
     if (wait > 0) {
       const error = new AgentMeshError('RATE_LIMITED')
       outlet.deliver({
@@ -346,7 +359,8 @@ export class Router {
       })
       return
     }
-    const state = this.#attachments.get(amid)?.presence ?? 'offline'
+    const here = this.#attachments.get(amid)?.presence
+    const state = here ?? this.#parts.peers?.presenceOf(amid) ?? 'offline'
     outlet.deliver({ frame: 'PRESENCE_RESULT', amid, state })
   }
 
@@ -363,13 +377,13 @@ export class Router {
         attachment.outlet.cut('SLOW_READER')
       } else if (attachment.mode === 'draining') void this.#drain(attachment)
     }
-    for (const limiter of [this.#sends, this.#sendBytes, this.#knocks, this.#queries]) limiter.sweep(now)
+    this.#admission.sweep(now)
   }
 
   /** Refuses what still comes, and resolves when everything in flight is stored and its senders were told. */
   async stop(): Promise<void> {
     this.#stopping = true
     for (const { outlet } of this.#attachments.values()) this.detach(outlet)
-    while (this.#stores.size > 0) await Promise.all(this.#stores)
+    await this.#mail.settled()
   }
 }
