@@ -126,6 +126,39 @@ describe('connected', () => {
   })
 })
 
+describe('sending', () => {
+  const accepted = { kind: 'accepted', connect: { ...connect, presence: 'offline' } } as const
+
+  it('is where an accepted agent goes that is not reached here', () => {
+    expect(stepConnection('awaiting-connect', accepted)).toEqual({
+      state: 'sending',
+      effects: [{ do: 'admit-sender', amid }],
+    })
+  })
+
+  it('routes SEND, and refuses by name one it cannot take', () => {
+    expect(does('sending', { kind: 'frame', frame: send })).toEqual(['sending', 'route'])
+    const event = { kind: 'unreadable', error: new AgentMeshError('TOO_LARGE'), sendId: id } as const
+    expect(does('sending', event)).toEqual(['sending', 'refuse'])
+  })
+
+  it.each([
+    [{ frame: 'ACK', sequence: 1 } as const, 'SENDING_ONLY'],
+    [{ frame: 'PRESENCE', state: 'online' } as const, 'SENDING_ONLY'],
+    [{ frame: 'PRESENCE_QUERY', amid } as const, 'SENDING_ONLY'],
+    [connect, 'ALREADY_CONNECTED'],
+  ])('ends on %o', (frame, code) => {
+    expect(stepConnection('sending', { kind: 'frame', frame })).toEqual({
+      state: 'closing',
+      effects: [{ do: 'dismiss-sender' }, fatal(code), { do: 'close', closeCode: 1008, code }],
+    })
+  })
+
+  it('gives its place back when the socket ends', () => {
+    expect(does('sending', { kind: 'socket-ended' })).toEqual(['closing', 'dismiss-sender'])
+  })
+})
+
 it('nothing that arrives while closing has an effect', () => {
   const events: ConnectionEvent[] = [
     { kind: 'frame', frame: send },

@@ -2,13 +2,16 @@
  * One connection, as a pure function: the rules of the relay protocol without sockets, clocks or encodings, the same for
  * both subprotocols.
  *
- *     awaiting-connect --- CONNECT accepted ---> connected
- *            |                                       |
- *            |  any other frame, CONNECT refused,    |  unreadable frame, second CONNECT,
- *            |  timeout, shutdown                    |  replaced, too slow, shutdown
- *            +-----------------> closing <-----------+
+ *     awaiting-connect --- CONNECT accepted ------------> connected
+ *        |     |                                            |
+ *        |     +--- accepted with presence `offline` --> sending
+ *        |                                                  |
+ *        |  any other frame, CONNECT refused,               |  unreadable frame, second CONNECT,
+ *        |  timeout, shutdown                               |  replaced, too slow, shutdown
+ *        +---------------------> closing <------------------+
  *
- * In `closing` everything the agent still sends is ignored: what it did not acknowledge is in the mailbox already.
+ * `sending` is an agent that is reached elsewhere and has something for agents here: its SENDs are answered, and it
+ * receives nothing. In `closing` everything the agent still sends is ignored: what it did not acknowledge is in the mailbox already.
  */
 import {
   ERROR_CODES,
@@ -23,7 +26,7 @@ import {
   type SendFrame,
 } from '@agentmesh/sdk/wire'
 
-export type ConnectionState = 'awaiting-connect' | 'connected' | 'closing'
+export type ConnectionState = 'awaiting-connect' | 'connected' | 'sending' | 'closing'
 
 export type ConnectionEvent =
   | { readonly kind: 'frame'; readonly frame: AgentFrame }
@@ -38,6 +41,8 @@ export type ConnectionEffect =
   | { readonly do: 'authenticate'; readonly connect: ConnectFrame }
   | { readonly do: 'attach'; readonly amid: Amid; readonly presence: PresenceState }
   | { readonly do: 'detach' }
+  | { readonly do: 'admit-sender'; readonly amid: Amid }
+  | { readonly do: 'dismiss-sender' }
   | { readonly do: 'route'; readonly send: SendFrame }
   | { readonly do: 'refuse'; readonly id: MessageId; readonly code: ErrorCode }
   | { readonly do: 'acknowledge'; readonly sequence: number }
@@ -65,21 +70,32 @@ export function stepConnection(state: ConnectionState, event: ConnectionEvent): 
   if (state === 'closing') return { state, effects: [] }
   switch (event.kind) {
     case 'frame':
-      return state === 'connected' ? readConnected(event.frame) : readFirst(event.frame)
+      return READERS[state](event.frame)
     case 'unreadable':
-      return state === 'connected'
-        ? readUnreadable(event.error, event.sendId)
-        : close(state, event.error.code)
+      return state === 'awaiting-connect'
+        ? close(state, event.error.code)
+        : readUnreadable(state, event.error, event.sendId)
     case 'accepted':
-      return {
-        state: 'connected',
-        effects: [{ do: 'attach', amid: event.connect.amid, presence: event.connect.presence }],
-      }
+      return accept(event.connect)
     case 'cut':
       return close(state, event.code, event.retryAfterSeconds)
     case 'socket-ended':
-      return { state: 'closing', effects: state === 'connected' ? [{ do: 'detach' }] : [] }
+      return { state: 'closing', effects: leave(state) }
   }
+}
+
+function accept({ amid, presence }: ConnectFrame): Step {
+  return presence === 'offline'
+    ? { state: 'sending', effects: [{ do: 'admit-sender', amid }] }
+    : { state: 'connected', effects: [{ do: 'attach', amid, presence }] }
+}
+
+type OpenState = Exclude<ConnectionState, 'closing'>
+
+const READERS: Record<OpenState, (frame: AgentFrame) => Step> = {
+  'awaiting-connect': readFirst,
+  connected: readConnected,
+  sending: readSending,
 }
 
 function readFirst(frame: AgentFrame): Step {
@@ -102,6 +118,19 @@ function readConnected(frame: AgentFrame): Step {
   }
 }
 
+function readSending(frame: AgentFrame): Step {
+  switch (frame.frame) {
+    case 'CONNECT':
+      return close('sending', 'ALREADY_CONNECTED')
+    case 'SEND':
+      return { state: 'sending', effects: [{ do: 'route', send: frame }] }
+    case 'ACK':
+    case 'PRESENCE':
+    case 'PRESENCE_QUERY':
+      return close('sending', 'SENDING_ONLY')
+  }
+}
+
 function connected(effect: ConnectionEffect): Step {
   return { state: 'connected', effects: [effect] }
 }
@@ -111,21 +140,30 @@ function connected(effect: ConnectionEffect): Step {
  * connection goes on. Any other unreadable frame means that the two ends disagree about the bytes: nothing after it can
  * be trusted.
  */
-function readUnreadable(error: AgentMeshError, sendId: MessageId | undefined): Step {
-  const { code } = error
+function readUnreadable(
+  state: 'connected' | 'sending',
+  { code }: AgentMeshError,
+  sendId: MessageId | undefined,
+): Step {
   if (code === 'UNKNOWN_TYPE' || code === 'TOO_LARGE') {
-    if (sendId !== undefined) return connected({ do: 'refuse', id: sendId, code })
-    if (code === 'UNKNOWN_TYPE') return connected({ do: 'send', frame: errorFrame(code, false) })
+    if (sendId !== undefined) return { state, effects: [{ do: 'refuse', id: sendId, code }] }
+    if (code === 'UNKNOWN_TYPE') return { state, effects: [{ do: 'send', frame: errorFrame(code, false) }] }
   }
-  return close('connected', code)
+  return close(state, code)
+}
+
+/** What the rest of the relay held for this connection is undone. */
+function leave(from: OpenState): readonly ConnectionEffect[] {
+  if (from === 'connected') return [{ do: 'detach' }]
+  return from === 'sending' ? [{ do: 'dismiss-sender' }] : []
 }
 
 /** The relay's half of a fatal ERROR. A connected agent is detached first: its messages go to the mailbox. */
-function close(from: ConnectionState, code: ErrorCode, retryAfterSeconds?: number): Step {
+function close(from: OpenState, code: ErrorCode, retryAfterSeconds?: number): Step {
   return {
     state: 'closing',
     effects: [
-      ...(from === 'connected' ? [{ do: 'detach' } as const] : []),
+      ...leave(from),
       { do: 'send', frame: errorFrame(code, true, retryAfterSeconds) },
       { do: 'close', closeCode: CLOSE_CODES[code] ?? POLICY_VIOLATION, code },
     ],

@@ -21,11 +21,13 @@ import type { RelayLogger } from './logger.ts'
 import type { RateLimiter } from './rate-limit.ts'
 import type { Outlet } from './outlet.ts'
 import type { Router } from './router.ts'
+import type { Senders } from './senders.ts'
 import { SocketWriter, type WriteBatch } from './socket-writer.ts'
 
 /** What all connections of a relay share. */
 export interface ConnectionContext {
   readonly router: Router
+  readonly senders: Senders
   readonly limits: RelayLimits
   readonly counters: Counters
   readonly logger: RelayLogger
@@ -123,7 +125,7 @@ export class Connection {
   }
 
   #carryOut(effect: ConnectionEffect): void {
-    const { router } = this.#context
+    const { router, senders } = this.#context
     switch (effect.do) {
       case 'authenticate':
         return this.#authenticate(effect.connect)
@@ -131,6 +133,9 @@ export class Connection {
         this.#outlet = this.#makeOutlet(effect.amid)
         void router.attach(this.#outlet, effect.presence)
         return
+      case 'admit-sender':
+        this.#outlet = this.#makeOutlet(effect.amid)
+        return senders.admit(this.#outlet)
       case 'send':
         return this.#send(effect.frame)
       case 'close':
@@ -142,12 +147,14 @@ export class Connection {
 
   #carryOutConnected(
     outlet: Outlet,
-    effect: Exclude<ConnectionEffect, { do: 'authenticate' | 'attach' | 'send' | 'close' }>,
+    effect: Exclude<ConnectionEffect, { do: 'authenticate' | 'attach' | 'admit-sender' | 'send' | 'close' }>,
   ): void {
-    const { router } = this.#context
+    const { router, senders } = this.#context
     switch (effect.do) {
       case 'detach':
         return router.detach(outlet)
+      case 'dismiss-sender':
+        return senders.dismiss(outlet)
       case 'route':
         return router.send(outlet, effect.send)
       case 'refuse':
@@ -178,11 +185,15 @@ export class Connection {
     this.#step({ kind: 'accepted', connect })
   }
 
+  get #accepted(): boolean {
+    return this.#state === 'connected' || this.#state === 'sending'
+  }
+
   #makeOutlet(amid: Amid): Outlet {
     return {
       amid,
       deliver: (frame) => {
-        if (this.#state === 'connected') this.#send(frame)
+        if (this.#accepted) this.#send(frame)
       },
       cut: (code, retryAfterSeconds) => this.cut(code, retryAfterSeconds),
     }
@@ -190,7 +201,7 @@ export class Connection {
 
   #send(frame: RelayFrame): void {
     this.#writer.push(this.#parts.codec.encode(frame))
-    if (this.#state === 'connected' && this.#writer.waiting > this.#context.limits.socketBufferBytes) {
+    if (this.#accepted && this.#writer.waiting > this.#context.limits.socketBufferBytes) {
       this.cut('SLOW_READER')
     }
   }

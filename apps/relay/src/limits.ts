@@ -18,6 +18,8 @@ export interface RelayLimits {
   readonly signatureChecksPerIp: Rate
   /** Accepted CONNECTs of one AMID: two programs that keep replacing each other are slowed down. */
   readonly connects: Rate
+  /** Connections of one AMID that only send; one more is refused, and none is replaced. */
+  readonly sendersPerAgent: number
 
   readonly sends: Rate
   readonly sendBytes: Rate
@@ -58,6 +60,7 @@ export const DEFAULT_LIMITS: RelayLimits = {
   connectTimeoutMs: 10_000,
   signatureChecksPerIp: { perSecond: 5, burst: 120 },
   connects: { perSecond: 0.5, burst: 30 },
+  sendersPerAgent: 4,
 
   sends: { perSecond: 2_000, burst: 4_000 },
   sendBytes: { perSecond: 8 * MIB, burst: 32 * MIB },

@@ -3,16 +3,18 @@ import { Counter, Gauge, Registry } from 'prom-client'
 import type { Counters } from './counters.ts'
 import type { Mailbox } from './mailbox.ts'
 import type { Router } from './router.ts'
+import type { Senders } from './senders.ts'
 import type { SocketGuard } from './socket-guard.ts'
 
 export interface MetricsSources {
   readonly counters: Counters
   readonly router: Router
+  readonly senders: Senders
   readonly mailbox: Mailbox
   readonly guard: SocketGuard
 }
 
-export function metricsRegistry({ counters, router, mailbox, guard }: MetricsSources): Registry {
+export function metricsRegistry({ counters, router, senders, mailbox, guard }: MetricsSources): Registry {
   const registry = new Registry()
   const registers = [registry]
 
@@ -49,6 +51,7 @@ export function metricsRegistry({ counters, router, mailbox, guard }: MetricsSou
 
   gauge('agentmesh_relay_sockets', 'Open TCP connections', () => guard.open)
   gauge('agentmesh_relay_agents', 'Connected agents', () => router.connected)
+  gauge('agentmesh_relay_senders', 'Connections that only send', () => senders.open)
   gauge(
     'agentmesh_relay_window_bytes',
     'Payload bytes delivered and not acknowledged',

@@ -23,6 +23,7 @@ import { silentLogger, type RelayLogger } from './logger.ts'
 import type { Mailbox } from './mailbox.ts'
 import { RateLimiter } from './rate-limit.ts'
 import { Router } from './router.ts'
+import { Senders } from './senders.ts'
 import { SocketGuard } from './socket-guard.ts'
 import { WriteBatch } from './socket-writer.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
@@ -46,6 +47,8 @@ export interface RelayOptions {
 
 export interface RelayStats {
   readonly agents: number
+  /** Connections that only send. */
+  readonly senders: number
   readonly sockets: number
   readonly delivered: number
   readonly stored: number
@@ -126,6 +129,7 @@ class RelayServer implements RunningRelay {
     this.#context = {
       ...shared,
       router,
+      senders: new Senders(limits, systemRandom),
       batch: new WriteBatch(),
       signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
       connects: new RateLimiter(limits.connects),
@@ -176,9 +180,10 @@ class RelayServer implements RunningRelay {
   }
 
   stats(): RelayStats {
-    const { router } = this.#context
+    const { router, senders } = this.#context
     return {
       agents: router.connected,
+      senders: senders.open,
       sockets: this.#guard.open,
       delivered: this.#counters.delivered,
       stored: this.#counters.stored,
@@ -229,6 +234,7 @@ class RelayServer implements RunningRelay {
       metricsRegistry({
         counters: this.#counters,
         router: this.#context.router,
+        senders: this.#context.senders,
         mailbox: this.#mailbox,
         guard: this.#guard,
       }),

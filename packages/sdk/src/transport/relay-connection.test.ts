@@ -172,6 +172,16 @@ describe('the handshake', () => {
     expect(seen.frames).toEqual([])
   })
 
+  it('is reached though it is shown as offline: it connects otherwise, and says so then', async () => {
+    connection.setPresence('offline')
+    void connection.connect().catch(() => {})
+    const seen = await dialled()
+    seen.write(hello())
+    expect((await seen.next('CONNECT')).presence).toBe('away')
+    seen.write({ frame: 'CONNECTED', sessionId: newSessionId(systemRandom), pendingMessages: 0 })
+    expect((await seen.next('PRESENCE')).state).toBe('offline')
+  })
+
   it('signs once a connection: a second HELLO ends it', async () => {
     void connection.connect()
     const seen = await dialled()

@@ -105,7 +105,8 @@ export class RelayConnection implements Transport {
 
   #dial(): void {
     const { url, identity, subprotocol, now } = this.#options
-    const presence = this.#presence
+    // A CONNECT with `offline` would be a connection that only sends (spec/relay.md 2).
+    const presence = this.#presence === 'offline' ? 'away' : this.#presence
     this.#enter('connecting')
     try {
       const link: RelayLink = new RelayLink(

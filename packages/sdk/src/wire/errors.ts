@@ -78,6 +78,10 @@ export const ERROR_CODES = {
   CONNECTION_REPLACED: { summary: 'Another connection of the same AMID took over', stranger: true },
   RELAY_SHUTTING_DOWN: { summary: 'The relay is shutting down; connect again later', stranger: true },
   RELAY_ID_MISMATCH: { summary: 'The relay names itself differently from the address that was dialled' },
+  SENDING_ONLY: {
+    summary: 'The connection was opened with presence offline and takes nothing but SEND',
+    stranger: true,
+  },
   RELAY_DISCONNECTED: { summary: 'The connection to the relay ended before the answer came' },
   RELAY_STORE_FAILED: { summary: 'The relay could not write or read its mailboxes', stranger: true },
   MAILBOX_FULL: { summary: 'The mailbox of the receiver is full', stranger: true },
