@@ -13,8 +13,8 @@ import {
 import { fromBase64, type Amid } from '@agentmesh/sdk/wire'
 import { makeAuthorityKeys, type AuthorityKeys } from './authority/authority-keys.ts'
 import { startCertification, type Certification } from './authority/certification.ts'
-import { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
-import { startRegistry, type RunningRegistry } from './server.ts'
+import { DEFAULT_LIMITS } from './limits.ts'
+import { startRegistry, type RegistryOptions, type RunningRegistry } from './server.ts'
 import { openSqliteStore } from './store/sql-store.ts'
 import type { Store } from './store/store.ts'
 import { call } from './test-support.ts'
@@ -48,14 +48,14 @@ export class CertifyingRegistry {
 
   static async start(
     now: () => number,
-    options: { readonly resolvers?: readonly string[]; readonly limits?: Partial<RegistryLimits> } = {},
+    options: Pick<RegistryOptions, 'resolvers' | 'limits' | 'adminTokens' | 'providersPath'> = {},
   ): Promise<CertifyingRegistry> {
     const { resolvers = NOBODY, limits = {} } = options
     const folder = mkdtempSync(join(tmpdir(), 'agentmesh-registry-'))
     const dataPath = join(folder, 'registry.db')
     const url = 'http://registry.example'
     const keys = makeAuthorityKeys({ name: 'Test registry', url, now: now(), random: systemRandom })
-    const registry = await startRegistry({ dataPath, now, limits, resolvers, authority: keys })
+    const registry = await startRegistry({ ...options, dataPath, now, resolvers, authority: keys })
     // A second registry on the same database, without a server.
     const store = await openSqliteStore(dataPath)
     const all = { ...DEFAULT_LIMITS, ...limits }

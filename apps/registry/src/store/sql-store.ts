@@ -4,6 +4,7 @@
  * Every transaction begins with a write. In SQLite a transaction that reads first can fail to become a writer; in
  * PostgreSQL the write is also the row lock that puts two changes to one agent in order.
  */
+import { channel } from 'node:diagnostics_channel'
 import { Kysely, sql, type Transaction } from 'kysely'
 import {
   AgentMeshError,
@@ -38,6 +39,9 @@ import { migrate, type Dialect, type Tables } from './tables.ts'
 import { SqlVerificationStore, type VerificationStore } from './verification-store.ts'
 import { TransparencyStore } from './transparency-store.ts'
 
+/** Every statement's text when it was done, `begin` and `commit` too; never what it was given. */
+const STATEMENTS = channel('agentmesh:registry:statement')
+
 /** Ends a transaction without a failure: everything in it is undone. */
 class Undo extends Error {}
 
@@ -63,7 +67,7 @@ async function open(
 ): Promise<Store> {
   let db: Kysely<Tables> | undefined
   try {
-    db = new Kysely<Tables>({ dialect: await connect() })
+    db = new Kysely<Tables>({ dialect: await connect(), log: ({ query }) => STATEMENTS.publish(query.sql) })
     await migrate(db, dialect)
     return new SqlStore(db, dialect)
   } catch (cause) {

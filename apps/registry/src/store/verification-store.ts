@@ -4,7 +4,7 @@
  * What is promised here is what only the database can: an attempt belongs to the AMID that started it, ends by its time,
  * is used once, and its code is guessed at a limited number of times.
  */
-import type { Kysely } from 'kysely'
+import { sql, type Kysely } from 'kysely'
 import { AgentMeshError, type Amid } from '@agentmesh/sdk/wire'
 import { isForeignKeyError, isUniqueError } from './sql-errors.ts'
 import type { Tables } from './tables.ts'
@@ -253,27 +253,44 @@ export class SqlVerificationStore implements VerificationStore {
         .where('address', '=', address)
         .where('expires_at', '<=', now)
         .execute()
-      for (let place = 0; place < perAddress; place += 1) {
-        if (await this.#takePlace(id, address, place, code)) return true
+      for (let attempt = 0; ; attempt += 1) {
+        try {
+          return await this.#takePlace(id, address, code, perAddress)
+        } catch (error) {
+          // Another mail to the address took the place meanwhile; so many can.
+          if (!isUniqueError(error) || attempt === perAddress) throw error
+        }
       }
-      return false
     })
   }
 
-  /** False when another attempt has the place: two at once are told apart by the unique constraint. */
-  async #takePlace(id: string, address: string, place: number, code: string): Promise<boolean> {
-    try {
-      const { numUpdatedRows } = await this.#db
-        .updateTable('verifications')
-        .set({ address, place, details: JSON.stringify({ code }) })
-        .where('id', '=', id)
-        .where('way', '=', 'email')
-        .executeTakeFirstOrThrow()
-      return numUpdatedRows === 1n
-    } catch (error) {
-      if (isUniqueError(error)) return false
-      throw error
-    }
+  /** The lowest free place at an address; one statement, whether there is one or not. */
+  async #takePlace(id: string, address: string, code: string, perAddress: number): Promise<boolean> {
+    const places = Array.from({ length: perAddress }, (_, place) => sql`select ${sql.lit(place)} as place`)
+    const { numUpdatedRows } = await this.#db
+      .updateTable('verifications')
+      .set({
+        address,
+        details: JSON.stringify({ code }),
+        place: sql<number>`(
+          select min(free.place) from (${sql.join(places, sql` union all `)}) as free
+          where free.place not in (select place from verifications where address = ${address})
+        )`,
+      })
+      .where('id', '=', id)
+      .where('way', '=', 'email')
+      .where((eb) =>
+        eb(
+          eb
+            .selectFrom('verifications as sent')
+            .select(eb.fn.countAll<number>().as('count'))
+            .where('sent.address', '=', address),
+          '<',
+          perAddress,
+        ),
+      )
+      .executeTakeFirstOrThrow()
+    return numUpdatedRows === 1n
   }
 
   tryCode(

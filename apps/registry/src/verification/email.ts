@@ -105,8 +105,8 @@ export class EmailProvider {
     }
   }
 
-  /** Does `work` after the answer went out: how long it takes, or that it fails, says something about an address. */
-  later(work: () => Promise<void>, onError: (error: unknown) => void): void {
+  /** Does `work` beside the requests; `close` waits for it. */
+  begin(work: () => Promise<void>, onError: (error: unknown) => void): void {
     const task = work()
       .catch(onError)
       .finally(() => this.#underWay.delete(task))

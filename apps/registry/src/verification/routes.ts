@@ -123,10 +123,10 @@ export function addVerificationRoutes(
     body: VerificationEmail,
     maxBytes,
     answers: { 202: VerificationEmailStarted },
-    handle: async ({ visitor, body }) => ({
-      status: 202,
-      body: await open().startEmail(visitor, body.provider, body.address),
-    }),
+    handle: async ({ visitor, body }) => {
+      const { started, mail } = await open().startEmail(visitor, body.provider, body.address)
+      return { status: 202, body: started, after: mail }
+    },
   })
 
   addRoute(app, context, {

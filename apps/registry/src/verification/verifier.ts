@@ -170,7 +170,12 @@ export class Verifier {
     }
   }
 
-  async startEmail({ amid }: Visitor, name: string, text: string): Promise<VerificationEmailStarted> {
+  /** @returns what to answer, and `mail`, which is to be called when the answer is out: it depends on the address */
+  async startEmail(
+    { amid }: Visitor,
+    name: string,
+    text: string,
+  ): Promise<{ started: VerificationEmailStarted; mail: () => void }> {
     const provider = this.#provider(name, 'email')
     if (!(provider instanceof EmailProvider)) throw new AgentMeshError('PROVIDER_UNKNOWN')
     const { mailbox, account } = parseAddress(text)
@@ -178,7 +183,7 @@ export class Verifier {
     const attempt = this.#attempt(amid, provider.name)
     await this.#store.addEmail(attempt, this.#bounds())
     const address = toBase64(humanOf(this.#settings.secret, account))
-    provider.later(async () => {
+    const work = async (): Promise<void> => {
       const { now, limits } = this.#context
       const code = newCode()
       const noted = await this.#store.sendCode({
@@ -189,8 +194,11 @@ export class Verifier {
         now: now(),
       })
       if (noted) await provider.send(mailbox, code, amid, authorityOf(this.#context).trustDocument.url)
-    }, this.#onMailError)
-    return { verification_id: attempt.id, expires_at: formatTimestamp(attempt.expiresAt) }
+    }
+    return {
+      started: { verification_id: attempt.id, expires_at: formatTimestamp(attempt.expiresAt) },
+      mail: () => provider.begin(work, this.#onMailError),
+    }
   }
 
   async finishEmail(visitor: Visitor, body: VerificationEmailFinish): Promise<VerificationResult> {
