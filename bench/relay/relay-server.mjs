@@ -1,0 +1,50 @@
+/**
+ * The relay of the bench: as `startRelay` ships it, with authentication, quotas and metrics; only what limits a rate is
+ * lifted, since all load comes from one machine. `node relay-server.mjs FILE` prints its port.
+ *
+ * Asked `collect`, it collects garbage and tells its heap; asked `profile start|stop FILE`, it writes a CPU profile.
+ */
+import { writeFileSync } from 'node:fs'
+import { Session } from 'node:inspector/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { startRelay } from '../../apps/relay/dist/index.js'
+
+const unlimited = { perSecond: 1e9, burst: 1e9 }
+const relay = await startRelay({
+  dataPath: process.argv[2] ?? ':memory:',
+  limits: {
+    sends: unlimited,
+    sendBytes: unlimited,
+    knocks: unlimited,
+    presenceQueries: unlimited,
+    connects: unlimited,
+    signatureChecksPerIp: unlimited,
+  },
+})
+process.stdout.write(`${JSON.stringify({ port: relay.port })}\n`)
+
+const session = new Session()
+process.on('message', (/** @type {string} */ question) => {
+  void answer(question).then((word) => process.send?.(word))
+})
+
+/** @param {string} question */
+async function answer(question) {
+  const [what, file = ''] = question.split(' ')
+  if (what === 'collect') {
+    setFlagsFromString('--expose-gc')
+    runInNewContext('gc')()
+    return process.memoryUsage()
+  }
+  if (what === 'profile') {
+    session.connect()
+    await session.post('Profiler.enable')
+    await session.post('Profiler.setSamplingInterval', { interval: 200 })
+    await session.post('Profiler.start')
+    return {}
+  }
+  const result = await session.post('Profiler.stop')
+  writeFileSync(file, JSON.stringify(result.profile))
+  return {}
+}
