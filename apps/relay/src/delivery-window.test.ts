@@ -8,8 +8,8 @@ function entry(number: number, size = 1): InFlight<string> {
   const bytes = Uint8Array.from([0, 0, 0, number, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 0])
   const id = messageIdFromBytes(bytes)
   const payload = new Uint8Array(size)
-  const message = { to: from, from, id, type: 'message', position: number, timestamp: 0, payload } as const
-  return { message, stored: false, sender: 'sender' }
+  const message = { to: from, from, id, type: 'message', timestamp: 0, payload } as const
+  return { message, place: undefined, sender: 'sender' }
 }
 
 describe('DeliveryWindow', () => {

@@ -5,12 +5,12 @@
  * acknowledges or the connection ends.
  */
 import { AgentMeshError, type Amid, type MessageId } from '@agentmesh/sdk/wire'
-import type { MailboxMessage } from './mailbox.ts'
+import type { MailboxMessage, Place } from './mailbox.ts'
 
 export interface InFlight<Sender> {
-  message: MailboxMessage
-  /** In the mailbox too, at the message's position: its sender has been told `stored`. */
-  stored: boolean
+  readonly message: MailboxMessage
+  /** Where it stands in the mailbox, its sender having been told `stored`; undefined: this is the only copy. */
+  place: Place | undefined
   /** The connection that waits for SENT; the last one that sent this message. */
   sender: Sender | undefined
 }

@@ -37,19 +37,26 @@ export class MailWriter {
     return this.#writing.has(to)
   }
 
-  /** @param sender told what became of it, where somebody still waits for it */
-  write(message: MailboxMessage, sender: Outlet | undefined): void {
-    const store = this.#store(message, sender)
+  /**
+   * @param sender told what became of it, where somebody still waits for it
+   * @param place as in `Mailbox.store`
+   */
+  write(message: MailboxMessage, sender: Outlet | undefined, place?: number): void {
+    const store = this.#store(message, sender, place)
     this.#stores.add(store)
     void store.finally(() => this.#stores.delete(store))
   }
 
-  async #store(message: MailboxMessage, sender: Outlet | undefined): Promise<void> {
+  async #store(
+    message: MailboxMessage,
+    sender: Outlet | undefined,
+    place: number | undefined,
+  ): Promise<void> {
     const { mailbox, counters, logger } = this.#parts
     const { to, id } = message
     this.#writing.set(to, (this.#writing.get(to) ?? 0) + 1)
     try {
-      const outcome = await mailbox.store(message)
+      const outcome = await mailbox.store(message, place)
       if (outcome === 'stored') {
         counters.stored += 1
         this.#onStored(to)

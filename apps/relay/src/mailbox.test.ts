@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { amidFromBytes, messageIdFromBytes, type Amid, type MessageId } from '@agentmesh/sdk/wire'
 import { DEFAULT_LIMITS } from './limits.ts'
-import type { Mailbox, MailboxMessage } from './mailbox.ts'
+import { FRONT, type Mailbox, type MailboxMessage, type Place, type StoredMessage } from './mailbox.ts'
+import { closeDatabase, openDatabase } from './sqlite.ts'
 import { SqliteMailbox, type MailboxLimits } from './sqlite-mailbox.ts'
 
 const HOUR = 3600_000
@@ -21,6 +22,9 @@ function messageId(number: number): MessageId {
   bytes[8] = 0x80
   return messageIdFromBytes(bytes)
 }
+function numberOf({ id }: MailboxMessage): number {
+  return Number.parseInt(id.slice(0, 8), 16)
+}
 
 const folder = mkdtempSync(join(tmpdir(), 'agentmesh-mailbox-'))
 let files = 0
@@ -28,125 +32,173 @@ let files = 0
 interface Opened {
   mailbox: Mailbox
   /** Undefined where nothing outlives the process. */
-  reopen: (() => Mailbox) | undefined
+  reopen: (() => Promise<Mailbox>) | undefined
 }
-type Open = (limits: MailboxLimits, now: () => number) => Opened
+type Open = (limits: MailboxLimits, now: () => number) => Promise<Opened>
 
 const implementations: [string, Open][] = [
   [
     'SQLite file',
-    (limits, now) => {
+    async (limits, now) => {
       const path = join(folder, `${files++}.db`)
-      const open = () => new SqliteMailbox(path, limits, now)
-      return { mailbox: open(), reopen: open }
+      const open = async () => new SqliteMailbox(path, limits, now)
+      return { mailbox: await open(), reopen: open }
     },
   ],
   [
     'SQLite in memory',
-    (limits, now) => ({ mailbox: new SqliteMailbox(':memory:', limits, now), reopen: undefined }),
+    async (limits, now) => ({ mailbox: new SqliteMailbox(':memory:', limits, now), reopen: undefined }),
   ],
 ]
 
 describe.each(implementations)('Mailbox: %s', (_, open) => {
   let now: number
-  let position: number
+  let number: number
   let opened: Opened
   let mailbox: Mailbox
 
-  function start(limits: Partial<MailboxLimits> = {}): void {
-    opened = open({ ...DEFAULT_LIMITS, ...limits }, () => now)
+  async function start(limits: Partial<MailboxLimits> = {}): Promise<void> {
+    opened = await open({ ...DEFAULT_LIMITS, ...limits }, () => now)
     mailbox = opened.mailbox
   }
 
+  /** Numbered from 1. */
   function message(changes: Partial<MailboxMessage> = {}): MailboxMessage {
-    position += 1
+    number += 1
     return {
       to: amid(1),
       from: amid(2),
-      id: messageId(position),
+      id: messageId(number),
       type: 'message',
-      position,
       timestamp: now,
-      payload: Uint8Array.of(position & 0xff),
+      payload: Uint8Array.of(number & 0xff),
       ...changes,
     }
   }
 
-  async function positions(to = amid(1), after = 0, limit = 1000, withKnocks = true): Promise<number[]> {
-    return (await mailbox.page(to, { after, limit, withKnocks })).map((row) => row.position)
+  async function read(to = amid(1), after: Place = FRONT, limit = 1000): Promise<StoredMessage[]> {
+    return mailbox.page(to, { after, limit, withKnocks: true })
+  }
+  async function numbers(to = amid(1)): Promise<number[]> {
+    return (await read(to)).map(numberOf)
+  }
+  async function place(wanted: number, to = amid(1)): Promise<Place> {
+    return (await read(to)).find((each) => numberOf(each) === wanted)!
   }
 
-  beforeEach(() => {
+  beforeEach(async () => {
     now = START
-    position = 0
-    start()
+    number = 0
+    await start()
   })
   afterEach(async () => mailbox.close())
 
   it('gives back what it took, unchanged', async () => {
     const sent = message({ type: 'knock', payload: new Uint8Array(5000).fill(7) })
     expect(await mailbox.store(sent)).toBe('stored')
-    expect(await mailbox.page(sent.to, { after: 0, limit: 10, withKnocks: true })).toEqual([sent])
+    expect(await read(sent.to)).toEqual([
+      { ...sent, place: expect.any(Number), position: expect.any(Number) },
+    ])
   })
 
-  it('orders by position and not by time of storing, in pages', async () => {
-    const [first, second, third] = [message(), message(), message()]
-    await Promise.all([third, first, second].map(async (each) => mailbox.store(each)))
-    expect(await positions()).toEqual([1, 2, 3])
-    expect(await positions(amid(1), 1, 1)).toEqual([2])
-    expect(await positions(amid(1), 3)).toEqual([])
+  it('orders by the order of the calls, in pages', async () => {
+    const sent = [message(), message(), message()]
+    await Promise.all([sent[2]!, sent[0]!, sent[1]!].map(async (each) => mailbox.store(each)))
+    const all = await read()
+    expect(all.map(numberOf)).toEqual([3, 1, 2])
+    expect((await read(amid(1), all[0], 1)).map(numberOf)).toEqual([1])
+    expect(await read(amid(1), all[2])).toEqual([])
+  })
+
+  it('gives every message a higher position than all before it, also in an emptied mailbox', async () => {
+    await mailbox.store(message())
+    await mailbox.store(message())
+    const [first, second] = await read()
+    await mailbox.remove(amid(1), [first!, second!])
+    await mailbox.store(message())
+    const [third] = await read(amid(1), second)
+    expect(numberOf(third!)).toBe(3)
+    expect(first!.position).toBeLessThan(second!.position)
+    expect(second!.position).toBeLessThan(third!.position)
+  })
+
+  it('puts what a connection left in front of what it was not sent', async () => {
+    await mailbox.store(message())
+    const sent = await place(1)
+    await mailbox.store(message())
+    await mailbox.store(message(), sent.place)
+    await mailbox.store(message(), sent.place)
+    await mailbox.store(message(), FRONT.place)
+    const all = await read()
+    expect(all.map(numberOf)).toEqual([5, 1, 3, 4, 2])
+    // Each is a place to go on from.
+    for (const [index, each] of all.entries()) {
+      expect((await read(amid(1), each)).map(numberOf)).toEqual([5, 1, 3, 4, 2].slice(index + 1))
+    }
+    await mailbox.remove(amid(1), [all[2]!])
+    expect(await numbers()).toEqual([5, 1, 4, 2])
   })
 
   it('keeps mailboxes apart', async () => {
     await mailbox.store(message())
     await mailbox.store(message({ to: amid(9) }))
-    expect(await positions()).toEqual([1])
-    expect(await positions(amid(9))).toEqual([2])
-    await mailbox.remove(amid(1), [2])
+    expect(await numbers()).toEqual([1])
+    expect(await numbers(amid(9))).toEqual([2])
+    await mailbox.remove(amid(1), [await place(2, amid(9))])
     expect(await mailbox.count(amid(9))).toBe(1)
   })
 
   it('shows a read everything asked for before it', async () => {
+    await mailbox.store(message())
+    const first = await place(1)
     const stored = mailbox.store(message())
-    const removed = mailbox.remove(amid(1), [1])
+    const removed = mailbox.remove(amid(1), [first])
     const kept = mailbox.store(message())
-    expect(await positions()).toEqual([2])
-    expect(await mailbox.count(amid(1))).toBe(1)
+    const [page, count] = await Promise.all([numbers(), mailbox.count(amid(1))])
+    expect([page, count]).toEqual([[2, 3], 2])
     await Promise.all([stored, removed, kept])
   })
 
   it('takes a message of the same receiver, sender and id once, and says it is stored', async () => {
     const sent = message()
+    const again = { ...sent, payload: Uint8Array.of(99) }
     expect(await mailbox.store(sent)).toBe('stored')
-    expect(await mailbox.store({ ...sent, position: 50, payload: Uint8Array.of(99) })).toBe('stored')
-    expect(await mailbox.store({ ...sent, position: 51, from: amid(3) })).toBe('stored')
-    const page = await mailbox.page(amid(1), { after: 0, limit: 10, withKnocks: true })
-    expect(page.map((row) => [row.position, row.payload[0]])).toEqual([
-      [1, 1],
-      [51, 1],
+    expect(await mailbox.store(again)).toBe('stored')
+    expect(await mailbox.store(again, FRONT.place)).toBe('stored')
+    expect(await mailbox.store({ ...sent, from: amid(3) })).toBe('stored')
+    // In one commit too.
+    const twice = message()
+    expect(await Promise.all([mailbox.store(twice), mailbox.store(twice)])).toEqual(['stored', 'stored'])
+    const page = await read()
+    expect(page.map(({ from, payload }) => [from, payload[0]])).toEqual([
+      [amid(2), 1],
+      [amid(3), 1],
+      [amid(2), 2],
     ])
+    expect([mailbox.messages, mailbox.bytes]).toEqual([3, 3])
   })
 
   it('leaves KNOCKs out of a page that is not to have them', async () => {
     await mailbox.store(message({ type: 'knock' }))
     await mailbox.store(message())
-    expect(await positions(amid(1), 0, 10, false)).toEqual([2])
-    expect(await positions()).toEqual([1, 2])
+    const page = await mailbox.page(amid(1), { after: FRONT, limit: 1, withKnocks: false })
+    expect(page.map(numberOf)).toEqual([2])
+    expect(await numbers()).toEqual([1, 2])
   })
 
   it('refuses beyond a sender’s number, and leaves the others their room', async () => {
     await mailbox.close()
-    start({ senderMessages: 2, mailboxMessages: 3 })
+    await start({ senderMessages: 2, mailboxMessages: 3 })
     const outcomes = []
     for (const from of [2, 2, 2, 3, 4]) outcomes.push(await mailbox.store(message({ from: amid(from) })))
     expect(outcomes).toEqual(['stored', 'stored', 'sender-quota', 'stored', 'mailbox-full'])
-    await mailbox.remove(amid(1), [1])
+    await mailbox.remove(amid(1), [await place(1)])
     expect(await mailbox.store(message({ from: amid(2) }))).toBe('stored')
   })
 
   it('answers `stored` for a message it has, though the sender has no room for another', async () => {
     await mailbox.close()
-    start({ senderMessages: 1 })
+    await start({ senderMessages: 1 })
     const sent = message()
     expect(await mailbox.store(sent)).toBe('stored')
     expect(await mailbox.store(sent)).toBe('stored')
@@ -154,7 +206,7 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
 
   it('counts bytes, for a sender, a mailbox and all together', async () => {
     await mailbox.close()
-    start({ senderBytes: 1000, mailboxBytes: 1500, storeBytes: 2000 })
+    await start({ senderBytes: 1000, mailboxBytes: 1500, storeBytes: 2000 })
     const store = async (to: number, from: number, size: number) =>
       mailbox.store(message({ to: amid(to), from: amid(from), payload: new Uint8Array(size) }))
     expect(await store(1, 2, 1001)).toBe('sender-quota')
@@ -165,13 +217,13 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     expect(await store(9, 4, 501)).toBe('store-full')
     expect(await store(9, 4, 500)).toBe('stored')
     expect(mailbox.bytes).toBe(2000)
-    await mailbox.remove(amid(1), [2, 5])
+    await mailbox.remove(amid(1), await read())
     expect([mailbox.messages, mailbox.bytes]).toEqual([1, 500])
   })
 
   it('limits what one sender has in all mailboxes', async () => {
     await mailbox.close()
-    start({ senderTotalMessages: 3 })
+    await start({ senderTotalMessages: 3 })
     const outcomes = []
     for (const to of [11, 12, 13, 14]) outcomes.push(await mailbox.store(message({ to: amid(to) })))
     expect(outcomes).toEqual(['stored', 'stored', 'stored', 'sender-quota'])
@@ -179,27 +231,31 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
 
   it('forgets after 72 hours, and counts expired messages against nobody', async () => {
     await mailbox.close()
-    start({ mailboxMessages: 1 })
+    await start({ mailboxMessages: 1 })
     const old = message()
     await mailbox.store(old)
     now += 72 * HOUR - 1
-    expect(await positions()).toEqual([1])
+    expect(await numbers()).toEqual([1])
     expect(await mailbox.store(message())).toBe('mailbox-full')
     now += 1
-    expect(await positions()).toEqual([])
+    expect(await numbers()).toEqual([])
     expect(await mailbox.count(amid(1))).toBe(0)
     // Sent again under its old id it is a message like any other.
-    expect(await mailbox.store({ ...old, position: 90, timestamp: now })).toBe('stored')
-    expect(await positions()).toEqual([90])
+    expect(await mailbox.store({ ...old, timestamp: now })).toBe('stored')
+    expect(await read()).toMatchObject([{ timestamp: now }])
   })
 
   it('purges what is past its time', async () => {
     await mailbox.store(message())
-    now += HOUR
     await mailbox.store(message())
-    now += 71 * HOUR
-    expect(await mailbox.purge()).toBe(1)
+    now += 24 * HOUR
+    await mailbox.store(message())
+    // Half a day after the first two expired.
+    now += 60 * HOUR
+    expect(await mailbox.purge()).toBe(2)
+    expect(await mailbox.purge()).toBe(0)
     expect([mailbox.messages, mailbox.bytes]).toEqual([1, 1])
+    expect(await numbers()).toEqual([3])
   })
 
   it('tells whether it can be written', async () => {
@@ -211,9 +267,10 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     await mailbox.store(message())
     await mailbox.store(message({ payload: new Uint8Array(300) }))
     await mailbox.close()
-    mailbox = opened.reopen()
-    expect(await positions()).toEqual([1, 2])
-    expect([mailbox.lastPosition, mailbox.messages, mailbox.bytes]).toEqual([2, 2, 301])
+    mailbox = await opened.reopen()
+    expect([mailbox.messages, mailbox.bytes]).toEqual([2, 301])
+    await mailbox.store(message())
+    expect(await numbers()).toEqual([1, 2, 3])
   })
 })
 
@@ -226,6 +283,49 @@ describe('a mailbox file', () => {
     )
     await mailbox.close()
     await new SqliteMailbox(path, DEFAULT_LIMITS, () => START).close()
+  })
+
+  it('is brought up from the first version, in its order', async () => {
+    const path = join(folder, 'version-1.db')
+    const old = openDatabase(path)
+    old.exec(`
+      CREATE TABLE mail (position INTEGER PRIMARY KEY, recipient TEXT NOT NULL, sender TEXT NOT NULL, id TEXT NOT NULL,
+        type TEXT NOT NULL, timestamp INTEGER NOT NULL, expires_at INTEGER NOT NULL, size INTEGER NOT NULL,
+        payload BLOB NOT NULL) STRICT;
+      CREATE UNIQUE INDEX mail_message ON mail (recipient, sender, id);
+      CREATE INDEX mail_order ON mail (recipient, position);
+      CREATE INDEX mail_sender ON mail (sender);
+      CREATE INDEX mail_expiry ON mail (expires_at);
+      PRAGMA user_version = 1;
+    `)
+    const insert = old.prepare('INSERT INTO mail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)')
+    for (const number of [2, 1]) {
+      const position = START * 1000 + number
+      const names = [amid(1), amid(2), messageId(number), 'message'] as const
+      insert.run(position, ...names, START, START + HOUR, 1, Uint8Array.of(number))
+    }
+    closeDatabase(old)
+    const mailbox = new SqliteMailbox(path, DEFAULT_LIMITS, () => START)
+    const to = amid(1)
+    const [from, timestamp, payload] = [amid(2), START, Uint8Array.of(3)]
+    await mailbox.store({ to, from, id: messageId(3), type: 'message', timestamp, payload })
+    const page = await mailbox.page(to, { after: FRONT, limit: 10, withKnocks: true })
+    expect(page.map((each) => [numberOf(each), each.payload[0]])).toEqual([
+      [1, 1],
+      [2, 2],
+      [3, 3],
+    ])
+    expect([mailbox.messages, mailbox.bytes]).toEqual([3, 3])
+    await mailbox.close()
+  })
+
+  it('of a newer version is refused', () => {
+    const path = join(folder, 'newer.db')
+    const newer = openDatabase(path)
+    newer.exec('PRAGMA user_version = 99')
+    closeDatabase(newer)
+    const open = () => new SqliteMailbox(path, DEFAULT_LIMITS, () => START)
+    expect(open).toThrow(expect.objectContaining({ code: 'RELAY_STORE_FAILED' }))
   })
 
   it('is refused when its folder does not exist', () => {

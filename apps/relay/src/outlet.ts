@@ -10,9 +10,6 @@ export interface Outlet {
   cut(code: ErrorCode, retryAfterSeconds?: number): void
 }
 
-/** A message as its sender's relay took it. */
-export type TakenMessage = Omit<MailboxMessage, 'position'>
-
 /** The other relays of a cluster, as the router needs them. */
 export interface Peers {
   /** A connection begins: the agent is here from now on, and not elsewhere. */
@@ -25,7 +22,7 @@ export interface Peers {
    * Whether another relay has the receiver and is given the message. Then `sender` gets its SENT from there, or, when nothing
    * is heard, the message comes back through `Router.store`.
    */
-  forward(message: TakenMessage, sender: Outlet): boolean
+  forward(message: MailboxMessage, sender: Outlet): boolean
   /** A message for an agent that is not connected here is in its mailbox. */
   mailStored(to: Amid): void
 }

@@ -16,7 +16,7 @@ import {
 import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
 import { silentLogger } from './logger.ts'
-import type { Mailbox, MailboxMessage, Page } from './mailbox.ts'
+import type { Mailbox, MailboxMessage, Page, Place } from './mailbox.ts'
 import type { Outlet } from './outlet.ts'
 import { Router } from './router.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
@@ -35,9 +35,6 @@ class LateMailbox implements Mailbox {
   constructor(limits: RelayLimits, now: () => number, turns: () => number) {
     this.#inner = new SqliteMailbox(':memory:', limits, now)
     this.#turns = turns
-  }
-  get lastPosition() {
-    return this.#inner.lastPosition
   }
   get messages() {
     return this.#inner.messages
@@ -60,11 +57,12 @@ class LateMailbox implements Mailbox {
       this.pending -= 1
     }
   }
-  store = async (message: MailboxMessage) => this.#late(async () => this.#inner.store(message))
+  store = async (message: MailboxMessage, place?: number) =>
+    this.#late(async () => this.#inner.store(message, place))
   page = async (to: Amid, page: Page) => this.#late(async () => this.#inner.page(to, page))
   count = async (to: Amid) => this.#late(async () => this.#inner.count(to))
-  remove = async (to: Amid, positions: readonly number[]) =>
-    this.#late(async () => this.#inner.remove(to, positions))
+  remove = async (to: Amid, messages: readonly Place[]) =>
+    this.#late(async () => this.#inner.remove(to, messages))
   purge = async () => this.#late(async () => this.#inner.purge())
   check = async () => !this.failing
   close = async () => this.#inner.close()
@@ -187,6 +185,48 @@ describe('Router', () => {
     const id = send(alice, bob.amid, 1)
     router.acknowledge(new FakeAgent(bob.amid, () => router), 1)
     expect(alice.outcome(id)).toBeUndefined()
+  })
+
+  it('puts what a connection left in front of what came to the mailbox since', async () => {
+    const { router, agent, send, quiet } = setUp({ windowMessages: 3 })
+    const [alice, first] = [await agent(1), await agent(2)]
+    for (const number of [1, 2, 3, 4, 5]) send(alice, first.amid, number)
+    await quiet()
+    // 4 is sent from the mailbox; 2 and 3 are nowhere else, 5 waits.
+    router.acknowledge(first, 1)
+    await quiet()
+    first.cut('SLOW_READER')
+    send(alice, first.amid, 6)
+    const again = await agent(2)
+    await quiet()
+    router.acknowledge(again, 3)
+    await quiet()
+    expect(again.received().map((each) => each.payload[0])).toEqual([2, 3, 4, 5, 6])
+  })
+
+  it('drains again from the front when told that another relay stored something', async () => {
+    const { mailbox, router, agent, quiet, clock } = setUp({}, () => 2)
+    const bob = await agent(2)
+    const elsewhere = async (number: number, place?: number) => {
+      const [to, from, id, payload] = [bob.amid, amid(9), messageId(number), Uint8Array.of(number)]
+      await mailbox.store({ to, from, id, type: 'message', timestamp: clock.now, payload }, place)
+    }
+    const received = () => bob.received().map((each) => each.payload[0])
+    await quiet()
+    await elsewhere(1)
+    router.mailArrived(bob.amid)
+    await quiet()
+    expect(received()).toEqual([1])
+    // Told while it reads, and about what stands in front of all it was sent.
+    router.mailArrived(bob.amid)
+    const stored = elsewhere(2, 0)
+    router.mailArrived(bob.amid)
+    await stored
+    await quiet()
+    expect(received()).toEqual([1, 2])
+    router.acknowledge(bob, 2)
+    await quiet()
+    expect([mailbox.messages, router.windowBytes]).toEqual([0, 0])
   })
 
   const sender = fc.constantFrom(1 as const, 2 as const)

@@ -33,8 +33,8 @@ import { DeliveryWindow, type InFlight } from './delivery-window.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
 import { MailWriter, STORE_RETRY_SECONDS } from './mail-writer.ts'
-import type { Mailbox, MailboxMessage } from './mailbox.ts'
-import { deliverRefusal, type Outlet, type Peers, type TakenMessage } from './outlet.ts'
+import { FRONT, type Mailbox, type MailboxMessage, type Place } from './mailbox.ts'
+import { deliverRefusal, type Outlet, type Peers } from './outlet.ts'
 
 /** `opening` until CONNECTED is sent, then `draining`, then `live`. */
 type Mode = 'opening' | 'draining' | 'live'
@@ -44,8 +44,8 @@ interface Attachment {
   readonly window: DeliveryWindow<Outlet>
   presence: PresenceState
   mode: Mode
-  /** Mailbox positions up to here were sent on this connection. */
-  cursor: number
+  /** The mailbox up to here was sent on this connection. */
+  cursor: Place
   reading: boolean
   /** Counts what went to the mailbox meanwhile, so that an empty page read before that is not taken for an empty mailbox. */
   arrivals: number
@@ -71,13 +71,11 @@ export class Router {
   readonly #attachments = new Map<Amid, Attachment>()
   readonly #admission: Admission
   readonly #mail: MailWriter
-  #lastPosition: number
   #windowBytes = 0
   #stopping = false
 
   constructor(parts: RouterParts) {
     this.#parts = parts
-    this.#lastPosition = parts.mailbox.lastPosition
     this.#admission = new Admission(parts.limits)
     this.#mail = new MailWriter(parts, (to) => {
       if (!this.#attachments.has(to)) parts.peers?.mailStored(to)
@@ -108,7 +106,7 @@ export class Router {
       window: new DeliveryWindow(),
       presence,
       mode: 'opening',
-      cursor: 0,
+      cursor: FRONT,
       reading: false,
       arrivals: 0,
       progressAt: this.#parts.now(),
@@ -128,15 +126,20 @@ export class Router {
     await this.#drain(attachment)
   }
 
-  /** The connection is over: what it has not acknowledged goes to the mailbox. */
+  /**
+   * The connection is over: what it has not acknowledged goes to the mailbox, where it stands in front of everything that
+   * this connection was not sent.
+   */
   detach(outlet: Outlet): void {
     const attachment = this.#attachmentOf(outlet)
     if (attachment === undefined) return
     this.#attachments.delete(outlet.amid)
     this.#parts.peers?.detached(outlet.amid)
     this.#windowBytes -= attachment.window.bytes
-    for (const { message, stored, sender } of attachment.window.entries()) {
-      if (!stored) this.#store(message, sender)
+    let behind = FRONT.place
+    for (const { message, place, sender } of attachment.window.entries()) {
+      if (place === undefined) this.#store(message, sender, behind)
+      else behind = Math.max(behind, place.place)
     }
   }
 
@@ -176,26 +179,25 @@ export class Router {
   }
 
   /** A message that was let in, here or at another relay: delivered or stored, and `sender` gets its SENT. */
-  take(taken: TakenMessage, sender: Outlet): void {
-    const { to, from, id, type } = taken
+  take(message: MailboxMessage, sender: Outlet): void {
+    const { to, from, id, type } = message
     const attachment = this.#attachments.get(to)
     const earlier = attachment?.window.find(from, id)
     if (earlier !== undefined) {
       earlier.sender = sender
-      if (earlier.stored) sender.deliver({ frame: 'SENT', id, status: 'stored' })
+      if (earlier.place !== undefined) sender.deliver({ frame: 'SENT', id, status: 'stored' })
       return
     }
-    const message = this.#withPosition(taken)
     if (attachment?.mode === 'live' && !(attachment.presence === 'dnd' && type === 'knock')) {
-      if (this.#hasRoom(attachment)) return this.#deliver(attachment, { message, stored: false, sender })
+      if (this.#hasRoom(attachment)) return this.#deliver(attachment, { message, place: undefined, sender })
       attachment.mode = 'draining'
     }
     this.#store(message, sender)
   }
 
   /** A message that another relay was given and did not answer for. */
-  store(message: TakenMessage, sender: Outlet): void {
-    this.#store(this.#withPosition(message), sender)
+  store(message: MailboxMessage, sender: Outlet): void {
+    this.#store(message, sender)
   }
 
   refuse(sender: Outlet, id: SendFrame['id'], code: ErrorCode, retryAfterSeconds?: number): void {
@@ -218,29 +220,23 @@ export class Router {
     if (done.length === 0) return
     this.#windowBytes -= before - attachment.window.bytes
     attachment.progressAt = this.#parts.now()
-    const positions: number[] = []
-    for (const { message, stored, sender } of done) {
+    const places: Place[] = []
+    for (const { message, place, sender } of done) {
       this.#parts.counters.received += 1
-      if (stored) {
-        positions.push(message.position)
+      if (place !== undefined) {
+        places.push(place)
         continue
       }
       this.#parts.counters.delivered += 1
       sender?.deliver({ frame: 'SENT', id: message.id, status: 'delivered' })
     }
-    if (positions.length > 0) {
-      this.#parts.mailbox.remove(outlet.amid, positions).catch((error: unknown) => {
+    if (places.length > 0) {
+      this.#parts.mailbox.remove(outlet.amid, places).catch((error: unknown) => {
         // They stay and come again on the next connection: the receiver's duplicate filter takes them once.
         this.#parts.logger.error({ err: error }, 'acknowledged messages not removed')
       })
     }
     if (attachment.mode === 'draining') void this.#drain(attachment)
-  }
-
-  /** Microseconds of the clock where it allows, so that the order survives a restart that lost the highest position. */
-  #withPosition(message: TakenMessage): MailboxMessage {
-    this.#lastPosition = Math.max(this.#lastPosition + 1, this.#parts.now() * 1000)
-    return { ...message, position: this.#lastPosition }
   }
 
   #hasRoom({ window }: Attachment): boolean {
@@ -257,10 +253,10 @@ export class Router {
     outlet.deliver({ frame: 'RECEIVE', sequence, from, type, timestamp, payload })
   }
 
-  #store(message: MailboxMessage, sender: Outlet | undefined): void {
+  #store(message: MailboxMessage, sender: Outlet | undefined, place?: number): void {
     const attachment = this.#attachments.get(message.to)
     if (attachment !== undefined) attachment.arrivals += 1
-    this.#mail.write(message, sender)
+    this.#mail.write(message, sender, place)
   }
 
   // --- the mailbox ----------------------------------------------------------------------------------------------------
@@ -280,21 +276,21 @@ export class Router {
           withKnocks,
         })
         if (this.#attachmentOf(outlet) === undefined) return
-        // The page was read for another presence: leaving `dnd` starts again from the front.
+        // Meanwhile the drain began again, or the presence is another.
         if (attachment.cursor !== cursor || withKnocks !== (attachment.presence !== 'dnd')) continue
         if (page.length === 0) {
           if (attachment.arrivals !== arrivals) continue
           attachment.mode = 'live'
           return
         }
-        for (const message of page) {
-          attachment.cursor = message.position
+        for (const { place, position, ...message } of page) {
+          attachment.cursor = { place, position }
           const earlier = attachment.window.find(message.from, message.id)
           if (earlier !== undefined) {
-            this.#nowStored(earlier, message)
+            this.#nowStored(earlier, attachment.cursor)
             continue
           }
-          this.#deliver(attachment, { message, stored: true, sender: undefined })
+          this.#deliver(attachment, { message, place: attachment.cursor, sender: undefined })
         }
       }
     } catch (error) {
@@ -305,11 +301,10 @@ export class Router {
   }
 
   /** Another relay stored what was delivered here already: its ACK is to take it out of the mailbox. */
-  #nowStored(entry: InFlight<Outlet>, { position }: MailboxMessage): void {
-    if (entry.stored) return
+  #nowStored(entry: InFlight<Outlet>, place: Place): void {
+    if (entry.place !== undefined) return
     const { message, sender } = entry
-    entry.message = { ...message, position }
-    entry.stored = true
+    entry.place = place
     entry.sender = undefined
     sender?.deliver({ frame: 'SENT', id: message.id, status: 'stored' })
   }
@@ -321,8 +316,10 @@ export class Router {
     if (attachment !== undefined) this.#drainAgain(attachment)
   }
 
+  /** From the front: what another relay stored for a connection that ended there stands before newer mail. */
   #drainAgain(attachment: Attachment): void {
-    attachment.arrivals += 1
+    // A copy, so that a page that is being read from the front is seen to be an older one.
+    attachment.cursor = { ...FRONT }
     if (attachment.mode === 'live') attachment.mode = 'draining'
     void this.#drain(attachment)
   }
@@ -340,9 +337,7 @@ export class Router {
     const leavesDnd = attachment.presence === 'dnd' && presence !== 'dnd'
     attachment.presence = presence
     this.#parts.peers?.presenceChanged(outlet.amid, presence)
-    if (!leavesDnd) return
-    attachment.cursor = 0
-    this.#drainAgain(attachment)
+    if (leavesDnd) this.#drainAgain(attachment)
   }
 
   /** An AMID that is not connected is `offline`, whether or not it exists. */

@@ -11,7 +11,7 @@ import {
   type MessageType,
 } from '@agentmesh/sdk/wire'
 import type { RelayLimits } from './limits.ts'
-import type { Mailbox, MailboxMessage, Page, StoreOutcome } from './mailbox.ts'
+import type { Mailbox, MailboxMessage, Page, Place, StoredMessage, StoreOutcome } from './mailbox.ts'
 import { closeDatabase, openDatabase, type Database } from './sqlite.ts'
 import { TurnEnd } from './turn.ts'
 
@@ -19,6 +19,7 @@ import { TurnEnd } from './turn.ts'
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS mail (
     position INTEGER PRIMARY KEY,
+    place INTEGER NOT NULL,
     recipient TEXT NOT NULL,
     sender TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -29,14 +30,28 @@ const SCHEMA = `
     payload BLOB NOT NULL
   ) STRICT;
   CREATE UNIQUE INDEX IF NOT EXISTS mail_message ON mail (recipient, sender, id);
-  CREATE INDEX IF NOT EXISTS mail_order ON mail (recipient, position);
+  CREATE INDEX IF NOT EXISTS mail_order ON mail (recipient, place, position);
   CREATE INDEX IF NOT EXISTS mail_sender ON mail (sender);
   CREATE INDEX IF NOT EXISTS mail_expiry ON mail (expires_at);
 `
-const SCHEMA_VERSION = 1
+const SCHEMA_VERSION = 2
+
+/** Version 1 had no `place`: there everything stood at its position. */
+const FROM_VERSION_1 = `
+  ALTER TABLE mail RENAME TO mail_1;
+  DROP INDEX mail_message;
+  DROP INDEX mail_order;
+  DROP INDEX mail_sender;
+  DROP INDEX mail_expiry;
+  ${SCHEMA}
+  INSERT INTO mail (position, place, recipient, sender, id, type, timestamp, expires_at, size, payload)
+    SELECT position, position, recipient, sender, id, type, timestamp, expires_at, size, payload FROM mail_1;
+  DROP TABLE mail_1;
+`
 
 interface MailRow {
   position: number
+  place: number
   recipient: string
   sender: string
   id: string
@@ -84,7 +99,8 @@ export class SqliteMailbox implements Mailbox {
       this.#database = openDatabase(path)
       const version = scalar(this.#database, 'PRAGMA user_version', 'user_version')
       if (version > SCHEMA_VERSION) throw new Error(`The file has schema version ${version}`)
-      this.#database.exec(SCHEMA + `PRAGMA user_version = ${SCHEMA_VERSION}`)
+      const changes = version === 1 ? FROM_VERSION_1 : SCHEMA
+      this.#database.exec(`BEGIN; ${changes} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`)
       this.#statements = prepare(this.#database)
     } catch (cause) {
       throw new AgentMeshError('RELAY_STORE_FAILED', undefined, { operation: `open ${path}`, cause })
@@ -95,9 +111,6 @@ export class SqliteMailbox implements Mailbox {
     this.#countAll()
   }
 
-  get lastPosition(): number {
-    return this.#lastPosition
-  }
   get messages(): number {
     return this.#messages
   }
@@ -105,12 +118,12 @@ export class SqliteMailbox implements Mailbox {
     return this.#bytes
   }
 
-  async store(message: MailboxMessage): Promise<StoreOutcome> {
-    return this.#enqueue('store message', () => this.#store(message))
+  async store(message: MailboxMessage, place?: number): Promise<StoreOutcome> {
+    return this.#enqueue('store message', () => this.#store(message, place))
   }
 
-  #store(message: MailboxMessage): StoreOutcome {
-    const { to, from, id, type, position, timestamp, payload } = message
+  #store(message: MailboxMessage, place: number | undefined): StoreOutcome {
+    const { to, from, id, type, timestamp, payload } = message
     const now = this.#now()
     this.#forget(this.#statements.expireOf.all(to, now))
     if (this.#statements.find.get(to, from, id) !== undefined) return 'stored'
@@ -126,17 +139,30 @@ export class SqliteMailbox implements Mailbox {
     if (this.#bytes + payload.length > this.#limits.storeBytes) return 'store-full'
 
     const expiresAt = timestamp + this.#limits.mailboxTtlMs
-    this.#statements.insert.run(position, to, from, id, type, timestamp, expiresAt, payload.length, payload)
-    this.#lastPosition = Math.max(this.#lastPosition, position)
+    const position = this.#lastPosition + 1
+    const size = payload.length
+    this.#statements.insert.run(
+      position,
+      place ?? position,
+      to,
+      from,
+      id,
+      type,
+      timestamp,
+      expiresAt,
+      size,
+      payload,
+    )
+    this.#lastPosition = position
     this.#messages += 1
     this.#bytes += payload.length
     return 'stored'
   }
 
-  async page(to: Amid, { after, limit, withKnocks }: Page): Promise<MailboxMessage[]> {
+  async page(to: Amid, { after, limit, withKnocks }: Page): Promise<StoredMessage[]> {
     return this.#read('read mailbox', () =>
       this.#statements.page
-        .all(to, after, this.#now(), withKnocks ? 1 : 0, limit)
+        .all(to, after.place, after.position, this.#now(), withKnocks ? 1 : 0, limit)
         .map((row) => fromRow(row as unknown as MailRow)),
     )
   }
@@ -148,9 +174,9 @@ export class SqliteMailbox implements Mailbox {
     })
   }
 
-  async remove(to: Amid, positions: readonly number[]): Promise<void> {
+  async remove(to: Amid, messages: readonly Place[]): Promise<void> {
     await this.#enqueue('remove messages', () => {
-      for (const position of positions) this.#forget(this.#statements.remove.all(to, position))
+      for (const { position } of messages) this.#forget(this.#statements.remove.all(to, position))
     })
   }
 
@@ -251,12 +277,12 @@ function prepare(database: Database) {
       FROM mail WHERE recipient = ?`),
     senderTotal: database.prepare('SELECT count(*) AS n FROM mail WHERE sender = ?'),
     insert: database.prepare(`
-      INSERT INTO mail (position, recipient, sender, id, type, timestamp, expires_at, size, payload)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+      INSERT INTO mail (position, place, recipient, sender, id, type, timestamp, expires_at, size, payload)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
     page: database.prepare(`
-      SELECT position, recipient, sender, id, type, timestamp, payload FROM mail
-      WHERE recipient = ? AND position > ? AND expires_at > ? AND (? OR type <> 'knock')
-      ORDER BY position LIMIT ?`),
+      SELECT position, place, recipient, sender, id, type, timestamp, payload FROM mail
+      WHERE recipient = ? AND (place, position) > (?, ?) AND expires_at > ? AND (? OR type <> 'knock')
+      ORDER BY place, position LIMIT ?`),
     count: database.prepare('SELECT count(*) AS n FROM mail WHERE recipient = ? AND expires_at > ?'),
     remove: database.prepare('DELETE FROM mail WHERE recipient = ? AND position = ? RETURNING size'),
     expireOf: database.prepare('DELETE FROM mail WHERE recipient = ? AND expires_at <= ? RETURNING size'),
@@ -269,10 +295,11 @@ function scalar(database: Database, sql: string, column: string): number {
   return (database.prepare(sql).get() as Record<string, number>)[column] ?? 0
 }
 
-function fromRow(row: MailRow): MailboxMessage {
+function fromRow(row: MailRow): StoredMessage {
   if (!Object.hasOwn(MESSAGE_TYPES, row.type)) throw new Error(`Unknown type ${row.type} at ${row.position}`)
   return {
     position: row.position,
+    place: row.place,
     to: parseAmid(row.recipient),
     from: parseAmid(row.sender),
     id: parseMessageId(row.id),
