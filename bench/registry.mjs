@@ -78,7 +78,6 @@ async function seed(store) {
         reach: reachOf(presence),
         last_seen: now,
         registered_at: now,
-        recovery_key: null,
         verified_name: null,
         organization: null,
       }))

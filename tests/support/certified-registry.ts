@@ -5,7 +5,7 @@ import { initAuthority, startRegistry, type RunningRegistry } from '@agentmesh/r
 import type { Agent } from '@agentmesh/sdk'
 import type { RevocationReason } from '@agentmesh/sdk/identity'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
-import { parseKey } from '@agentmesh/sdk/wire'
+import { parseKey, type Succession } from '@agentmesh/sdk/wire'
 import { startCertification, type Certification } from '../../apps/registry/src/authority/certification.ts'
 import { DEFAULT_LIMITS } from '../../apps/registry/src/limits.ts'
 import { openSqliteStore } from '../../apps/registry/src/store/sql-store.ts'
@@ -77,6 +77,16 @@ export class CertifiedRegistry {
 
   async revoke(agent: Agent, reason: RevocationReason): Promise<void> {
     await this.#certification.authority.revokeAgent(agent.amid, reason, this.#now())
+  }
+
+  /** What a registry would show that lies, or that was lied to: nothing of it is checked. */
+  async plantSuccession(statement: Succession): Promise<void> {
+    const { old_amid, new_amid } = statement
+    await this.#store.transaction('plant a succession', async (tx) => {
+      await tx.deleteFrom('successions').where('old_amid', '=', old_amid).execute()
+      const row = { old_amid, new_amid, statement: JSON.stringify(statement), taken_at: this.#now() }
+      await tx.insertInto('successions').values(row).execute()
+    })
   }
 
   async close(): Promise<void> {

@@ -62,7 +62,17 @@ const LISTS: readonly (readonly [ExitCode, readonly (ErrorCode | 'USAGE')[]])[] 
       'INVALID_TIMESTAMP',
     ],
   ],
-  [EXIT.notFound, ['AGENT_NOT_FOUND', 'SESSION_UNKNOWN', 'MESSAGE_UNKNOWN', 'NOT_FOUND', 'PROVIDER_UNKNOWN']],
+  [
+    EXIT.notFound,
+    [
+      'AGENT_NOT_FOUND',
+      'SESSION_UNKNOWN',
+      'MESSAGE_UNKNOWN',
+      'NOT_FOUND',
+      'PROVIDER_UNKNOWN',
+      'SUCCESSION_UNKNOWN',
+    ],
+  ],
   [
     EXIT.rejected,
     [
@@ -71,6 +81,8 @@ const LISTS: readonly (readonly [ExitCode, readonly (ErrorCode | 'USAGE')[]])[] 
       'VERIFIED_BY_ANOTHER',
       'AGENTS_OF_HUMAN_LIMIT',
       'BANNED',
+      'SUCCESSION_REFUSED',
+      'AMID_SUCCEEDED',
       'ADMIN_UNAUTHORIZED',
     ],
   ],

@@ -253,7 +253,10 @@ function describe(state: AgentStatus): string {
   ])
   const notices = state.notices.map(({ at, about, text: said }) => escapeText(`${at} ${about}: ${said}`))
   const told = notices.length === 0 ? [] : ['', color.dim('notices since it started'), ...notices]
-  return [text.replaceAll('(!)', color.yellow('(!)')), ...told].join('\n')
+  const waiting = state.successors.map(
+    ({ old_amid, new_amid }) => `${new_amid} says to go on as ${old_amid}: agentmesh trust successors`,
+  )
+  return [text.replaceAll('(!)', color.yellow('(!)')), ...waiting, ...told].join('\n')
 }
 
 function describeTrust(trust: AgentStatus['trust']): string {

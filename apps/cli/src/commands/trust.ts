@@ -1,4 +1,4 @@
-/** `trust list|add|remove|refresh`: the registries whose certificates and credentials count here. */
+/** `trust ...`: the registries whose certificates and credentials count here, and the successors of peers. */
 import { escapeText } from '@agentmesh/sdk'
 import { UsageError } from '../exit-codes.ts'
 import { show, table, type Context } from '../output.ts'
@@ -62,4 +62,26 @@ export async function trustRemove(context: Context, which: string): Promise<void
 export async function trustRefresh(context: Context): Promise<void> {
   await clientOf(context).refreshTrust()
   show(context, { refreshed: true }, () => 'Certificates, revocation lists and credentials are up to date.')
+}
+
+export async function trustSuccessors(context: Context): Promise<void> {
+  show(context, await clientOf(context).successors(), (successors) =>
+    successors.length === 0
+      ? 'Nobody says to go on as a peer of yours.'
+      : table(
+          ['old', 'new', 'signed', 'state'],
+          successors.map(({ old_amid, new_amid, created_at, state }) => [
+            old_amid,
+            new_amid,
+            created_at,
+            state === 'offered' ? 'waits for you' : state,
+          ]),
+        ),
+  )
+}
+
+export async function trustAcceptSuccessor(context: Context, old: string, next: string): Promise<void> {
+  await clientOf(context).acceptSuccessor(old, next)
+  const accepted = { old_amid: old, new_amid: next, accepted: true }
+  show(context, accepted, () => `${next} has the place of ${old}, which is blocked from now on.`)
 }

@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import type { InitOptions } from '../commands/init-prompts.ts'
 import type { UpOptions } from '../commands/daemon.ts'
+import type { SuccessionOptions } from '../commands/succession.ts'
 import type { VerifyMeOptions } from '../commands/verify-me.ts'
 import { collect, contextOf, count, withExamples } from './kit.ts'
 
@@ -73,6 +74,19 @@ export function agentCommands(): Command[] {
     'agentmesh verify-me --device',
   ])
 
+  const succession = new Command('succession')
+    .description('go on as this agent in the place of one whose key is lost or stolen')
+    .argument('<old-amid>', 'the agent that ends')
+    .option('--passphrase-prompt', PASSPHRASE_HELP)
+    .action(async (old: string, options: SuccessionOptions, command: Command) =>
+      (await import('../commands/succession.ts')).succession(contextOf(command), old, options),
+    )
+  withExamples(succession, [
+    'agentmesh init --home ~/agents/new && agentmesh up --home ~/agents/new',
+    'agentmesh succession <old amid> --home ~/agents/new               asks for the 24 words',
+    'agentmesh succession <old amid> --home ~/agents/new < words.txt',
+  ])
+
   const audit = new Command('audit')
     .description('the log of what this agent did')
     .option('--event <name>', 'only events of this name')
@@ -92,5 +106,5 @@ export function agentCommands(): Command[] {
       (await import('../commands/audit.ts')).auditVerify(contextOf(command)),
     )
 
-  return [init, up, down, status, doctor, verifyMe, audit]
+  return [init, up, down, status, doctor, verifyMe, succession, audit]
 }

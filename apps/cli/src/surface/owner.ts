@@ -41,11 +41,14 @@ export function ownerCommands(): Command[] {
       (await import('../commands/policy.ts')).policyTest(contextOf(command), intent, options),
     )
 
-  const trust = new Command('trust').description('the registries whose certificates count here')
+  const trust = new Command('trust').description(
+    'the registries whose certificates count here, and who goes on as whom',
+  )
   withExamples(trust, [
     'agentmesh trust list',
     'agentmesh trust add https://registry.example --fingerprint <fingerprint>',
     'agentmesh trust remove registry.example',
+    'agentmesh trust accept-successor <old amid> <new amid>',
   ])
   trust
     .command('list')
@@ -73,6 +76,21 @@ export function ownerCommands(): Command[] {
     .description('fetch certificates, revocation lists and credentials now')
     .action(async (_options: object, command: Command) =>
       (await import('../commands/trust.ts')).trustRefresh(contextOf(command)),
+    )
+
+  trust
+    .command('successors')
+    .description('who says, by a peer’s recovery key, to go on as that peer')
+    .action(async (_options: object, command: Command) =>
+      (await import('../commands/trust.ts')).trustSuccessors(contextOf(command)),
+    )
+  trust
+    .command('accept-successor')
+    .description('give an agent’s place on the allowlist to its successor, and block the old one')
+    .argument('<old-amid>')
+    .argument('<new-amid>')
+    .action(async (old: string, next: string, _options: object, command: Command) =>
+      (await import('../commands/trust.ts')).trustAcceptSuccessor(contextOf(command), old, next),
     )
 
   const block = new Command('block')

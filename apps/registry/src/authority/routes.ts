@@ -1,5 +1,4 @@
 /** The endpoints of the certificate authority, organisations and successions. Without an authority all of them say so. */
-import { Succession } from '@agentmesh/sdk/identity'
 import {
   AgentMeshError,
   AmidText,
@@ -11,7 +10,9 @@ import {
   OrganizationRegistration,
   parseAmid,
   RevocationListBody,
+  Succession,
   SuccessionAnswer,
+  SuccessionList,
   TrustDocument,
 } from '@agentmesh/sdk/wire'
 import type { FastifyInstance } from 'fastify'
@@ -20,12 +21,13 @@ import type { Context } from '../context.ts'
 import { addRoute, type Visitor } from '../route.ts'
 import type { Certification } from './certification.ts'
 import { submitChain, submitList } from './submissions.ts'
-import { succeed } from './successions.ts'
+import { succeed, successionsOf } from './successions.ts'
 
 const KeyIdPath = Type.Object({
   keyId: Type.String({ pattern: '^[0-9a-f]{40}$', description: 'Key id of the issuer, hex' }),
 })
 const AmidPath = Type.Object({ amid: AmidText })
+const SuccessionsQuery = Type.Object({ amid: AmidText }, { additionalProperties: false })
 const Nothing = Type.Object({}, { description: 'Nothing is asked' })
 
 export function addAuthorityRoutes(
@@ -187,6 +189,20 @@ export function addAuthorityRoutes(
     handle: async ({ visitor, body }) => ({
       status: 200,
       body: await succeed({ ...(await certifierFor(visitor)), store }, visitor, body, context.now()),
+    }),
+  })
+
+  addRoute(app, context, {
+    method: 'GET',
+    url: '/v1/registry/successions',
+    tag: 'trust',
+    summary: 'The statements that an AMID was succeeded, or succeeds others',
+    signed: false,
+    query: SuccessionsQuery,
+    answers: { 200: SuccessionList },
+    handle: async ({ query }) => ({
+      status: 200,
+      body: await successionsOf(store, parseAmid(query.amid)),
     }),
   })
 }

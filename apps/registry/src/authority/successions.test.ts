@@ -137,3 +137,50 @@ it('refuses a successor who is verified as somebody else', async () => {
   expect([refused.status, refused.body.code]).toEqual([409, 'SUCCESSION_REFUSED'])
   expect(await lookup(old.amid)).toMatchObject({ tier: 1 })
 })
+
+const statementsOf = async (amid: string): Promise<{ old_amid: string; new_amid: string }[]> =>
+  (await call(`${registry.url}/successions?amid=${amid}`)).body.successions
+
+it('shows a statement to whoever asks about either AMID, and nothing about others', async () => {
+  await bring(heir)
+  const [shown] = await statementsOf(old.amid)
+  expect(shown).toEqual(signSuccession(recovery, old.amid, heir.amid, now))
+  expect(await statementsOf(heir.amid)).toEqual([shown])
+  expect(await statementsOf(agent('other').amid)).toEqual([])
+  expect((await call(`${registry.url}/successions?amid=x`)).status).toBe(400)
+})
+
+it('shows how a successor was succeeded itself: its own end first', async () => {
+  const heirsKey = ed25519KeyPair(sha256(utf8Bytes('heir')))
+  await heir.register({ sequence: 2, ...named(heirsKey) })
+  await bring(heir)
+  const third = agent('third')
+  await third.register()
+  expect((await bring(third, heir, third, heirsKey)).status).toBe(200)
+  const chain = (await statementsOf(heir.amid)).map((one) => [one.old_amid, one.new_amid])
+  expect(chain).toEqual([
+    [heir.amid, third.amid],
+    [old.amid, heir.amid],
+  ])
+  // The first recovery key has named its successor, and names no other.
+  expect((await bring(third, old, third)).body.code).toBe('SUCCESSION_REFUSED')
+})
+
+it('refuses a statement about oneself', async () => {
+  const own = { ...signSuccession(recovery, old.amid, heir.amid, now), new_amid: old.amid }
+  const refused = await old.send({ method: 'POST', path: '/v1/registry/successions', body: own })
+  expect(refused.status).toBeGreaterThanOrEqual(400)
+  expect(await statementsOf(old.amid)).toEqual([])
+})
+
+it('is not stopped by a thief who deregisters the agent and registers it with a recovery key of his own', async () => {
+  await verify(old)
+  const thief = ed25519KeyPair(sha256(utf8Bytes('thief')))
+  const remove = () => old.send({ method: 'DELETE', path: `/v1/registry/agents/${old.amid}` })
+  expect((await remove()).status).toBe(204)
+  await old.register({ sequence: 2, ...named(thief) })
+  expect((await bring(heir, old, heir, thief)).body.code).toBe('INVALID_SIGNATURE')
+  expect((await remove()).status).toBe(204)
+  expect((await bring(heir)).status).toBe(200)
+  expect(await statementsOf(old.amid)).toHaveLength(1)
+})

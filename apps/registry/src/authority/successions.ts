@@ -2,7 +2,8 @@
  * Succession (DESIGN §4): the recovery key says that one AMID is succeeded by another, and what was verified about the old one
  * moves. The recovery key proves the old side, the signed request the new one.
  *
- * The key that counts is the first one the old agent named here: a thief of its signing key can name another, too late.
+ * The key that counts is the first one the old agent named here: a thief of its signing key can name another, too late. It is
+ * kept when the agent deregisters, which the thief could do as well.
  */
 import { verifySuccession, type LogEntry } from '@agentmesh/sdk/identity'
 import {
@@ -10,7 +11,9 @@ import {
   canonicalText,
   parseKey,
   type Amid,
+  type Succession,
   type SuccessionAnswer,
+  type SuccessionList,
 } from '@agentmesh/sdk/wire'
 import type { Organizations } from '../organizations/organizations.ts'
 import type { Visitor } from '../route.ts'
@@ -47,9 +50,9 @@ export async function succeed(
     for (const amid of [oldAmid, newAmid].toSorted())
       registered.set(amid, await certificates.lockAgent(tx, amid))
     if (registered.get(newAmid) !== true) throw new AgentMeshError('NOT_REGISTERED')
-    if (registered.get(oldAmid) !== true) throw new AgentMeshError('AGENT_NOT_FOUND')
-    const key = (await certificates.recoveryKey(tx, oldAmid))?.recovery_key ?? undefined
+    const key = await certificates.recoveryKey(tx, oldAmid)
     if (key === undefined) {
+      if (registered.get(oldAmid) !== true) throw new AgentMeshError('AGENT_NOT_FOUND')
       throw new AgentMeshError('SUCCESSION_REFUSED', 'The old agent named no recovery key to this registry')
     }
     const statement = verifySuccession(raw, parseKey('ed25519', key), now)
@@ -85,4 +88,11 @@ export async function succeed(
     revoked,
     ...(verified === undefined ? {} : { certified: await authority.issueAgent(visitor, now) }),
   }
+}
+
+/** Also of an AMID that is not registered any more: whoever stole its key cannot hide that it was succeeded. */
+export async function successionsOf(store: Store, amid: Amid): Promise<SuccessionList> {
+  const statements = await store.certificates.successionsOf(amid)
+  // Checked when they were taken, by the schema whose fields these are.
+  return { successions: statements.map((text) => JSON.parse(text) as Succession) }
 }

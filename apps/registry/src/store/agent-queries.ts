@@ -1,5 +1,5 @@
 /** The agent tables: putting a record under its rules. */
-import { sql, type Kysely, type Transaction } from 'kysely'
+import type { Kysely, Transaction } from 'kysely'
 import { TIERS } from '@agentmesh/sdk/wire'
 import { placeOffers, reachOf, replaceOffers, sayPresence } from './offers.ts'
 import type { AgentInput } from './agent-input.ts'
@@ -37,7 +37,6 @@ export async function putAgent(
     .set({
       ...columns,
       last_seen: now,
-      recovery_key: sql<string | null>`coalesce(recovery_key, ${agent.recoveryKey ?? null})`,
       ...sayPresence(agent.presence),
     })
     .where('amid', '=', agent.amid)
@@ -53,6 +52,7 @@ export async function putAgent(
     )
     .executeTakeFirstOrThrow()
   if (updated.numUpdatedRows === 1n) {
+    await nameRecoveryKey(tx, agent, now)
     await replaceOffers(tx, agent)
     return 'updated'
   }
@@ -84,7 +84,6 @@ export async function putAgent(
       reputation: Math.min(known ?? ANONYMOUS_REPUTATION, ANONYMOUS_REPUTATION),
       verified_name: null,
       organization: null,
-      recovery_key: agent.recoveryKey ?? null,
       presence: agent.presence ?? 'offline',
       reach: reachOf(agent.presence ?? 'offline'),
       last_seen: now,
@@ -94,8 +93,23 @@ export async function putAgent(
     .executeTakeFirstOrThrow()
   // Another request of the same agent came first: its record stands, and this one is judged against it.
   if (inserted.numInsertedOrUpdatedRows !== 1n) return putAgent(tx, agent, rule, now)
+  await nameRecoveryKey(tx, agent, now)
   await replaceOffers(tx, agent)
   return 'created'
+}
+
+/** The first one counts, also that of an agent that was here before. */
+async function nameRecoveryKey(
+  tx: Transaction<Tables>,
+  { amid, recoveryKey }: AgentInput,
+  now: number,
+): Promise<void> {
+  if (recoveryKey === undefined) return
+  await tx
+    .insertInto('recovery_keys')
+    .values({ amid, recovery_key: recoveryKey, seen_at: now })
+    .onConflict((conflict) => conflict.column('amid').doUpdateSet({ seen_at: now }))
+    .execute()
 }
 
 /** An agent that comes back is no better than it was, and is evaluated anew. @returns the score it had */

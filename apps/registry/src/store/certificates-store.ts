@@ -3,7 +3,7 @@
  * certificate, its entry in the log and the tier it stands for are one step.
  */
 import type { Kysely, Selectable, Transaction } from 'kysely'
-import { TIERS, tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
+import { MAX_SUCCESSIONS, TIERS, tierRank, type Amid, type TierNumber } from '@agentmesh/sdk/wire'
 import { startingScore } from '../reputation/score.ts'
 import type { CertificateKind, OrganizationStatus } from './certificates-tables.ts'
 import { guarded } from './guard.ts'
@@ -282,8 +282,14 @@ export class CertificatesStore {
     return numUpdatedRows === 1n
   }
 
-  recoveryKey(tx: Tx, amid: Amid): Promise<{ recovery_key: string | null } | undefined> {
-    return tx.selectFrom('agents').select('recovery_key').where('amid', '=', amid).executeTakeFirst()
+  /** The first one that the agent named here, also when it is not registered any more. */
+  async recoveryKey(tx: Tx, amid: Amid): Promise<string | undefined> {
+    const row = await tx
+      .selectFrom('recovery_keys')
+      .select('recovery_key')
+      .where('amid', '=', amid)
+      .executeTakeFirst()
+    return row?.recovery_key
   }
 
   // --- humans
@@ -417,6 +423,17 @@ export class CertificatesStore {
       .where('old_amid', '=', row.old_amid)
       .executeTakeFirstOrThrow()
     return stored.new_amid
+  }
+
+  /** The statement that ended an AMID first, then those of the AMIDs it took over, newest first. */
+  async successionsOf(amid: Amid): Promise<string[]> {
+    const rows = await guarded('read successions', async () => {
+      const select = this.#db.selectFrom('successions').select('statement')
+      const own = await select.where('old_amid', '=', amid).execute()
+      const others = select.where('new_amid', '=', amid).orderBy('taken_at', 'desc')
+      return [...own, ...(await others.limit(MAX_SUCCESSIONS - own.length).execute())]
+    })
+    return rows.map(({ statement }) => statement)
   }
 
   async successorOf(tx: Tx, amid: Amid): Promise<Amid | undefined> {

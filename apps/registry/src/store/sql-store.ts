@@ -228,6 +228,11 @@ class SqlStore implements Store {
         .where('reach', '=', 0)
         .where('last_seen', '<', Math.min(forgetBefore, dormantBefore))
         .execute()
+      await this.#db
+        .deleteFrom('recovery_keys')
+        .where('seen_at', '<', forgetBefore)
+        .where('amid', 'not in', (eb) => eb.selectFrom('agents').select('amid'))
+        .execute()
     })
   }
 

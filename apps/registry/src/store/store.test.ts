@@ -147,7 +147,22 @@ function storeContract(name: string, open: () => Promise<Store>, reopen: () => P
       )
       expect(await store.getAgent(amidOf('a'))).toMatchObject({ tier: 1.5, reputation: 0.9 })
       const first = await store.transaction('read', (tx) => store.certificates.recoveryKey(tx, amidOf('a')))
-      expect(first).toEqual({ recovery_key: 'ed25519:first' })
+      expect(first).toBe('ed25519:first')
+    })
+
+    it('keeps the recovery key of an agent that deregistered, for as long as agents are remembered', async () => {
+      const named = () => store.transaction('read', (tx) => store.certificates.recoveryKey(tx, amidOf('a')))
+      await store.putAgent(agent('a', { recoveryKey: 'ed25519:first' }), rule, NOW)
+      await store.deleteAgent(amidOf('a'))
+      await store.putAgent(agent('a', { sequence: 2, recoveryKey: 'ed25519:thief' }), rule, NOW + 1)
+      expect(await named()).toBe('ed25519:first')
+      await store.purge({ ...purgeAt(NOW), forgetBefore: NOW + 2, dormantBefore: NOW })
+      expect(await named()).toBe('ed25519:first')
+      await store.deleteAgent(amidOf('a'))
+      await store.purge({ ...purgeAt(NOW), forgetBefore: NOW + 1 })
+      expect(await named()).toBe('ed25519:first')
+      await store.purge({ ...purgeAt(NOW), forgetBefore: NOW + 2 })
+      expect(await named()).toBeUndefined()
     })
 
     it('undoes a transaction that throws, and passes errors of ours as they are', async () => {

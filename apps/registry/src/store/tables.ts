@@ -8,10 +8,17 @@ import { certificatesMigration, type CertificatesTables } from './certificates-t
 import { transparencyMigration, type TransparencyTables } from './transparency-tables.ts'
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
 import { reputationMigration, type ReputationTables } from './reputation-tables.ts'
+import { successionMigration, type SuccessionTables } from './succession-tables.ts'
 import { searchMigration, type Reach, type SearchTables } from './search-tables.ts'
 
 export interface Tables
-  extends CertificatesTables, TransparencyTables, VerificationTables, ReputationTables, SearchTables {
+  extends
+    CertificatesTables,
+    TransparencyTables,
+    VerificationTables,
+    ReputationTables,
+    SearchTables,
+    SuccessionTables {
   agents: {
     amid: Amid
     record: string
@@ -24,8 +31,6 @@ export interface Tables
     presence: PresenceState
     last_seen: number
     registered_at: number
-    /** The first one that the agent named, which no later record replaces. */
-    recovery_key: string | null
     /** As the registry verified them, for answers; the certificates say the same. */
     verified_name: string | null
     organization: string | null
@@ -127,6 +132,7 @@ function migrations(dialect: Dialect): Record<string, Migration> {
     '0004-verification': verificationMigration(dialect),
     '0005-reputation': reputationMigration(dialect),
     '0006-search': searchMigration(dialect),
+    '0007-successions': successionMigration(dialect),
   }
 }
 

@@ -12,14 +12,12 @@
 import { once, type EventEmitter } from 'node:events'
 import type { SearchQuery } from '../discovery/index.ts'
 import type { Policy } from '../session/index.ts'
-import { encodeSession } from '../session/index.ts'
 import {
   AgentMeshError,
   parseAmid,
   parseMessageId,
   parseSessionId,
   PROTOCOL_VERSION,
-  toBase64,
   type Amid,
   type FeedbackTag,
   type Intent,
@@ -38,6 +36,7 @@ import { Keyring } from './keyring.ts'
 import { Network } from './network.ts'
 import { Notices } from './notices.ts'
 import { openCore, type AgentOptions, type OpenedCore } from './open-core.ts'
+import { listPeer } from './peer-lists.ts'
 import { Outbox } from './outbox.ts'
 import { Outgoing } from './outgoing.ts'
 import { Receiver } from './receiver.ts'
@@ -48,9 +47,10 @@ import { forgetPeer, Retention } from './retention.ts'
 import { SentMessage } from './sent-message.ts'
 import { SessionKeeper } from './session-keeper.ts'
 import { StateMark } from './state-mark.ts'
-import { detail, summarize } from './session-rows.ts'
+import { detail, exported, summarize } from './session-rows.ts'
 import { statusOf } from './status.ts'
 import type { SessionRow } from './tables.ts'
+import { Successions } from './successions.ts'
 import { TrustKeeper } from './trust-keeper.ts'
 import type {
   AgentStatus,
@@ -96,6 +96,7 @@ export class Agent {
   readonly #registrar: Registrar
   readonly #closings: Closings
   readonly #trust: TrustKeeper
+  readonly #successions: Successions
   readonly #retention: Retention
   #timer: NodeJS.Timeout | undefined
   #maintaining: Promise<void> = Promise.resolve()
@@ -135,7 +136,8 @@ export class Agent {
     this.#keyring = new Keyring(core)
     this.#outbox = new Outbox(core)
     this.#closings = new Closings(core)
-    this.#trust = new TrustKeeper(core, this.#closings)
+    this.#successions = new Successions(core, (peer) => this.#sessions.endWith(peer, 'policy'))
+    this.#trust = new TrustKeeper(core, this.#closings, this.#successions)
     this.#initiator = new Initiator(core, this.#outbox, this.#keyring, this.#trust)
     this.#responder = new Responder(core, this.#outbox, this.#keyring, this.#trust, () => ({
       paused: this.#breakers.refusesKnocks,
@@ -241,6 +243,11 @@ export class Agent {
     return this.#trust
   }
 
+  /** Who says to go on as a peer that lost its key, and the owner's word on it. */
+  get successions(): Successions {
+    return this.#successions
+  }
+
   /**
    * Says how a session with a peer went; the registry counts it when both sides closed the session. Resolves when it is
    * safe on disk.
@@ -284,11 +291,14 @@ export class Agent {
    * themselves, also after a restart.
    *
    * @param to the peer's AMID
-   * @throws INVALID_AMID, MALFORMED, AGENT_STOPPED, FLOW_BLOCKED, LIMIT_SIZE, STATE_WRITE_FAILED
+   * @throws INVALID_AMID, AMID_SUCCEEDED, MALFORMED, AGENT_STOPPED, FLOW_BLOCKED, LIMIT_SIZE, STATE_WRITE_FAILED
    */
   async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<SentMessage> {
     this.#breakers.requireOnline()
-    return new SentMessage(this.#core, await this.#outgoing.request(parseAmid(to), request, options))
+    return new SentMessage(
+      this.#core,
+      await this.#outgoing.request(this.#successions.receiver(to), request, options),
+    )
   }
 
   /**
@@ -304,7 +314,10 @@ export class Agent {
     options: SendOptions = {},
   ): Promise<SentMessage> {
     this.#breakers.requireOnline()
-    return new SentMessage(this.#core, await this.#outgoing.negotiate(parseAmid(to), intent, need, options))
+    return new SentMessage(
+      this.#core,
+      await this.#outgoing.negotiate(this.#successions.receiver(to), intent, need, options),
+    )
   }
 
   /** A message sent earlier, by its id; whether there is one shows when it is asked. @throws INVALID_ID */
@@ -359,8 +372,7 @@ export class Agent {
     const row = this.#sessionRow(parseSessionId(sessionId))
     const keys = options.keys === true
     audit(this.#core, { event: 'session_exported', session_id: row.session.id, keys, by })
-    const exported = detail(this.#core, row)
-    return keys ? { ...exported, session_state: toBase64(encodeSession(row.session)) } : exported
+    return exported(this.#core, row, keys)
   }
 
   #sessionRow(sessionId: SessionId): SessionRow {
@@ -395,23 +407,12 @@ export class Agent {
 
   /** Refuses a peer from now on and ends every session with it. @throws INVALID_AMID, HOME_FAILED */
   async block(amid: string, by: Actor = 'api'): Promise<void> {
-    const peer = parseAmid(amid)
-    const policy = this.policy()
-    const blocklist = [...new Set([...policy.blocklist, peer])]
-    const allowlist = policy.allowlist.filter((listed) => listed !== peer)
-    this.setPolicy({ ...policy, blocklist, allowlist }, by)
-    audit(this.#core, { event: 'breaker', action: 'block', peer, by })
-    await this.#sessions.end((row) => row.session.peer === peer, 'policy')
+    await this.#sessions.endWith(listPeer(this.#core, amid, 'block', by), 'policy')
   }
 
   /** Puts a peer on the allowlist, and off the blocklist. @throws INVALID_AMID, HOME_FAILED */
   allow(amid: string, by: Actor = 'api'): void {
-    const peer = parseAmid(amid)
-    const policy = this.policy()
-    const allowlist = [...new Set([...policy.allowlist, peer])]
-    const blocklist = policy.blocklist.filter((listed) => listed !== peer)
-    this.setPolicy({ ...policy, allowlist, blocklist }, by)
-    audit(this.#core, { event: 'breaker', action: 'allow', peer, by })
+    listPeer(this.#core, amid, 'allow', by)
   }
 
   /**
@@ -423,7 +424,7 @@ export class Agent {
   async forget(amid: string, by: Actor = 'api'): Promise<void> {
     const peer = parseAmid(amid)
     audit(this.#core, { event: 'breaker', action: 'forget', peer, by })
-    await this.#sessions.end((row) => row.session.peer === peer, 'killed')
+    await this.#sessions.endWith(peer, 'killed')
     await forgetPeer(this.#core, peer)
   }
 
@@ -476,6 +477,7 @@ export class Agent {
       keyring: this.#keyring,
       notices: this.#notices,
       trust: this.#trust,
+      successions: this.#successions,
     })
   }
 

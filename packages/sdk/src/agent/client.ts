@@ -33,6 +33,7 @@ import type {
   SessionDetail,
   SessionExport,
   SessionSummary,
+  SuccessorSummary,
 } from './types.ts'
 
 /**
@@ -138,6 +139,15 @@ export class AgentClient {
   /** Fetches certificates, lists and credentials that are due. @throws as `TrustKeeper.refresh` */
   async refreshTrust(): Promise<void> {
     await this.#call('POST', 'trust/refresh')
+  }
+
+  async successors(): Promise<SuccessorSummary[]> {
+    return (await this.#call<{ successors: SuccessorSummary[] }>('GET', 'successors')).successors
+  }
+
+  /** @throws as `Successions.accept` */
+  async acceptSuccessor(oldAmid: string, newAmid: string): Promise<void> {
+    await this.#call('POST', 'successors/accept', { old_amid: oldAmid, new_amid: newAmid })
   }
 
   /** Sends one message on an open session; resolves with its id. @throws as `Conversation.send` */

@@ -8,6 +8,8 @@
  *   POST /v1/negotiate                  { to, intent, need, options }     -> { id }
  *   GET  /v1/trust  /v1/trust/inspect?url=
  *   POST /v1/trust  { url, fingerprint }  /v1/trust/remove  { registry }  /v1/trust/refresh
+ *   GET  /v1/successors
+ *   POST /v1/successors/accept          { old_amid, new_amid }
  *   GET  /v1/messages/{id}/progress     stream of ProgressEvent, ends with answered or failed
  *   GET  /v1/sessions  /v1/sessions/{id}
  *   POST /v1/sessions/{id}/kill  /v1/sessions/{id}/close
@@ -91,6 +93,7 @@ const AnswerBody = Type.Union([
   Type.Object({ error: Embedded(ErrorPayload) }),
 ])
 const PeerBody = Type.Object({ amid: AmidText })
+const SuccessorBody = Type.Object({ old_amid: AmidText, new_amid: AmidText })
 const ExportBody = Type.Object({ keys: Type.Optional(Type.Boolean()) })
 const TrustBody = Type.Object({
   url: Type.String({ maxLength: 256, pattern: '^https?://[!-~]+$' }),
@@ -184,6 +187,11 @@ export class LocalApi {
       },
       'POST trust/remove': async (call) => agent.trust.remove((await call.body(DistrustBody)).registry),
       'POST trust/refresh': () => agent.trust.refresh(),
+      'GET successors': () => ({ successors: agent.successions.list() }),
+      'POST successors/accept': async (call) => {
+        const { old_amid, new_amid } = await call.body(SuccessorBody)
+        await agent.successions.accept(old_amid, new_amid, call.by)
+      },
       'POST send': async (call) => {
         const { to, request, options } = await call.body(SendBody)
         const sent = await agent.send(to, request, options ?? {})
@@ -280,9 +288,11 @@ export class LocalApi {
 
   #route(method: string, path: readonly string[]): Handler | undefined {
     const [first = '', , ...rest] = path
-    const pattern = path.length < 2 ? first : [first, '*', ...rest].join('/')
-    const key = `${method} ${pattern}`
-    return Object.hasOwn(this.#routes, key) ? this.#routes[key] : undefined
+    const patterns = [path.join('/'), [first, '*', ...rest].join('/')]
+    const key = patterns
+      .map((pattern) => `${method} ${pattern}`)
+      .find((known) => Object.hasOwn(this.#routes, known))
+    return key === undefined ? undefined : this.#routes[key]
   }
 }
 
@@ -358,6 +368,7 @@ const NOT_FOUND_CODES: ReadonlySet<ErrorCode> = new Set([
   'SESSION_UNKNOWN',
   'MESSAGE_UNKNOWN',
   'AGENT_NOT_FOUND',
+  'SUCCESSION_UNKNOWN',
 ])
 
 function httpStatus(code: ErrorCode): number {

@@ -52,7 +52,7 @@ export class Registries {
    *   `lookup` throws
    */
   async find(amid: Amid): Promise<Found> {
-    const asked = [...new Set([this.#home, ...this.#trusted()].map((url) => new URL(url).origin))]
+    const asked = this.#known()
     let silent: AgentMeshError | undefined
     for (const url of asked) {
       const registry = this.at(url)
@@ -68,6 +68,15 @@ export class Registries {
       }
     }
     throw silent ?? new AgentMeshError('AGENT_NOT_FOUND')
+  }
+
+  /** The agent's own, then those its owner trusts. */
+  get all(): RegistryClient[] {
+    return this.#known().map((url) => this.at(url))
+  }
+
+  #known(): string[] {
+    return [...new Set([this.#home, ...this.#trusted()].map((url) => new URL(url).origin))]
   }
 
   close(): void {

@@ -37,7 +37,7 @@ function forgetSession(core: Core, id: SessionId): void {
 
 /** Deletes all that is held about a peer, messages that still wait for it included. */
 export async function forgetPeer(core: Core, peer: Amid): Promise<void> {
-  const { sessions, outgoing, packets, handshakes, answers, decisions, contacts, requests } =
+  const { sessions, outgoing, packets, handshakes, answers, decisions, contacts, requests, successions } =
     core.store.tables
   await commit(core, () => {
     for (const { key } of sessions.list({ a: peer })) forgetSession(core, key as SessionId)
@@ -47,6 +47,7 @@ export async function forgetPeer(core: Core, peer: Amid): Promise<void> {
       for (const { key } of table.list({ a: peer })) table.delete(key)
     }
     contacts.delete(peer)
+    successions.delete(peer)
   })
 }
 

@@ -3,7 +3,7 @@
  * there are more than an agent holds.
  */
 import { matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
-import { formatTimestamp, type CloseReason } from '../wire/index.ts'
+import { formatTimestamp, type Amid, type CloseReason } from '../wire/index.ts'
 import { audit, background, commit, isDue, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
 import { changedFields } from './policy-file.ts'
@@ -32,6 +32,11 @@ export class SessionKeeper {
         if (which(row)) this.#outgoing.close(row, { reason }, afterCommit)
       }
     })
+  }
+
+  /** Ends every session with a peer. */
+  endWith(peer: Amid, reason: CloseReason): Promise<void> {
+    return this.end((row) => row.session.peer === peer, reason)
   }
 
   /** Tells the owner of every edit of the policy, and holds the sessions there are to it. */

@@ -3,13 +3,21 @@ import {
   formatIntent,
   formatTimestamp,
   tierName,
+  toBase64,
   type CloseReason,
   type Envelope,
   type SessionId,
 } from '../wire/index.ts'
+import { encodeSession } from '../session/index.ts'
 import { audit, type Core } from './core.ts'
 import type { IncomingRow, OutgoingRow, Receipts, SessionRow } from './tables.ts'
-import type { ConversationMessage, ReceiptTimes, SessionDetail, SessionSummary } from './types.ts'
+import type {
+  ConversationMessage,
+  ReceiptTimes,
+  SessionDetail,
+  SessionExport,
+  SessionSummary,
+} from './types.ts'
 
 /** A session without a message for this long holds its place in no limit: it is kept only to skip the next KNOCK. */
 const ACTIVE_MS = 60_000
@@ -127,6 +135,12 @@ export function detail(core: Core, row: SessionRow): SessionDetail {
   const received = tables.incoming.list({ a: row.session.id }).map(({ value }) => incomingMessage(value))
   const messages = [...sent, ...received].toSorted((left, right) => left.at.localeCompare(right.at))
   return { ...summarize(row), messages }
+}
+
+/** @param keys with the ratchet's state */
+export function exported(core: Core, row: SessionRow, keys: boolean): SessionExport {
+  const whole = detail(core, row)
+  return keys ? { ...whole, session_state: toBase64(encodeSession(row.session)) } : whole
 }
 
 function incomingMessage(row: IncomingRow): ConversationMessage {

@@ -8,6 +8,7 @@ import type { Network } from './network.ts'
 import type { Notices } from './notices.ts'
 import type { Outbox } from './outbox.ts'
 import type { Registrar } from './registrar.ts'
+import type { Successions } from './successions.ts'
 import type { TrustKeeper } from './trust-keeper.ts'
 import type { AgentStatus } from './types.ts'
 
@@ -22,11 +23,12 @@ export interface StatusParts {
   readonly keyring: Keyring
   readonly notices: Notices
   readonly trust: TrustKeeper
+  readonly successions: Successions
 }
 
 export function statusOf(core: Core, parts: StatusParts): AgentStatus {
   const { identity, config, home, store, policy } = core
-  const { breakers, network, registrar, outbox, inbox, keyring, notices, trust } = parts
+  const { breakers, network, registrar, outbox, inbox, keyring, notices, trust, successions } = parts
   const { certificates, credential, problem } = trust
   const packets = outbox.counts()
   const keys = keyring.status()
@@ -73,6 +75,7 @@ export function statusOf(core: Core, parts: StatusParts): AgentStatus {
       registries: trust.list().map(({ name }) => name),
       ...(problem === undefined ? {} : { last_error: problem }),
     },
+    successors: successions.list().filter(({ state }) => state === 'offered'),
     policy: error === undefined ? { valid: true } : { valid: false, error },
     capabilities: config.capabilities,
     notices: [...notices.last],

@@ -15,6 +15,7 @@
  *   keys        kind : id                kind        current|retired  expiry        exchange keys and prekeys, both halves
  *   decisions   KNOCK hash               peer        accepted|rejected  decided     the owner's `why`
  *   contacts    peer                                                  last seen     what we hold about a peer's keys
+ *   successions peer                     offered | accepted | none    looked at       recovery key, and who says to go on as the peer
  *   crls        keyId of an issuer       registry                     next update   revocation lists, as they came
  *   ratings     session id               peer        waiting|sent|refused  given    what the owner said of a session
  *   meta        name                                                                counters, breaker, registration
@@ -38,6 +39,7 @@ import {
   type SessionId,
   type SessionType,
   type SignedKey,
+  type Succession,
 } from '../wire/index.ts'
 import type { DecisionRecord, ProgressEvent } from './types.ts'
 import { jsonCodec, type TableCodec } from './store/index.ts'
@@ -165,6 +167,18 @@ export interface ContactRow {
   lastSeenAt: number
 }
 
+/** Who may speak for a peer that lost its key, and who says to be the peer. */
+export interface SuccessionRow {
+  /** The first that stood in the peer's record: `ed25519:<base64>`. */
+  recoveryKey?: string
+  /** Statements by that key, in the order they were met. */
+  offers: Succession[]
+  /** The owner's choice; no other is taken after it. */
+  accepted?: Amid
+  /** Signatures of statements that the owner was told of and that do not count. */
+  refused: string[]
+}
+
 export interface RatingRow {
   /** 0 to 1. */
   rating: number
@@ -221,6 +235,7 @@ export const TABLES = {
   keys: jsonCodec<KeyRow>(),
   decisions: jsonCodec<DecisionRecord>(),
   contacts: jsonCodec<ContactRow>(),
+  successions: jsonCodec<SuccessionRow>(),
   crls: jsonCodec<Uint8Array>(),
   ratings: jsonCodec<RatingRow>(),
   meta: jsonCodec<unknown>(),

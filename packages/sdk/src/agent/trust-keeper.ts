@@ -5,6 +5,7 @@
  *                        logs, each held against the one before
  *   of ourselves         certificate (renewed when a third of its life is left), its place in the log (daily), reputation
  *                        credential (renewed at half its life), ratings that wait for the registry
+ *   peers                who says to go on as one of them
  *
  * Nothing of it holds up a message: what could not be fetched is tried again at the next turn, and a check says what was
  * missing.
@@ -44,6 +45,7 @@ import {
 } from '../session/index.ts'
 import type { Closings } from './closings.ts'
 import { audit, background, commit, type Core } from './core.ts'
+import type { Successions } from './successions.ts'
 import type { TrustSummary } from './trust-file.ts'
 
 const WORK_EVERY_MS = 10 * 60_000
@@ -87,6 +89,7 @@ export class ListsNeeded extends Error {
 export class TrustKeeper {
   readonly #core: Core
   readonly #closings: Closings
+  readonly #successions: Successions
   readonly #cache = new ChainCache()
   readonly #lists = new Map<string, Crl>()
   readonly #askAgainAt = new Map<string, number>()
@@ -96,9 +99,10 @@ export class TrustKeeper {
   #stopped = true
   #problem: string | undefined
 
-  constructor(core: Core, closings: Closings) {
+  constructor(core: Core, closings: Closings, successions: Successions) {
     this.#core = core
     this.#closings = closings
+    this.#successions = successions
     for (const { key, value } of core.store.tables.crls.list()) this.#lists.set(key, parseCrl(value))
   }
 
@@ -307,6 +311,7 @@ export class TrustKeeper {
       await attempt(() => this.#renewCredential())
       await attempt(() => this.#closings.submit())
     }
+    await attempt(() => this.#successions.look(atOnce))
     this.#problem = problems[0]
     this.#schedule(problems.length === 0 ? WORK_EVERY_MS : RETRY_MS)
   }

@@ -231,6 +231,16 @@ export interface Notice {
   text: string
 }
 
+/** Who says, by the recovery key of a peer, to go on as that peer. Nothing follows from it but by the owner's hand. */
+export interface SuccessorSummary {
+  old_amid: Amid
+  new_amid: Amid
+  /** When the owner of the old one says it was signed. */
+  created_at: string
+  /** `refused`: the owner accepted another. */
+  state: 'offered' | 'accepted' | 'refused'
+}
+
 /** How an agent stands, as `agentmesh status` prints it. */
 export interface AgentStatus {
   amid: Amid
@@ -256,7 +266,6 @@ export interface AgentStatus {
     signed_prekey_rotates_at: string
     exchange_key_rotates_at: string
   }
-  /** `error`: what is wrong with `policy.json`, while the last good policy is in force. */
   /** What this agent can prove of itself, and whose word counts here. */
   trust: {
     tier: TierName
@@ -268,6 +277,9 @@ export interface AgentStatus {
     registries: string[]
     last_error?: string
   }
+  /** Successors of peers that wait for the owner's word. */
+  successors: SuccessorSummary[]
+  /** `error`: what is wrong with `policy.json`, while the last good policy is in force. */
   policy: { valid: boolean; error?: string }
   capabilities: (Capability | string)[]
   /** Since the daemon started, newest last. */

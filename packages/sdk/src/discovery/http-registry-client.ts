@@ -10,8 +10,8 @@ import {
   type Identity,
   certificateFromText,
   parseCrl,
+  verifySuccession,
   type Crl,
-  type Succession,
 } from '../identity/index.ts'
 import {
   AgentMeshError,
@@ -31,6 +31,7 @@ import {
   type PrekeyUpload,
   type PresenceState,
   type Registration,
+  type Succession,
   amidToBytes,
   CertificateProof,
   CertifiedAgent,
@@ -38,8 +39,10 @@ import {
   DomainChallenge,
   fromBase64,
   OrganizationRecord,
+  parseKey,
   RevocationListBody,
   SuccessionAnswer,
+  SuccessionList,
   toBase64,
   toHex,
   TreeHead,
@@ -260,6 +263,20 @@ export class HttpRegistryClient implements RegistryClient {
         throw new AgentMeshError('AMID_MISMATCH')
       }
       return taken
+    })
+  }
+
+  async successions(amid: Amid): Promise<Succession[]> {
+    const path = '/v1/registry/successions'
+    const answer = await this.#http.call({ method: 'GET', path, query: { amid } })
+    return trusted('fetch successions', () => {
+      const { successions } = validate(SuccessionList, answer)
+      for (const statement of successions) {
+        const { old_amid, new_amid, recovery_public_key: key } = statement
+        if (old_amid !== amid && new_amid !== amid) throw new AgentMeshError('AMID_MISMATCH')
+        verifySuccession(statement, parseKey('ed25519', key), this.#options.now())
+      }
+      return successions
     })
   }
 

@@ -2,7 +2,7 @@
  * What the layers above need from a registry (specification §3.1). Every answer has been checked when it is returned: what
  * an agent signed is under its signature, and a registry that says otherwise is refused.
  */
-import type { Crl, Succession } from '../identity/index.ts'
+import type { Crl } from '../identity/index.ts'
 import type {
   AgentRecord,
   Amid,
@@ -22,6 +22,7 @@ import type {
   ReputationAnswer,
   ReputationCredential,
   SearchAnswer,
+  Succession,
   SuccessionAnswer,
   TierName,
   TreeHead,
@@ -80,6 +81,11 @@ export interface RegistryClient {
   organization(amid: Amid): Promise<OrganizationRecord>
   /** Moves what was verified about the old AMID to us. */
   succession(statement: Succession): Promise<SuccessionAnswer>
+  /**
+   * Statements that name an AMID as old or new, each signed by the recovery key it names: whether that is the old agent's is
+   * for the caller to know.
+   */
+  successions(amid: Amid): Promise<Succession[]>
 
   /** The signed head of the registry's log, to be verified under its service key. */
   treeHead(): Promise<TreeHead>

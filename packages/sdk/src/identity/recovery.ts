@@ -10,7 +10,6 @@
  */
 import { entropyToMnemonic, mnemonicToEntropy } from '@scure/bip39'
 import { wordlist } from '@scure/bip39/wordlists/english.js'
-import { Type, type Static } from 'typebox'
 import {
   ed25519KeyPair,
   equalBytes,
@@ -23,16 +22,13 @@ import {
 } from '../crypto/signing.ts'
 import {
   AgentMeshError,
-  AmidText,
   CLOCK_SKEW_SECONDS,
   formatKey,
   formatTimestamp,
   fromBase64,
   parseKey,
   parseTimestamp,
-  SignatureText,
-  SigningKeyText,
-  Timestamp,
+  Succession,
   toBase64,
   unsignedBytes,
   utf8Bytes,
@@ -43,22 +39,6 @@ import {
 const ENTROPY_BYTES = 32
 const WORD_COUNT = 24
 const SEED_INFO = utf8Bytes('agentmesh/0.2 recovery')
-
-export const Succession = Type.Object(
-  {
-    type: Type.Literal('succession'),
-    old_amid: AmidText,
-    new_amid: AmidText,
-    recovery_public_key: SigningKeyText,
-    created_at: Timestamp,
-    signature: SignatureText,
-  },
-  {
-    $id: 'agentmesh/succession',
-    description: 'The owner of old_amid goes on as new_amid; signed by the recovery key',
-  },
-)
-export type Succession = Static<typeof Succession>
 
 /** 24 fresh words, separated by single spaces. */
 export function newRecoveryWords(random: RandomBytes): string {

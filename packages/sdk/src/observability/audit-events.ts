@@ -111,6 +111,9 @@ export interface AuditFields {
   /** By fingerprint of its root. `first_use`: the agent's own registry, as it was first met. */
   registry_trusted: { registry: string; fingerprint: string; by: 'owner' | 'first_use' }
   registry_distrusted: { registry: string; fingerprint: string }
+  /** A registry shows a statement that `new_amid` goes on as `old_amid`; `refused`: not by a key that says so here. */
+  succession_shown: { old_amid: Amid; new_amid: Amid; result: 'offered' | 'refused'; reason?: string }
+  succession_accepted: { old_amid: Amid; new_amid: Amid; by: Actor }
   certificate_renewed: { registry: string; serial: string; expires_at: string }
 
   // --- ours: the log about itself

@@ -2,7 +2,7 @@
  * What is said between agents, organisations and the certificate authority of a registry (DESIGN §8, spec/registry.md).
  */
 import { Type, type Static } from 'typebox'
-import { AmidText, Embedded, PeerText, SigningKeyText, Timestamp } from './schema.ts'
+import { AmidText, Embedded, PeerText, SignatureText, SigningKeyText, Timestamp } from './schema.ts'
 import { CertificateProof } from './transparency.ts'
 import { CertificateText } from './trust.ts'
 
@@ -97,6 +97,31 @@ export const CertificateRequest = Type.Object(
   { description: 'An agent’s AMID and key, which prove each other' },
 )
 export type CertificateRequest = Static<typeof CertificateRequest>
+
+export const Succession = Type.Object(
+  {
+    type: Type.Literal('succession'),
+    old_amid: AmidText,
+    new_amid: AmidText,
+    recovery_public_key: SigningKeyText,
+    created_at: Timestamp,
+    signature: SignatureText,
+  },
+  {
+    $id: 'agentmesh/succession',
+    description: 'The owner of old_amid goes on as new_amid; signed by the recovery key',
+  },
+)
+export type Succession = Static<typeof Succession>
+
+/** Of an AMID that succeeds many; the newest ones. */
+export const MAX_SUCCESSIONS = 8
+
+export const SuccessionList = Type.Object(
+  { successions: Type.Array(Embedded(Succession), { maxItems: MAX_SUCCESSIONS }) },
+  { description: 'Statements that name an AMID: the one that ended it, and those of the AMIDs it took over' },
+)
+export type SuccessionList = Static<typeof SuccessionList>
 
 export const SuccessionAnswer = Type.Object(
   {

@@ -185,6 +185,7 @@ export const ERROR_CODES = {
   HANDLER_FAILED: { summary: 'The application failed to answer a request', stranger: true },
   FRAMEWORK_NOT_STOPPED: { summary: 'The command that stops the agent framework failed' },
   LISTENER_GONE: { summary: 'The program that took the request went away before it answered' },
+  SUCCESSION_UNKNOWN: { summary: 'No statement that was checked here names this successor' },
   DAEMON_NOT_RUNNING: { summary: 'No daemon runs for this home' },
 } as const satisfies Record<string, ErrorCodeInfo>
 
