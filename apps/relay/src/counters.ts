@@ -15,6 +15,11 @@ export class Counters {
   stored = 0
   refused = 0
   received = 0
+  /** Messages given to another relay; of these, taken back because it did not answer for them. */
+  forwarded = 0
+  forwardsReturned = 0
+  /** Messages on NATS that are not in form. */
+  clusterMessagesRefused = 0
   cut = 0
   expired = 0
   readonly refusedByCode = new Map<ErrorCode, number>()

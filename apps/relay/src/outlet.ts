@@ -20,7 +20,7 @@ export interface Peers {
   presenceOf(amid: Amid): PresenceState | undefined
   /**
    * Whether another relay has the receiver and is given the message. Then `sender` gets its SENT from there, or, when nothing
-   * is heard, the message comes back through `Router.store`.
+   * is heard, the message comes back through `Router.take`.
    */
   forward(message: MailboxMessage, sender: Outlet): boolean
   /** A message for an agent that is not connected here is in its mailbox. */

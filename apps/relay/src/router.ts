@@ -47,6 +47,8 @@ interface Attachment {
   /** The mailbox up to here was sent on this connection. */
   cursor: Place
   reading: boolean
+  /** The drain starts from the front when it comes to the end. */
+  again: boolean
   /** Counts what went to the mailbox meanwhile, so that an empty page read before that is not taken for an empty mailbox. */
   arrivals: number
   /** When the window last became non-empty or shorter. */
@@ -108,6 +110,7 @@ export class Router {
       mode: 'opening',
       cursor: FRONT,
       reading: false,
+      again: false,
       arrivals: 0,
       progressAt: this.#parts.now(),
     }
@@ -195,11 +198,6 @@ export class Router {
     this.#store(message, sender)
   }
 
-  /** A message that another relay was given and did not answer for. */
-  store(message: MailboxMessage, sender: Outlet): void {
-    this.#store(message, sender)
-  }
-
   refuse(sender: Outlet, id: SendFrame['id'], code: ErrorCode, retryAfterSeconds?: number): void {
     this.#parts.counters.countRefused(code)
     deliverRefusal(sender, id, code, retryAfterSeconds)
@@ -268,17 +266,22 @@ export class Router {
     attachment.reading = true
     try {
       while (this.#hasRoom(attachment)) {
-        const { arrivals, cursor } = attachment
+        const { arrivals } = attachment
         const withKnocks = attachment.presence !== 'dnd'
         const page = await this.#parts.mailbox.page(outlet.amid, {
-          after: cursor,
+          after: attachment.cursor,
           limit: PAGE_MESSAGES,
           withKnocks,
         })
         if (this.#attachmentOf(outlet) === undefined) return
-        // Meanwhile the drain began again, or the presence is another.
-        if (attachment.cursor !== cursor || withKnocks !== (attachment.presence !== 'dnd')) continue
+        // The page was read for another presence.
+        if (withKnocks !== (attachment.presence !== 'dnd')) continue
         if (page.length === 0) {
+          if (attachment.again) {
+            attachment.again = false
+            attachment.cursor = FRONT
+            continue
+          }
           if (attachment.arrivals !== arrivals) continue
           attachment.mode = 'live'
           return
@@ -309,17 +312,14 @@ export class Router {
     sender?.deliver({ frame: 'SENT', id: message.id, status: 'stored' })
   }
 
-  /** There may be mail that another relay stored. @param amid absent: for everybody who is connected here */
-  mailArrived(amid?: Amid): void {
-    if (amid === undefined) return this.#attachments.forEach((each) => this.#drainAgain(each))
+  /**
+   * Something may have come into this mailbox that this connection has not seen: what another relay stored for a connection
+   * that ended there stands before newer mail.
+   */
+  mailArrived(amid: Amid): void {
     const attachment = this.#attachments.get(amid)
-    if (attachment !== undefined) this.#drainAgain(attachment)
-  }
-
-  /** From the front: what another relay stored for a connection that ended there stands before newer mail. */
-  #drainAgain(attachment: Attachment): void {
-    // A copy, so that a page that is being read from the front is seen to be an older one.
-    attachment.cursor = { ...FRONT }
+    if (attachment === undefined) return
+    attachment.again = true
     if (attachment.mode === 'live') attachment.mode = 'draining'
     void this.#drain(attachment)
   }
@@ -337,7 +337,7 @@ export class Router {
     const leavesDnd = attachment.presence === 'dnd' && presence !== 'dnd'
     attachment.presence = presence
     this.#parts.peers?.presenceChanged(outlet.amid, presence)
-    if (leavesDnd) this.#drainAgain(attachment)
+    if (leavesDnd) this.mailArrived(outlet.amid)
   }
 
   /** An AMID that is not connected is `offline`, whether or not it exists. */
