@@ -198,6 +198,23 @@ describe('rating', () => {
     await expect.poll(() => feedbackOf(alice), { timeout: 20_000 }).toBe(1)
   })
 
+  test('two sides that close at the same time agree on the initiator’s word', async () => {
+    const [alice, bob] = [await agent('alice'), await agent('bob')]
+    answering(bob)
+    await ask(alice, bob)
+    const session = alice.sessions()[0]?.session_id ?? ''
+    const ends = [alice, bob].map((one) => one.conversation(session))
+    await Promise.all([ends[0]?.close({ reason: 'completed' }), ends[1]?.close({ reason: 'error' })])
+    await expect.poll(() => rated(alice, session, 0.9), { timeout: 10_000 }).toBe(true)
+    await expect.poll(() => rated(bob, session, 0.8), { timeout: 10_000 }).toBe(true)
+    expect([alice, bob].map((one) => one.session(session).close_reason)).toEqual(['completed', 'completed'])
+    // They did cross: the responder said it twice.
+    const closes = bob.session(session).messages.filter(({ type }) => type === 'close')
+    expect(closes.map(({ direction }) => direction).toSorted()).toEqual(['in', 'out', 'out'])
+    await expect.poll(() => feedbackOf(alice), { timeout: 20_000 }).toBe(1)
+    await expect.poll(() => feedbackOf(bob), { timeout: 20_000 }).toBe(1)
+  })
+
   async function rated(by: Agent, session: string, rating: number): Promise<boolean> {
     try {
       await by.rate(session, rating, ['accurate'])

@@ -5,6 +5,8 @@
  *   who closes     CLOSE with its signature over the statement -->  checks it, signs the same bytes
  *   has both      <-- CLOSE with that signature                     has both
  *
+ * When both close at once, the responder signs the initiator's statement in a second CLOSE, and its own counts no more.
+ *
  * A statement names the session, its two sides, and how and when it ended: nothing of what it was about. It stays here
  * until the owner or the application rates the peer; then it goes to the registry with the rating, and is tried again
  * until the registry has it.
@@ -22,6 +24,7 @@ import {
   validate,
   type ClosePayload,
   type ClosingStatement,
+  type Envelope,
   type ErrorCode,
   type FeedbackTag,
   type SessionId,
@@ -107,7 +110,7 @@ export class Closings {
   /**
    * The peer's CLOSE came after ours. Call within the commit that takes it.
    *
-   * @returns whether it answers ours; else both sides closed at the same time, and there is no common statement
+   * @returns whether it answers ours; else both sides closed at the same time
    */
   countersigned(row: SessionRow, { closing }: ClosePayload): boolean {
     const { session, closing: ours } = row
@@ -119,6 +122,17 @@ export class Closings {
     }
     touchSession(this.#core, { ...row, closing: signedBy(session, statement, own, closing.signature) })
     return true
+  }
+
+  /**
+   * Takes the CLOSE with which a responder answers ours after its own had crossed it. It is not held back behind what may be
+   * missing: that was said to a closed session. Call within a commit.
+   *
+   * @returns whether the envelope is such a CLOSE
+   */
+  settle(row: SessionRow, envelope: Envelope): boolean {
+    if (row.session.closes !== 'settled' || envelope.type !== 'close') return false
+    return this.countersigned(row, envelope.payload)
   }
 
   /**

@@ -73,6 +73,7 @@ export class Inbox {
     ) {
       throw new AgentMeshError('SEQUENCE_REPLAYED', 'The peer used an envelope sequence twice')
     }
+    if (this.#outgoing.closings.settle(row, envelope)) return
     const arrived: IncomingRow = { envelope, receivedAt: this.#core.now(), state: 'held' }
     if (envelope.sequence !== row.deliverNext) {
       touchSession(this.#core, row)
@@ -277,9 +278,14 @@ export class Inbox {
     const row = this.#core.store.tables.sessions.get(session_id)
     if (!row) return
     const { closings } = this.#outgoing
-    if (row.session.closes === 'both' && closings.countersigned(row, payload)) return
-    const answer = row.session.closes === 'theirs' ? closings.countersign(row, payload) : undefined
-    this.#closed(session_id, payload.reason, afterCommit)
+    const { closes, role, closeReason } = row.session
+    const isAfterOurs = closes === 'both' || closes === 'settled'
+    if (isAfterOurs && closings.countersigned(row, payload)) return
+    // Two CLOSEs crossed: the initiator's is the one that both sign.
+    const isCrossed = closes === 'both' && role === 'responder'
+    const answer = closes === 'theirs' || isCrossed ? closings.countersign(row, payload) : undefined
+    const reason = isAfterOurs && role === 'initiator' ? (closeReason ?? payload.reason) : payload.reason
+    this.#closed(session_id, reason, afterCommit)
     if (answer) this.#outgoing.onSession(session_id, { type: 'close', payload: answer }, afterCommit)
   }
 

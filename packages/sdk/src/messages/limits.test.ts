@@ -281,6 +281,21 @@ describe('a CLOSE', () => {
     expect([talk.session('alice').closes, talk.session('bob').closes]).toEqual(['both', 'both'])
   })
 
+  it('may be said again by the responder, once, when two crossed: it answers the initiator’s', () => {
+    const talk = new Talk()
+    const crossing = [talk.send('alice', close()), talk.send('bob', close())]
+    expect(crossing.map((deliver) => deliver())).toEqual(['ok', 'ok'])
+    expect(talk.say('alice', close())).toBe('SESSION_CLOSED')
+    expect(talk.say('bob', request())).toBe('SESSION_CLOSED')
+    expect(talk.say('bob', close())).toBe('ok')
+    expect([talk.session('alice').closes, talk.session('bob').closes]).toEqual(['settled', 'settled'])
+    expect(talk.say('bob', close())).toBe('SESSION_CLOSED')
+    talk.cheat('bob', { closes: 'both' })
+    expect(talk.say('bob', close())).toBe('receiver: SESSION_CLOSED')
+    talk.cheat('alice', { state: 'open', closes: 'none' })
+    expect(talk.say('alice', close())).toBe('receiver: SESSION_CLOSED')
+  })
+
   it('is not needed where the owner ended the session', () => {
     const talk = new Talk()
     talk.cheat('bob', { state: 'closed', closeReason: 'killed' })

@@ -24,8 +24,8 @@ const UNCOUNTED: ReadonlySet<EnvelopeType> = new Set([
   'capability_negotiation_response',
 ])
 
-const CLOSED_HERE: ReadonlySet<ClosesPassed> = new Set(['ours', 'both'])
-const CLOSED_THERE: ReadonlySet<ClosesPassed> = new Set(['theirs', 'both'])
+const CLOSED_HERE: ReadonlySet<ClosesPassed> = new Set(['ours', 'both', 'settled'])
+const CLOSED_THERE: ReadonlySet<ClosesPassed> = new Set(['theirs', 'both', 'settled'])
 
 function refuse(code: ErrorCode): never {
   throw new AgentMeshError(code, undefined, { operation: 'apply session limits' })
@@ -33,7 +33,9 @@ function refuse(code: ErrorCode): never {
 
 /** @throws SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, OUT_OF_TURN */
 export function checkSending(session: Session, type: EnvelopeType, now: number): void {
-  if (type === 'close' && CLOSED_HERE.has(session.closes)) refuse('SESSION_CLOSED')
+  if (type === 'close' && CLOSED_HERE.has(session.closes) && !mayAnswer(session, session.role)) {
+    refuse('SESSION_CLOSED')
+  }
   if (session.state === 'closed' && session.closes === 'none') refuse('SESSION_CLOSED')
   if (UNLIMITED.has(type)) return
   if (session.state === 'closed') refuse('SESSION_CLOSED')
@@ -48,11 +50,21 @@ export function checkReceiving(session: Session, envelope: Envelope): void {
   const { highest, missing } = session.received
   if (sequence <= highest && !missing.includes(sequence)) refuse('SEQUENCE_REPEATED')
   // What the peer sent before its CLOSE may arrive after it; what it sent later may not.
-  if (CLOSED_THERE.has(session.closes) && sequence > highest) refuse('SESSION_CLOSED')
+  const isAnswer = type === 'close' && mayAnswer(session, otherRole(session))
+  if (CLOSED_THERE.has(session.closes) && sequence > highest && !isAnswer) refuse('SESSION_CLOSED')
   if (UNLIMITED.has(type)) return
   if (session.state === 'closed' && session.closes !== 'theirs') refuse('SESSION_CLOSED')
   if (!UNCOUNTED.has(type) && exceeds(session, session.receivedCount)) refuse('LIMIT_MESSAGES')
-  checkTurn(session, session.role === 'initiator' ? 'responder' : 'initiator', type)
+  checkTurn(session, otherRole(session), type)
+}
+
+function otherRole({ role }: Session): SessionRole {
+  return role === 'initiator' ? 'responder' : 'initiator'
+}
+
+/** Two CLOSEs that crossed leave two statements: the responder signs the initiator's, in one more CLOSE. */
+function mayAnswer({ closes }: Session, sender: SessionRole): boolean {
+  return closes === 'both' && sender === 'responder'
 }
 
 function exceeds(session: Session, count: number): boolean {
@@ -102,7 +114,7 @@ function afterEither(
       ...session,
       lastActivityAt: now,
       state: 'closed',
-      closes: session.closes === other ? 'both' : closing,
+      closes: session.closes === 'both' ? 'settled' : session.closes === other ? 'both' : closing,
       closeReason: session.closeReason ?? envelope.payload.reason,
     }
   }

@@ -58,7 +58,7 @@ const SessionRow = Type.Object(
     constraints: Constraints,
     lastActivityAt: Time,
     state: Type.Enum(['open', 'closed']),
-    closes: Type.Enum(['none', 'ours', 'theirs', 'both']),
+    closes: Type.Enum(['none', 'ours', 'theirs', 'both', 'settled']),
     closeReason: Type.Optional(CloseReason),
     exchange: Type.Enum(['idle', 'asked', 'answered']),
     sendSequence: Count,

@@ -27,8 +27,11 @@ import {
 
 export type SessionRole = 'initiator' | 'responder'
 export type SessionState = 'open' | 'closed'
-/** Whose CLOSE has passed; `none` in a closed session: its owner ended it without one. */
-export type ClosesPassed = 'none' | 'ours' | 'theirs' | 'both'
+/**
+ * Whose CLOSE has passed; `none` in a closed session: its owner ended it without one. `settled`: two crossed, and the responder
+ * has answered the initiator's.
+ */
+export type ClosesPassed = 'none' | 'ours' | 'theirs' | 'both' | 'settled'
 export type ExchangeState = 'idle' | 'asked' | 'answered'
 
 /** Sequence numbers received: all up to `highest` except `missing`, which is in ascending order. */
