@@ -43,12 +43,10 @@ export function effectivePresence(
   return agent.lastSeen >= onlineSince ? agent.presence : 'offline'
 }
 
-/** A lookup or search answer: the signed record and what the registry says of it. */
-export function agentRecord(agent: StoredAgent, onlineSince: number): AgentRecord {
+/** A lookup or search answer as JSON: the signed record as it is stored, and what the registry says of the agent. */
+export function agentText(agent: StoredAgent, onlineSince: number): string {
   const presence = effectivePresence(agent, onlineSince)
-  return {
-    // Checked when it was stored, by the schema whose fields these are.
-    ...(JSON.parse(agent.record) as Omit<Registration, 'tier' | 'online' | 'last_seen'>),
+  const said = JSON.stringify({
     tier: agent.tier,
     presence,
     online: presence !== 'offline',
@@ -57,7 +55,9 @@ export function agentRecord(agent: StoredAgent, onlineSince: number): AgentRecor
     reputation_score: agent.reputation,
     ...(agent.verifiedName === null ? {} : { verified_name: agent.verifiedName }),
     ...(agent.organization === null ? {} : { organization: agent.organization }),
-  }
+  } satisfies Partial<AgentRecord>)
+  // No field stands twice: these were taken out before the record was stored.
+  return `${agent.record.slice(0, -1)},${said.slice(1)}`
 }
 
 /** Agents seen before this time count as offline. */
@@ -127,7 +127,7 @@ async function putAgent(
   if (outcome === 'not-found') throw new AgentMeshError('AGENT_NOT_FOUND')
   if (outcome === 'full') throw new AgentMeshError('REGISTRY_FULL')
   const agent = await findAgent(context, registration.amid)
-  return { status: outcome === 'created' ? 201 : 200, body: agentRecord(agent, presenceHorizon(context)) }
+  return { status: outcome === 'created' ? 201 : 200, text: agentText(agent, presenceHorizon(context)) }
 }
 
 export function addAgentRoutes(app: FastifyInstance, context: Context): void {
@@ -189,7 +189,7 @@ export function addAgentRoutes(app: FastifyInstance, context: Context): void {
     answers: { 200: AgentRecord },
     handle: async ({ query }) => {
       const agent = await findAgent(context, parseAmid(query.amid))
-      return { status: 200, body: agentRecord(agent, presenceHorizon(context)) }
+      return { status: 200, text: agentText(agent, presenceHorizon(context)) }
     },
   })
 
@@ -218,7 +218,9 @@ export function addAgentRoutes(app: FastifyInstance, context: Context): void {
     answers: { 200: DidDocument },
     handle: async ({ params }) => {
       const agent = await findAgent(context, amidFromDid(params['did'] ?? ''))
-      return { status: 200, body: didDocument(agentRecord(agent, presenceHorizon(context))) }
+      // Checked when it was stored, by the schema whose fields these are.
+      const record = JSON.parse(agentText(agent, presenceHorizon(context))) as AgentRecord
+      return { status: 200, body: didDocument(record) }
     },
   })
 }

@@ -23,12 +23,11 @@ import {
   tierRank,
   toBase64Url,
   validate,
-  type AgentRecord,
   type TierName,
   type TierNumber,
 } from '@agentmesh/sdk/wire'
 import { Type, type Static } from 'typebox'
-import { agentRecord, effectivePresence } from './agents.ts'
+import { agentText, effectivePresence } from './agents.ts'
 import type { Context } from './context.ts'
 import { addRoute } from './route.ts'
 import type { SearchInput, SearchPosition, StoredAgent } from './store/store.ts'
@@ -110,20 +109,20 @@ function minTierRank(text: string | undefined): number {
   return tierRank(Number(text) as TierNumber)
 }
 
-/** The records that fit a page, and the place of the last one when there may be more. */
+/** The records that fit a page, as JSON, and the place of the last one when there may be more. */
 function fillPage(
   found: readonly StoredAgent[],
   limit: number,
   maxBytes: number,
   onlineSince: number,
-): { agents: AgentRecord[]; last: SearchPosition | undefined } {
-  const agents: AgentRecord[] = []
+): { agents: string[]; last: SearchPosition | undefined } {
+  const agents: string[] = []
   let bytes = 0
   for (const agent of found.slice(0, limit)) {
     bytes += agent.record.length
     // A page holds at least one agent, else it would never end.
     if (bytes > maxBytes && agents.length > 0) break
-    agents.push(agentRecord(agent, onlineSince))
+    agents.push(agentText(agent, onlineSince))
   }
   const end = found[agents.length - 1]
   if (end === undefined || agents.length === found.length) return { agents, last: undefined }
@@ -163,11 +162,8 @@ export function addSearchRoute(app: FastifyInstance, context: Context): void {
         limit: limit + 1,
       })
       const { agents, last } = fillPage(found, limit, limits.maxPageBytes, onlineSince)
-      const answer: SearchAnswer = {
-        agents,
-        next_cursor: last === undefined ? null : encodeCursor({ asOf, position: last }),
-      }
-      return { status: 200, body: answer }
+      const next = last === undefined ? null : encodeCursor({ asOf, position: last })
+      return { status: 200, text: `{"agents":[${agents.join(',')}],"next_cursor":${JSON.stringify(next)}}` }
     },
   })
 }

@@ -5,7 +5,7 @@
  * PostgreSQL the write is also the row lock that puts two changes to one agent in order.
  */
 import { channel } from 'node:diagnostics_channel'
-import { Kysely, sql, type Transaction } from 'kysely'
+import { CompiledQuery, Kysely, sql, type Dialect as KyselyDialect, type Transaction } from 'kysely'
 import {
   AgentMeshError,
   isAgentMeshError,
@@ -17,9 +17,9 @@ import { AGENT_COLUMNS, countAgents, putAgent } from './agent-queries.ts'
 import { CertificatesStore } from './certificates-store.ts'
 import { AdminStore } from './admin-store.ts'
 import { lowerReach, noteSeen, placeOffers, sayPresence } from './offers.ts'
-import { postgresDialect } from './postgres.ts'
+import { connectPostgres } from './postgres.ts'
 import { countOneTime, putOneTimeKeys, putSignedPrekey, takeOneTimeKey } from './prekey-queries.ts'
-import { searchAgents } from './search-queries.ts'
+import { searchAgents, type ReadStatement } from './search-queries.ts'
 import { isForeignKeyError } from './sql-errors.ts'
 import { ReputationStore } from './reputation-store.ts'
 import { sqliteDialect } from './sqlite.ts'
@@ -47,7 +47,7 @@ class Undo extends Error {}
 
 /** @throws STORE_FAILED when the file cannot be opened or is not one of ours. */
 export async function openSqliteStore(path: string): Promise<Store> {
-  return open('sqlite', 'open registry database', async () => sqliteDialect(path))
+  return open('sqlite', 'open registry database', async () => ({ dialect: await sqliteDialect(path) }))
 }
 
 /** @throws STORE_FAILED when the server does not answer or refuses. */
@@ -56,23 +56,34 @@ export async function openPostgresStore(
   onIdleError: (error: Error) => void,
 ): Promise<Store> {
   return open('postgres', 'connect to PostgreSQL', () =>
-    Promise.resolve(postgresDialect(databaseUrl, onIdleError)),
+    Promise.resolve(connectPostgres(databaseUrl, onIdleError)),
   )
 }
 
-async function open(
-  dialect: Dialect,
-  operation: string,
-  connect: () => Promise<ConstructorParameters<typeof Kysely>[0]['dialect']>,
-): Promise<Store> {
+interface Connections {
+  readonly dialect: KyselyDialect
+  /** When searches have a way of their own. */
+  readonly search?: ReadStatement
+}
+
+async function open(engine: Dialect, operation: string, connect: () => Promise<Connections>): Promise<Store> {
   let db: Kysely<Tables> | undefined
   try {
-    db = new Kysely<Tables>({ dialect: await connect(), log: ({ query }) => STATEMENTS.publish(query.sql) })
-    await migrate(db, dialect)
-    return new SqlStore(db, dialect)
+    const { dialect, search } = await connect()
+    db = new Kysely<Tables>({ dialect, log: ({ query }) => STATEMENTS.publish(query.sql) })
+    await migrate(db, engine)
+    return new SqlStore(db, engine, search ?? readNumbered(db))
   } catch (cause) {
     await db?.destroy().catch(() => undefined)
     throw new AgentMeshError('STORE_FAILED', undefined, { operation, cause })
+  }
+}
+
+/** SQLite numbers parameters with another sign. */
+function readNumbered(db: Kysely<Tables>): ReadStatement {
+  return async (text, parameters) => {
+    const numbered = text.replaceAll(/\$(\d)/g, '?$1')
+    return (await db.executeQuery<StoredAgent>(CompiledQuery.raw(numbered, [...parameters]))).rows
   }
 }
 
@@ -81,13 +92,15 @@ class SqlStore implements Store {
   readonly admin: AdminStore
   readonly #db: Kysely<Tables>
   readonly #dialect: Dialect
+  readonly #search: ReadStatement
   readonly certificates: CertificatesStore
   readonly verification: VerificationStore
   readonly transparency: TransparencyStore
 
-  constructor(db: Kysely<Tables>, dialect: Dialect) {
+  constructor(db: Kysely<Tables>, dialect: Dialect, search: ReadStatement) {
     this.#db = db
     this.#dialect = dialect
+    this.#search = search
     this.certificates = new CertificatesStore(db)
     this.verification = new SqlVerificationStore(db, (operation, work) => this.#run(operation, work))
     this.transparency = new TransparencyStore(db)
@@ -165,7 +178,7 @@ class SqlStore implements Store {
   }
 
   search(input: SearchInput): Promise<StoredAgent[]> {
-    return this.#run('search agents', async () => searchAgents(this.#db, input))
+    return this.#run('search agents', () => searchAgents(this.#search, input))
   }
 
   countAgents(): Promise<number> {
