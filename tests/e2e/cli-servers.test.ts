@@ -1,5 +1,6 @@
 /** Relay and registry: the command and the program take the same options, and say what is wrong with an address. */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, expect, test } from 'vitest'
@@ -68,6 +69,41 @@ test.each(['command', 'program'] as const)(
     expect(await statuses(await url(plain))).toEqual(new Set([200, 429]))
   },
 )
+
+test.each(['command', 'program'] as const)('the configuration of a %s is checked without a start', (how) => {
+  const check = (kind: Kind, args: string[], env: Record<string, string> = {}) => {
+    const begin = how === 'command' ? [COMMAND, kind] : [join(ROOT, `apps/${kind}/dist/main.js`)]
+    const { status, stdout, stderr } = spawnSync(process.execPath, [...begin, ...args, '--check-config'], {
+      encoding: 'utf8',
+      env: { ...process.env, DATABASE_URL: '', ...env },
+    })
+    return { status, stdout, stderr }
+  }
+  const file = join(folder, `${how}.json`)
+  writeFileSync(file, '{"port":1,"limit":{"max_sockets":7}}')
+  const good = check('relay', ['--config', file, '--port', '2'], { AGENTMESH_RELAY_LIMIT_SENDS_BURST: '9' })
+  expect([good.status, good.stderr]).toEqual([0, ''])
+  expect(good.stdout).toMatch(/^port +2 +--port$/m)
+  expect(good.stdout).toMatch(new RegExp(`^limit.max_sockets +7 +${file}$`, 'm'))
+  expect(good.stdout).toMatch(/^limit.sends.burst +9 +AGENTMESH_RELAY_LIMIT_SENDS_BURST$/m)
+
+  const password = 'correct-horse'
+  const masked = check('registry', [], {
+    DATABASE_URL: `postgres://agentmesh:${password}@db.invalid/registry`,
+  })
+  expect(masked.status).toBe(0)
+  expect(masked.stdout).toMatch(/^database_url +\*\*\*\* +DATABASE_URL$/m)
+  expect(masked.stdout).not.toContain(password)
+
+  writeFileSync(file, '{"limits":{}}')
+  const proxies = ['--trusted-proxy', '10.0.0.0/33', '--public-url', 'ftp://registry.example']
+  for (const bad of [check('relay', ['--config', file]), check('registry', proxies)]) {
+    expect([bad.status, bad.stdout]).toEqual([2, ''])
+  }
+  expect(check('registry', ['--trusted-proxy', '10.0.0.0/33']).stderr).toMatch(
+    /trusted_proxies: 10.0.0.0\/33/,
+  )
+})
 
 test('a registry that knows itself by another name is told to the owner as that', async () => {
   const place = new Place()

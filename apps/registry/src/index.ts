@@ -6,6 +6,8 @@ export {
   renewRootList,
   type AuthorityKeys,
 } from './authority/authority-keys.ts'
+export { REGISTRY_DEFINITION } from './configuration.ts'
 export { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
 export type { Rate } from './rate-limiter.ts'
+export { registryProgram } from './program.ts'
 export { startRegistry, type RegistryOptions, type RunningRegistry } from './server.ts'

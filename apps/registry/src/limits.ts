@@ -1,122 +1,63 @@
-/** Every number an operator may set. Nothing a stranger can touch is without one of them. Sizes are bytes. */
-import type { Rate } from './rate-limiter.ts'
-
-export interface RegistryLimits {
-  /** Body of a registration or update. With it a record and its capabilities are bounded. */
-  readonly maxRecordBytes: number
-  /** Body of a prekey upload: two signed keys and 100 one-time ones of each kind take about 250 KiB. */
-  readonly maxUploadBytes: number
-  /** A revocation list that an organisation brings: a thousand entries take about 50 KiB. */
-  readonly maxListBytes: number
-  /** Every other body. */
-  readonly maxBodyBytes: number
-  readonly maxConnections: number
-  /** From the first byte of a request to the last. */
-  readonly requestTimeoutMs: number
-
-  readonly maxAgents: number
-  /** Agents that one verified human may have. */
-  readonly maxAgentsOfHuman: number
-  /** One-time prekeys kept for an agent, of each kind. */
-  readonly maxOneTimePrekeys: number
-  /** Most agents on one search page, and most bytes of records on it. */
-  readonly maxPageAgents: number
-  readonly maxPageBytes: number
-
-  /** An agent without a sign of life for so long counts as offline, */
-  readonly presenceSeconds: number
-  /** for so long is not found by search, */
-  readonly searchableSeconds: number
-  /** and for so long is forgotten. */
-  readonly forgetSeconds: number
-  /** How long a search may be continued from its first page. */
-  readonly cursorSeconds: number
-  readonly purgeIntervalMs: number
-  /** How often due scores are looked for, and batches of 20 then evaluated at most. */
-  readonly evaluationIntervalMs: number
-  readonly maxEvaluationBatches: number
-
-  /** Life of an attempt to verify a person, and how many of them an agent has at a time. */
-  readonly verificationSeconds: number
-  readonly maxVerificationsPerAgent: number
-  /** Tries at a code that was mailed, and mails to one address within the life of an attempt. */
-  readonly maxCodeAttempts: number
-  readonly mailsPerAddress: number
-
-  /** Per IP address (IPv6: one /64): all requests, then those that cost more. */
-  readonly requestsPerIp: Rate
-  readonly registrationsPerIp: Rate
-  readonly searchesPerIp: Rate
-  readonly uploadsPerIp: Rate
-  readonly logReadsPerIp: Rate
-  readonly verificationsPerIp: Rate
-  readonly listsPerIp: Rate
-  /** Per AMID, after its signature was verified. */
-  readonly requestsPerAgent: Rate
-  readonly uploadsPerAgent: Rate
-  readonly fetchesPerAgent: Rate
-  readonly verificationsPerAgent: Rate
-  readonly certificatesPerAgent: Rate
-  /** Each asks every resolver. */
-  readonly domainChecksPerAgent: Rate
-  readonly feedbackPerAgent: Rate
-  /** Per IP address at the admin endpoints, right or wrong token alike. */
-  readonly adminPerIp: Rate
-  /**
-   * One-time prekeys given to one fetcher, and taken from one agent. Beyond these a bundle comes without them: refusing it
-   * would let anybody make an agent unreachable.
-   */
-  readonly oneTimePerPair: Rate
-  readonly oneTimePerTarget: Rate
-  /** Keys each rate limiter remembers. */
-  readonly maxRateKeys: number
-}
+/** Every number an operator may set. Nothing a stranger can touch is without one of them. */
+import { Bytes, Count, defaultsOf, Milliseconds, RateLimit, Seconds } from '@agentmesh/sdk/hosting'
+import { Type, type Static } from 'typebox'
 
 const DAY_SECONDS = 86_400
+const KIB = 1024
 
-export const DEFAULT_LIMITS: RegistryLimits = {
-  maxRecordBytes: 16 * 1024,
-  maxUploadBytes: 384 * 1024,
-  maxListBytes: 64 * 1024,
-  maxBodyBytes: 4 * 1024,
-  maxConnections: 2_000,
-  requestTimeoutMs: 15_000,
+export const LimitSettings = Type.Object({
+  maxRecordBytes: Bytes(16 * KIB, 'a registration or update: bounds a record and its capabilities'),
+  /** Two signed keys and 100 one-time ones of each kind take about 250 KiB. */
+  maxUploadBytes: Bytes(384 * KIB, 'a prekey upload'),
+  /** A thousand entries take about 50 KiB. */
+  maxListBytes: Bytes(64 * KIB, 'a revocation list that an organisation brings'),
+  maxBodyBytes: Bytes(4 * KIB, 'any other body'),
+  maxConnections: Count(2_000, 'open TCP connections'),
+  requestTimeoutMs: Milliseconds(15_000, 'a request, first byte to last'),
 
-  maxAgents: 1_000_000,
-  maxAgentsOfHuman: 10,
-  maxOneTimePrekeys: 100,
-  maxPageAgents: 100,
-  maxPageBytes: 512 * 1024,
+  maxAgents: Count(1_000_000, 'registered agents; beyond: REGISTRY_FULL'),
+  maxAgentsOfHuman: Count(10, 'agents of one verified person; beyond: AGENTS_OF_HUMAN_LIMIT'),
+  maxOneTimePrekeys: Count(100, 'one-time prekeys kept for an agent, of each kind'),
+  maxPageAgents: Count(100, 'agents on one page of a search'),
+  maxPageBytes: Bytes(512 * KIB, 'records on one page of a search'),
 
-  presenceSeconds: 600,
-  searchableSeconds: 30 * DAY_SECONDS,
-  forgetSeconds: 180 * DAY_SECONDS,
-  cursorSeconds: 3_600,
-  purgeIntervalMs: 60_000,
-  evaluationIntervalMs: 15_000,
-  maxEvaluationBatches: 10,
+  presenceSeconds: Seconds(600, 'without a sign of life: shown as offline', 1),
+  searchableSeconds: Seconds(30 * DAY_SECONDS, 'without one: not found by search', 1),
+  forgetSeconds: Seconds(180 * DAY_SECONDS, 'without one: deleted', 1),
+  cursorSeconds: Seconds(3_600, 'how long a search may be continued from its first page', 1),
+  purgeIntervalMs: Milliseconds(60_000, 'between two rounds of housekeeping'),
+  evaluationIntervalMs: Milliseconds(15_000, 'between two looks for scores that are due'),
+  maxEvaluationBatches: Count(10, 'batches of 20 scores evaluated at a look'),
 
-  verificationSeconds: 600,
-  maxVerificationsPerAgent: 5,
-  maxCodeAttempts: 5,
-  mailsPerAddress: 3,
+  verificationSeconds: Seconds(600, 'life of an attempt to verify a person', 1),
+  maxVerificationsPerAgent: Count(5, 'such attempts of an AMID at a time'),
+  maxCodeAttempts: Count(5, 'tries at a mailed code'),
+  mailsPerAddress: Count(3, 'mails to one address within the life of an attempt'),
 
-  requestsPerIp: { perSecond: 10, burst: 300 },
-  registrationsPerIp: { perSecond: 0.5, burst: 60 },
-  searchesPerIp: { perSecond: 1, burst: 60 },
-  uploadsPerIp: { perSecond: 0.5, burst: 60 },
-  logReadsPerIp: { perSecond: 2, burst: 120 },
-  verificationsPerIp: { perSecond: 0.1, burst: 30 },
-  requestsPerAgent: { perSecond: 2, burst: 120 },
-  uploadsPerAgent: { perSecond: 0.1, burst: 10 },
-  fetchesPerAgent: { perSecond: 0.5, burst: 60 },
-  verificationsPerAgent: { perSecond: 1 / 60, burst: 10 },
-  listsPerIp: { perSecond: 2, burst: 120 },
-  certificatesPerAgent: { perSecond: 1 / 60, burst: 30 },
-  domainChecksPerAgent: { perSecond: 1 / 60, burst: 10 },
-  feedbackPerAgent: { perSecond: 1 / 60, burst: 30 },
-  adminPerIp: { perSecond: 1, burst: 60 },
-  oneTimePerPair: { perSecond: 20 / 3_600, burst: 20 },
-  oneTimePerTarget: { perSecond: 0.1, burst: 200 },
-  maxRateKeys: 100_000,
-}
+  requestsPerIp: RateLimit(10, 300, 'all requests of an address (IPv6: one /64)'),
+  registrationsPerIp: RateLimit(0.5, 60, 'registrations from an address'),
+  searchesPerIp: RateLimit(1, 60, 'searches from an address'),
+  uploadsPerIp: RateLimit(0.5, 60, 'prekey uploads from an address'),
+  logReadsPerIp: RateLimit(2, 120, 'reads of the transparency log from an address'),
+  verificationsPerIp: RateLimit(0.1, 30, 'attempts to verify a person, begun or finished, from an address'),
+  listsPerIp: RateLimit(2, 120, 'revocation lists read from an address'),
+  requestsPerAgent: RateLimit(2, 120, 'signed requests of an AMID'),
+  uploadsPerAgent: RateLimit(0.1, 10, 'prekey uploads of an AMID'),
+  fetchesPerAgent: RateLimit(0.5, 60, 'bundles fetched by an AMID'),
+  verificationsPerAgent: RateLimit(1 / 60, 10, 'attempts to verify a person, begun by an AMID'),
+  certificatesPerAgent: RateLimit(
+    1 / 60,
+    30,
+    'certificates, lists, organisations and successions of an AMID',
+  ),
+  domainChecksPerAgent: RateLimit(1 / 60, 10, 'DNS checks of an AMID; each asks every resolver'),
+  feedbackPerAgent: RateLimit(1 / 60, 30, 'feedback of an AMID'),
+  adminPerIp: RateLimit(1, 60, 'requests of an address at the admin endpoints, right or wrong token alike'),
+  oneTimePerPair: RateLimit(20 / 3_600, 20, 'one-time prekeys of one agent given to one fetcher'),
+  oneTimePerTarget: RateLimit(0.1, 200, 'one-time prekeys of one agent given to everybody'),
+  maxRateKeys: Count(100_000, 'addresses or AMIDs each limiter remembers; the idlest are forgotten first'),
+})
+
+export type RegistryLimits = Readonly<Static<typeof LimitSettings>>
+
+export const DEFAULT_LIMITS: RegistryLimits = defaultsOf(LimitSettings)

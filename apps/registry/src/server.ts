@@ -9,6 +9,7 @@ import { isIPv6, type AddressInfo } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import fastifySwagger from '@fastify/swagger'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import type { RunningServer } from '@agentmesh/sdk/hosting'
 import { AgentMeshError } from '@agentmesh/sdk/wire'
 import { pino } from 'pino'
 import { addAdminRoutes, parseAdministrators } from './admin/index.ts'
@@ -74,12 +75,12 @@ export type RegistryOptions = {
     }
 )
 
-export interface RunningRegistry {
+export interface RunningRegistry extends RunningServer {
   /** Where agents reach it: `publicUrl`, or the address listened on. */
   readonly url: string
   readonly port: number
-  /** Answers what has arrived, takes nothing new, closes the database. */
-  close(): Promise<void>
+  /** Of its certificate authority, if it has one. */
+  readonly fingerprint: string | undefined
 }
 
 /**
@@ -150,18 +151,24 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
   }, limits.evaluationIntervalMs)
   evaluation.unref()
 
+  /** Answers what has arrived, takes nothing new, closes the database. */
+  const close = async () => {
+    clearInterval(timer)
+    clearInterval(evaluation)
+    await evaluating
+    await app.close()
+    await verifier?.close()
+    await checking
+    await store.close()
+  }
+  let closing: Promise<void> | undefined
   return {
     url: publicUrl?.origin ?? `http://${authorityOf(isWildcard(host) ? '127.0.0.1' : host, port)}`,
     port,
-    async close() {
-      clearInterval(timer)
-      clearInterval(evaluation)
-      await evaluating
-      await app.close()
-      await verifier?.close()
-      await checking
-      await store.close()
-    },
+    fingerprint: options.authority?.fingerprint,
+    close: () => (closing ??= close()),
+    drain: () => (closing ??= close()),
+    reload() {},
   }
 }
 
@@ -298,7 +305,8 @@ async function buildApp(
   return app
 }
 
-function parsePublicUrl(text: string): URL {
+/** @throws MALFORMED */
+export function parsePublicUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search !== '') {
     throw new AgentMeshError('MALFORMED', 'The public URL must be http(s)://host[:port]', {

@@ -1,85 +1,65 @@
 /**
- * Every number an operator may set. All buffers of the relay are bounded by one of them. Times are milliseconds,
- * sizes bytes, rates tokens a second with a burst on top.
+ * Every number an operator may set. All buffers of the relay are bounded by one of them. Rates are tokens a second with a
+ * burst on top.
  */
+import { Bytes, Count, defaultsOf, Milliseconds, RateLimit } from '@agentmesh/sdk/hosting'
 import { MAILBOX_MAX_MESSAGES, MAILBOX_TTL_SECONDS, MAX_PAYLOAD_BYTES } from '@agentmesh/sdk/wire'
-import type { Rate } from './rate-limit.ts'
-
-export interface RelayLimits {
-  /** Largest payload of a SEND; told to agents in HELLO. At most the protocol's own maximum. */
-  readonly maxPayloadBytes: number
-
-  /** Sockets that have not connected as an agent, in all and for one IP address (IPv6: one /64). */
-  readonly maxSockets: number
-  readonly preAuthSocketsPerIp: number
-  /** From the TCP connection to an accepted CONNECT. */
-  readonly connectTimeoutMs: number
-  /** CONNECTs whose signature is looked at, for one IP address. */
-  readonly signatureChecksPerIp: Rate
-  /** Accepted CONNECTs of one AMID: two programs that keep replacing each other are slowed down. */
-  readonly connects: Rate
-  /** Connections of one AMID that only send; one more is refused, and none is replaced. */
-  readonly sendersPerAgent: number
-
-  readonly sends: Rate
-  readonly sendBytes: Rate
-  readonly knocks: Rate
-  readonly presenceQueries: Rate
-
-  /** RECEIVEs one connection may leave unacknowledged; what comes on top waits in the mailbox. */
-  readonly windowMessages: number
-  readonly windowBytes: number
-  /** The same over all connections, so that many idle receivers cannot fill the memory. */
-  readonly totalWindowBytes: number
-  /** A connection that acknowledges nothing for so long while something is unacknowledged is cut off. */
-  readonly ackTimeoutMs: number
-  /** Bytes that may wait in a socket the other side does not read. */
-  readonly socketBufferBytes: number
-  readonly pingIntervalMs: number
-  /** How long a closing socket may take to finish by itself. */
-  readonly closeGraceMs: number
-
-  readonly mailboxTtlMs: number
-  readonly mailboxMessages: number
-  readonly mailboxBytes: number
-  /** One sender's share of one mailbox. */
-  readonly senderMessages: number
-  readonly senderBytes: number
-  /** One sender's messages in all mailboxes together. */
-  readonly senderTotalMessages: number
-  readonly storeBytes: number
-}
+import { Type, type Static } from 'typebox'
 
 const MIB = 1024 * 1024
 
-export const DEFAULT_LIMITS: RelayLimits = {
-  maxPayloadBytes: MAX_PAYLOAD_BYTES,
+export const LimitSettings = Type.Object({
+  maxPayloadBytes: Bytes(
+    MAX_PAYLOAD_BYTES,
+    'payload of one SEND, told to agents in HELLO',
+    MAX_PAYLOAD_BYTES,
+  ),
 
-  maxSockets: 20_000,
-  preAuthSocketsPerIp: 64,
-  connectTimeoutMs: 10_000,
-  signatureChecksPerIp: { perSecond: 5, burst: 120 },
-  connects: { perSecond: 0.5, burst: 30 },
-  sendersPerAgent: 4,
+  maxSockets: Count(20_000, 'open TCP connections, agents included; beyond: 503'),
+  preAuthSocketsPerIp: Count(
+    64,
+    'sockets of an address (IPv6: one /64) that have not connected as an agent; beyond: 429',
+  ),
+  connectTimeoutMs: Milliseconds(10_000, 'from the TCP connection to an accepted CONNECT'),
+  signatureChecksPerIp: RateLimit(5, 120, 'CONNECTs of an address whose signature is looked at'),
+  connects: RateLimit(
+    0.5,
+    30,
+    'accepted CONNECTs of an AMID: two programs that keep replacing each other are slowed down',
+  ),
+  sendersPerAgent: Count(
+    4,
+    'connections of an AMID that only send; one more: RATE_LIMITED, and none is replaced',
+  ),
 
-  sends: { perSecond: 2_000, burst: 4_000 },
-  sendBytes: { perSecond: 8 * MIB, burst: 32 * MIB },
-  knocks: { perSecond: 2, burst: 120 },
-  presenceQueries: { perSecond: 1, burst: 60 },
+  sends: RateLimit(2_000, 4_000, 'SENDs of an AMID'),
+  sendBytes: RateLimit(8 * MIB, 32 * MIB, 'payload bytes of an AMID'),
+  knocks: RateLimit(2, 120, 'KNOCKs of an AMID'),
+  presenceQueries: RateLimit(1, 60, 'presence queries of an AMID'),
 
-  windowMessages: 1024,
-  windowBytes: 8 * MIB,
-  totalWindowBytes: 256 * MIB,
-  ackTimeoutMs: 30_000,
-  socketBufferBytes: 16 * MIB,
-  pingIntervalMs: 30_000,
-  closeGraceMs: 2_000,
+  windowMessages: Count(
+    1024,
+    'RECEIVEs a connection may leave unacknowledged; what comes on top waits in the mailbox',
+  ),
+  windowBytes: Bytes(8 * MIB, 'the same by size'),
+  totalWindowBytes: Bytes(
+    256 * MIB,
+    'the same over all connections, so that many idle receivers cannot fill the memory',
+  ),
+  ackTimeoutMs: Milliseconds(30_000, 'without an ACK while one is due: cut off with SLOW_READER'),
+  socketBufferBytes: Bytes(16 * MIB, 'what may wait in one socket unread; beyond: cut off with SLOW_READER'),
+  pingIntervalMs: Milliseconds(30_000, 'between WebSocket pings'),
+  closeGraceMs: Milliseconds(2_000, 'how long a closing socket may take to finish by itself'),
 
-  mailboxTtlMs: MAILBOX_TTL_SECONDS * 1000,
-  mailboxMessages: MAILBOX_MAX_MESSAGES,
-  mailboxBytes: 4 * MIB,
-  senderMessages: 20,
-  senderBytes: MIB,
-  senderTotalMessages: 1_000,
-  storeBytes: 1024 * MIB,
-}
+  mailboxTtlMs: Milliseconds(MAILBOX_TTL_SECONDS * 1000, 'age of stored mail'),
+  mailboxMessages: Count(MAILBOX_MAX_MESSAGES, 'messages in a mailbox; beyond: MAILBOX_FULL to the sender'),
+  mailboxBytes: Bytes(4 * MIB, 'the same by size'),
+  senderMessages: Count(20, 'messages of one sender in one mailbox; beyond: SENDER_QUOTA'),
+  senderBytes: Bytes(MIB, 'the same by size'),
+  senderTotalMessages: Count(1_000, 'messages of one sender in all mailboxes; beyond: SENDER_QUOTA'),
+  storeBytes: Bytes(1024 * MIB, 'all mailboxes together; beyond: RELAY_STORE_FAILED'),
+})
+
+export type RelayLimits = Readonly<Static<typeof LimitSettings>>
+
+export const DEFAULT_LIMITS: RelayLimits = defaultsOf(LimitSettings)

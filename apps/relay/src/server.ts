@@ -8,6 +8,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
 import type { Registry } from 'prom-client'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import type { RunningServer } from '@agentmesh/sdk/hosting'
 import { CONNECT_NONCE_BYTES } from '@agentmesh/sdk/identity'
 import {
   binaryCodec,
@@ -57,14 +58,12 @@ export interface RelayStats {
   readonly mailboxBytes: number
 }
 
-export interface RunningRelay {
+export interface RunningRelay extends RunningServer {
   /** `ws://host:port`, without the path. */
   readonly url: string
   readonly port: number
   readonly relayIds: readonly string[]
   stats(): RelayStats
-  /** Stores what is in flight, tells every agent, and ends. */
-  close(): Promise<void>
 }
 
 const SHUTDOWN_RETRY_SECONDS = 1
@@ -270,6 +269,12 @@ class RelayServer implements RunningRelay {
   }
 
   // --- the end --------------------------------------------------------------------------------------------------------
+
+  reload(): void {}
+
+  drain(): Promise<void> {
+    return this.close()
+  }
 
   async close(): Promise<void> {
     this.#closing ??= this.#close()

@@ -22,11 +22,6 @@ export function seconds(text: string): number {
   return value
 }
 
-export function port(text: string): number {
-  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new InvalidArgumentError('It is 0 to 65535.')
-  return Number(text)
-}
-
 export function count(text: string): number {
   if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1.')
   return Number(text)

@@ -2,72 +2,41 @@
 import { Argument, Command, Option } from 'commander'
 import type { RegistryAuditOptions } from '../commands/registry-audit.ts'
 import type { RegistryInitOptions, RootListOptions } from '../commands/registry-init.ts'
-import type { RegistryCommandOptions, RelayCommandOptions } from '../commands/servers.ts'
 import { adminCommand } from './registry-admin.ts'
-import { collect, contextOf, port, seconds, withExamples } from './kit.ts'
+import { contextOf, seconds, withExamples } from './kit.ts'
 
-const logLevel = (): Option =>
-  new Option('--log-level <level>', 'what to log on stderr')
-    .choices(['silent', 'error', 'warn', 'info'])
-    .default('warn')
+const dataFile = (): Option =>
+  new Option('--data <file>', "the registry's SQLite file")
+    .env('AGENTMESH_REGISTRY_DATA')
+    .default('agentmesh-registry.db')
+
+/** A server reads its own options: they come from its settings, which only it knows. */
+const server = (name: 'relay' | 'registry', examples: readonly string[]): Command =>
+  withExamples(
+    new Command(name)
+      .description(`run a ${name} in the foreground; \`agentmesh ${name} --help\` lists its options`)
+      .usage('[options]')
+      .helpOption(false)
+      .allowUnknownOption()
+      .allowExcessArguments()
+      .action(async (_options: object, command: Command) =>
+        (await import('../commands/servers.ts'))[name](contextOf(command), command),
+      ),
+    examples,
+  )
 
 export function serverCommands(program: Command): Command[] {
-  const relay = new Command('relay')
-    .description('run a relay in the foreground')
-    .addOption(new Option('--host <address>').env('AGENTMESH_RELAY_HOST').default('127.0.0.1'))
-    .addOption(new Option('--port <n>').env('AGENTMESH_RELAY_PORT').argParser(port).default(7800))
-    .addOption(
-      new Option('--data <file>', 'SQLite file').env('AGENTMESH_RELAY_DATA').default('agentmesh-relay.db'),
-    )
-    .option(
-      '--name <authority>',
-      'host[:port] agents dial, when not the address; may be given again',
-      collect,
-    )
-    .addOption(logLevel())
-    .action(async (options: RelayCommandOptions, command: Command) =>
-      (await import('../commands/servers.ts')).relay(contextOf(command), options),
-    )
-  withExamples(relay, [
+  const relay = server('relay', [
     'agentmesh relay',
     'agentmesh relay --host 0.0.0.0 --name relay.example.org --data /var/lib/relay.db',
+    'agentmesh relay --config /etc/agentmesh/relay.json --check-config',
   ])
-
-  const registry = new Command('registry')
-    .description('run a registry in the foreground')
-    .addOption(new Option('--host <address>').env('AGENTMESH_REGISTRY_HOST').default('127.0.0.1'))
-    .addOption(new Option('--port <n>').env('AGENTMESH_REGISTRY_PORT').argParser(port).default(7700))
-    .addOption(
-      new Option('--data <file>', 'SQLite file')
-        .env('AGENTMESH_REGISTRY_DATA')
-        .default('agentmesh-registry.db'),
-    )
-    .addOption(new Option('--database-url <url>', 'PostgreSQL in place of the file').env('DATABASE_URL'))
-    .option('--public-url <url>', 'URL agents use, when not the address')
-    .addOption(
-      new Option('--providers <file>', 'where people can vouch for agents').env(
-        'AGENTMESH_REGISTRY_PROVIDERS',
-      ),
-    )
-    .addOption(
-      new Option('--ca <folder>', 'certificate authority (else the one beside the database, if any)').env(
-        'AGENTMESH_REGISTRY_CA',
-      ),
-    )
-    .option(
-      '--dns-resolver <ip[:port]>',
-      'where domains are checked: two or more, else public ones; may be given again',
-      collect,
-    )
-    .option(
-      '--trusted-proxy <ip>',
-      'proxy whose X-Forwarded-For counts for limits by address; may be given again',
-      collect,
-    )
-    .addOption(logLevel())
-    .action(async (options: RegistryCommandOptions, command: Command) =>
-      (await import('../commands/servers.ts')).registry(contextOf(command), options),
-    )
+  const registry = server('registry', [
+    'agentmesh registry',
+    'DATABASE_URL=postgres://... agentmesh registry --host 0.0.0.0',
+    'agentmesh registry init --name "Example registry" --url https://registry.example.org',
+    'agentmesh registry --config /etc/agentmesh/registry.json --check-config',
+  ])
   const audit = new Command('audit')
     .description('check the log of a registry against what was seen before, and say what is new in it')
     .argument('<url>', 'of the registry')
@@ -82,15 +51,11 @@ export function serverCommands(program: Command): Command[] {
     'agentmesh registry audit https://registry.example.org --watch 300 --json',
   ])
   registry.addCommand(audit)
-  withExamples(registry, [
-    'agentmesh registry',
-    'DATABASE_URL=postgres://... agentmesh registry --host 0.0.0.0',
-    'agentmesh registry init --name "Example registry" --url https://registry.example.org',
-  ])
   registry
     .command('init')
     .description('make the certificate authority of a registry; never over one that is there')
     .option('--dir <folder>', 'where it goes (else beside the database)')
+    .addOption(dataFile())
     .option('--name <text>', 'of the registry, in every certificate', 'AgentMesh registry')
     .option('--url <url>', 'where agents reach the registry', 'http://127.0.0.1:7700')
     .option('--offline-root <file>', "write the root's key there instead, to be kept elsewhere")
@@ -106,6 +71,7 @@ export function serverCommands(program: Command): Command[] {
     .description('make the next revocation list of a root whose key is kept elsewhere')
     .requiredOption('--root <file>', "the root's key, as `init --offline-root` wrote it")
     .option('--dir <folder>', 'of the authority (else beside the database)')
+    .addOption(dataFile())
     .action(async (_options: object, command: Command) =>
       (await import('../commands/registry-init.ts')).registryRootList(
         contextOf(command),

@@ -172,7 +172,7 @@ export const ERROR_CODES = {
 
   // agent
   AGENT_STOPPED: { summary: 'The owner took this agent off the network' },
-  CONFIG_INVALID: { summary: 'config.json is not in form' },
+  CONFIG_INVALID: { summary: 'A configuration is not in form' },
   INTENT_MISMATCH: { summary: 'The request is not about what the KNOCK asked for', stranger: true },
   FLOW_BLOCKED: { summary: 'The peer does not read; too many messages wait for it' },
   KNOCK_REJECTED: { summary: 'The peer refused the KNOCK' },

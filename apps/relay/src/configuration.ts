@@ -1,0 +1,45 @@
+/** What an operator of a relay may set: the one source of options, variables, file keys, help and docs/operators.md. */
+import { problemsOf, type ServerDefinition } from '@agentmesh/sdk/hosting'
+import { Type, type Static } from 'typebox'
+import { LimitSettings } from './limits.ts'
+import type { RelayOptions } from './server.ts'
+
+const RelaySettings = Type.Object({
+  host: Type.String({ default: '127.0.0.1', minLength: 1, description: 'address to listen on' }),
+  port: Type.Integer({ default: 7800, minimum: 0, maximum: 65_535, description: 'port; 0: any free one' }),
+  data: Type.String({
+    default: 'agentmesh-relay.db',
+    minLength: 1,
+    description: 'SQLite file of the mailboxes',
+  }),
+  names: Type.Optional(
+    Type.Array(Type.String({ pattern: '^[a-z0-9.:[\\]-]{1,255}$' }), {
+      minItems: 1,
+      maxItems: 32,
+      option: 'name',
+      description: 'host[:port] that agents dial, when not the address listened on and localhost',
+    }),
+  ),
+  logLevel: Type.Enum(['silent', 'error', 'warn', 'info'], {
+    default: 'info',
+    description: 'what to log on stderr',
+  }),
+  limit: LimitSettings,
+})
+export type RelaySettings = Static<typeof RelaySettings>
+
+export const RELAY_DEFINITION: ServerDefinition<typeof RelaySettings> = {
+  name: 'relay',
+  prefix: 'AGENTMESH_RELAY',
+  schema: RelaySettings,
+}
+
+/** Mistakes that a setting's form does not show. */
+export function checkRelaySettings(_settings: RelaySettings): Promise<readonly string[]> {
+  return problemsOf({})
+}
+
+export function relayOptions(settings: RelaySettings): RelayOptions {
+  const { host, port, data, names, limit } = settings
+  return { host, port, dataPath: data, limits: limit, ...(names === undefined ? {} : { names }) }
+}

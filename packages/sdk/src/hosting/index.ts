@@ -1,0 +1,10 @@
+/**
+ * What relay and registry share in being run by somebody: configuration, TLS, clients behind proxies, start and end. Nothing of
+ * the protocol is in here.
+ */
+export { shown, valueText } from './command-line.ts'
+export { addressKey, addressNetwork, clientAddress, TrustedAddresses } from './client-address.ts'
+export { problemsOf, runMain, serve, type RunningServer, type ServerProgram } from './serve.ts'
+export { settingsOf, type ServerDefinition, type SettingsSchema } from './settings.ts'
+export { Bytes, Count, defaultsOf, Milliseconds, RateLimit, Seconds } from './setting-kinds.ts'
+export { readTlsPair, TlsReload, type TlsFiles, type TlsPair } from './tls-files.ts'
