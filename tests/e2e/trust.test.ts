@@ -215,6 +215,22 @@ describe('rating', () => {
     await expect.poll(() => feedbackOf(bob), { timeout: 20_000 }).toBe(1)
   })
 
+  test('a rating goes to the registry that speaks for the peer', async () => {
+    const abroad = await certified('abroad')
+    const [alice, bob] = [await agent('alice'), await agent('bob', abroad)]
+    answering(bob)
+    await alice.trust.add(abroad.registry.url, abroad.fingerprint)
+    await ask(alice, bob)
+    const session = alice.sessions()[0]?.session_id ?? ''
+    await alice.conversation(session).close({ reason: 'completed' })
+    await expect.poll(() => rated(alice, session, 0.9), { timeout: 10_000 }).toBe(true)
+    await expect.poll(() => feedbackOf(bob, abroad), { timeout: 20_000 }).toBe(1)
+    // Bob trusts no registry that knows alice, and is told so.
+    expect(await rated(bob, session, 0.8)).toBe(true)
+    const told = () => bob.status().notices.find(({ about }) => about === 'rating')?.text
+    await expect.poll(told, { timeout: 10_000 }).toContain('No registry that is trusted here speaks for')
+  })
+
   async function rated(by: Agent, session: string, rating: number): Promise<boolean> {
     try {
       await by.rate(session, rating, ['accurate'])
@@ -225,10 +241,10 @@ describe('rating', () => {
   }
 
   /** Sessions that the registry counts of an agent. */
-  async function feedbackOf({ amid }: Agent): Promise<unknown> {
+  async function feedbackOf({ amid }: Agent, at = home): Promise<unknown> {
     // Evaluations are due some time after the feedback.
     now += 3_600_000
-    const answer = await fetch(`${home.registry.url}/v1/registry/reputation?amid=${amid}`)
+    const answer = await fetch(`${at.registry.url}/v1/registry/reputation?amid=${amid}`)
     return ((await answer.json()) as { sessions?: number }).sessions
   }
 })

@@ -21,6 +21,7 @@ const RATES = [
   'fetchesPerAgent',
   'verificationsPerAgent',
   'listsPerIp',
+  'feedbackPerIp',
   'certificatesPerAgent',
   'domainChecksPerAgent',
   'feedbackPerAgent',

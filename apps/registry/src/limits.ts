@@ -41,6 +41,7 @@ export const LimitSettings = Type.Object({
   logReadsPerIp: RateLimit(2, 120, 'reads of the transparency log from an address'),
   verificationsPerIp: RateLimit(0.1, 30, 'attempts to verify a person, begun or finished, from an address'),
   listsPerIp: RateLimit(2, 120, 'revocation lists read from an address'),
+  feedbackPerIp: RateLimit(1, 120, 'ratings brought from an address'),
   requestsPerAgent: RateLimit(2, 120, 'signed requests of an AMID'),
   uploadsPerAgent: RateLimit(0.1, 10, 'prekey uploads of an AMID'),
   fetchesPerAgent: RateLimit(0.5, 60, 'bundles fetched by an AMID'),

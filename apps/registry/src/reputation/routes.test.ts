@@ -86,6 +86,25 @@ describe('feedback', () => {
     expect((await lookup(bob)).reputation_score).toBe(score)
   })
 
+  it('hears an agent of another registry as an anonymous one, and keeps no score of it', async () => {
+    const foreign = new TestAgent('foreign', test.registry.url, () => now)
+    const closing = closedSession(foreign, bob, now)
+    expect((await rate(foreign, closing, 1)).status).toBe(200)
+    expect((await rate(foreign, closing, 1)).body.code).toBe('FEEDBACK_REPEATED')
+    expect(await reputation(bob)).toMatchObject({ sessions: 1 })
+    now += EVALUATION_DELAY_MS
+    expect(await evaluate()).toBe(1)
+    const { score } = await reputation(bob)
+    expect(score).toBeGreaterThanOrEqual(0.5)
+    expect(score).toBeLessThan(0.51)
+    // Its key is the one that signs the request: nobody rates in its name.
+    const forged = { ...closedSession(foreign, bob, now), initiator_signature: closing.responder_signature }
+    expect((await rate(foreign, forged, 1)).body.code).toBe('INVALID_SIGNATURE')
+    // Who is rated is known here.
+    const other = new TestAgent('other', test.registry.url, () => now)
+    expect((await rate(foreign, closedSession(foreign, other, now), 1)).body.code).toBe('AGENT_NOT_FOUND')
+  })
+
   it('refuses feedback that was sent before, and a second one of the same side', async () => {
     const closing = closedSession(alice, bob, now)
     const feedback = signFeedback(alice.identity, { closing, rating: 1 }, now)
@@ -159,9 +178,8 @@ describe('feedback', () => {
     expect((await rate(alice, closedSession(alice, bob, now), 1)).body.code).toBe('FEEDBACK_SELF')
   })
 
-  it('counts registered agents only', async () => {
+  it('rates and scores registered agents only', async () => {
     const stranger = new TestAgent('stranger', test.registry.url, () => now)
-    expect((await rate(stranger, closedSession(stranger, bob, now), 0)).body.code).toBe('NOT_REGISTERED')
     expect((await rate(bob, closedSession(stranger, bob, now), 0)).body.code).toBe('AGENT_NOT_FOUND')
     expect((await call(`${test.registry.url}/v1/registry/reputation?amid=${stranger.amid}`)).status).toBe(404)
   })

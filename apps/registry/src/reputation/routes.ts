@@ -27,7 +27,8 @@ import { Type } from 'typebox'
 import { findAgent } from '../agents.ts'
 import { authorityOf } from '../authority/authority.ts'
 import type { Context } from '../context.ts'
-import { addRoute } from '../route.ts'
+import { refuseBanned } from '../admin/bans.ts'
+import { addRoute, type Visitor } from '../route.ts'
 import type { StoredAgent } from '../store/store.ts'
 import { CREDENTIAL_LIFE_MS, EVALUATION_DELAY_MS, FEEDBACK_WINDOW_MS } from './constants.ts'
 import { voiceOf, type Standing } from './people.ts'
@@ -36,6 +37,8 @@ import { startingTerms } from './score.ts'
 const FINISHED: ReadonlySet<CloseReason> = new Set(['completed', 'error', 'timeout'])
 /** Two signatures' worth of statement, tags, and room for fields of later versions. */
 const MAX_FEEDBACK_BYTES = 4 * 1024
+
+const STRANGER: Standing = { tier: 2 }
 
 const ReputationQuery = Type.Object({ amid: AmidText }, { additionalProperties: false })
 
@@ -48,13 +51,14 @@ export function addReputationRoutes(app: FastifyInstance, context: Context): voi
     tag: 'reputation',
     summary: 'Rate the other side of a session that both sides closed; once a side and session',
     signed: true,
+    perIp: 'feedbackPerIp',
     perAgent: 'feedbackPerAgent',
     body: Feedback,
     maxBytes: MAX_FEEDBACK_BYTES,
     answers: { 200: FeedbackAnswer },
     handle: async ({ visitor, body, raw }) => ({
       status: 200,
-      body: { closing: await takeFeedback(context, visitor.amid, body, raw) },
+      body: { closing: await takeFeedback(context, visitor, body, raw) },
     }),
   })
 
@@ -117,23 +121,38 @@ async function registered(context: Context, amid: Amid): Promise<StoredAgent> {
 }
 
 /**
- * @throws NOT_OWNER, NOT_REGISTERED, AGENT_NOT_FOUND, what `verifyFeedback` throws, FEEDBACK_LATE, FEEDBACK_SELF,
- * FEEDBACK_REPEATED, CLOSING_CONFLICT
+ * The one who is rated is registered here. The rater need not be: an agent of another registry is nobody's that is known here,
+ * and has the voice of an anonymous one, of which all together weigh no more than `ANONYMOUS_CAP`.
+ *
+ * @throws NOT_OWNER, AGENT_NOT_FOUND, what `verifyFeedback` throws, FEEDBACK_LATE, FEEDBACK_SELF, FEEDBACK_REPEATED,
+ * CLOSING_CONFLICT, BANNED
  */
-async function takeFeedback(context: Context, visitor: Amid, body: Feedback, raw: unknown): Promise<string> {
+async function takeFeedback(
+  context: Context,
+  { amid: visitor, publicKey }: Visitor,
+  body: Feedback,
+  raw: unknown,
+): Promise<string> {
   const { store, people } = context
   const now = context.now()
   if (body.rater !== visitor) throw new AgentMeshError('NOT_OWNER')
-  const rater = await registered(context, visitor)
+  await refuseBanned(context, visitor)
+  const isRaterHere = (await store.getAgent(visitor)) !== undefined
   const ratee = await findAgent(context, rateeOf(body))
   const { closing } = body
-  const [initiator, responder] = closing.initiator === visitor ? [rater, ratee] : [ratee, rater]
-  const keys = { initiator: signingKey(initiator), responder: signingKey(responder) }
+  const other = signingKey(ratee)
+  const keys =
+    closing.initiator === visitor
+      ? { initiator: publicKey, responder: other }
+      : { initiator: other, responder: publicKey }
   const feedback = verifyFeedback(raw, keys, now)
   if (parseTimestamp(closing.closed_at) < now - FEEDBACK_WINDOW_MS) throw new AgentMeshError('FEEDBACK_LATE')
 
-  const standing = { rater: await people.standingOf(rater.amid), ratee: await people.standingOf(ratee.amid) }
-  const sides = { rater: sideOf(rater.amid, standing.rater), ratee: sideOf(ratee.amid, standing.ratee) }
+  const standing = {
+    rater: isRaterHere ? await people.standingOf(visitor) : STRANGER,
+    ratee: await people.standingOf(ratee.amid),
+  }
+  const sides = { rater: sideOf(visitor, standing.rater), ratee: sideOf(ratee.amid, standing.ratee) }
   const sameHuman = standing.rater.human !== undefined && standing.rater.human === standing.ratee.human
   if (sameHuman || sides.rater.voice === sides.ratee.voice) throw new AgentMeshError('FEEDBACK_SELF')
 
@@ -143,6 +162,7 @@ async function takeFeedback(context: Context, visitor: Amid, body: Feedback, raw
       sessionId: closing.session_id,
       statement,
       ...sides,
+      isRaterHere,
       finished: FINISHED.has(closing.reason),
       completed: closing.reason === 'completed',
       rating: feedback.rating,

@@ -100,6 +100,7 @@ class World {
       this.#sessions++
       await this.store.transaction('rate', (tx) =>
         this.store.reputation.record(tx, {
+          isRaterHere: true,
           sessionId: newMessageId(systemRandom),
           statement: String(this.#sessions),
           ...sides,

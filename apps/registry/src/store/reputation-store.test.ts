@@ -28,6 +28,7 @@ const person = (name: string, tier: TierNumber = 1): Side => ({
 
 let sessions = 0
 const session = (rater: Side, ratee: Side, fields: Partial<RatedSession> = {}): RatedSession => ({
+  isRaterHere: true,
   sessionId: `session-${++sessions}`,
   statement: `statement-${sessions}`,
   rater,

@@ -30,6 +30,8 @@ export interface Side {
 }
 
 export interface RatedSession {
+  /** Registered here; else it is of another registry, and has no score of ours. */
+  readonly isRaterHere: boolean
   readonly sessionId: string
   /** SHA-256 of the closing statement, base64. */
   readonly statement: string
@@ -176,7 +178,9 @@ export class ReputationStore {
       // Nothing was there before what was just added: another one whom this voice has rated.
       if (rates && voice.ratings === units) await countRated(tx, by.voice)
     }
-    for (const { of } of directions) await touchScore(tx, of, isNew, now, session.dueAt)
+    for (const { of } of directions) {
+      if (of !== rater || session.isRaterHere) await touchScore(tx, of, isNew, now, session.dueAt)
+    }
   }
 
   /** Calls for an evaluation, for a change of tier above all. */

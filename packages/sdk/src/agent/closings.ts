@@ -22,10 +22,12 @@ import {
   parseTimestamp,
   SessionClosing,
   validate,
+  type Amid,
   type ClosePayload,
   type ClosingStatement,
   type Envelope,
   type ErrorCode,
+  type Feedback,
   type FeedbackTag,
   type SessionId,
 } from '../wire/index.ts'
@@ -167,24 +169,48 @@ export class Closings {
     this.#core.store.tables.ratings.put(session.id, rating, index)
   }
 
-  /** Brings ratings to the registry. @throws REGISTRY_UNREACHABLE and the like; what waits is tried again. */
+  /**
+   * Brings ratings to the peers' home registries. What waits for one that does not answer is tried again.
+   *
+   * @throws the first REGISTRY_UNREACHABLE or the like, when all were tried
+   */
   async submit(): Promise<void> {
     const { sessions, ratings } = this.#core.store.tables
+    let failed: AgentMeshError | undefined
     for (const { key, value, index } of ratings.list({ b: 'waiting', limit: BATCH })) {
-      const closing = complete(sessions.get(key)?.closing)
+      const row = sessions.get(key)
+      const closing = complete(row?.closing)
       // The peer has not answered our CLOSE yet.
-      if (closing === undefined) continue
+      if (row === undefined || closing === undefined) continue
       let outcome = 'sent'
       try {
-        const feedback = signFeedback(this.#core.identity, { closing, ...value }, this.#core.now())
-        await this.#core.registries.home.submitFeedback(feedback)
+        await this.#bring(
+          row.session.peer,
+          signFeedback(this.#core.identity, { closing, ...value }, this.#core.now()),
+        )
       } catch (error) {
-        if (!isAgentMeshError(error) || TRY_AGAIN.has(error.code)) throw error
+        if (!isAgentMeshError(error)) throw error
+        if (TRY_AGAIN.has(error.code)) {
+          failed ??= error
+          continue
+        }
         outcome = 'refused'
         const text = `The registry did not take the rating of session ${key}: ${error.message}`
         this.#core.events.emit('notice', { at: formatTimestamp(this.#core.now()), about: 'rating', text })
       }
       await commit(this.#core, () => ratings.put(key, value, { ...index, b: outcome }))
+    }
+    if (failed) throw failed
+  }
+
+  /** To the registry that speaks for the peer, as far as the owner trusts it. @throws AGENT_NOT_FOUND when none does */
+  async #bring(peer: Amid, feedback: Feedback): Promise<void> {
+    try {
+      const { registry } = await this.#core.registries.find(peer)
+      await registry.submitFeedback(feedback)
+    } catch (error) {
+      if (!isAgentMeshError(error, 'AGENT_NOT_FOUND')) throw error
+      throw new AgentMeshError('AGENT_NOT_FOUND', `No registry that is trusted here speaks for ${peer}`)
     }
   }
 }

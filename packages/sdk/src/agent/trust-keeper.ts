@@ -309,8 +309,8 @@ export class TrustKeeper {
     if (home !== undefined) {
       await attempt(() => this.#certify(home))
       await attempt(() => this.#renewCredential())
-      await attempt(() => this.#closings.submit())
     }
+    await attempt(() => this.#closings.submit())
     await attempt(() => this.#successions.look(atOnce))
     this.#problem = problems[0]
     this.#schedule(problems.length === 0 ? WORK_EVERY_MS : RETRY_MS)
