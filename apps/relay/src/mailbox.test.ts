@@ -2,12 +2,15 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { amidFromBytes, messageIdFromBytes, type Amid, type MessageId } from '@agentmesh/sdk/wire'
 import { DEFAULT_LIMITS } from './limits.ts'
 import { FRONT, type Mailbox, type MailboxMessage, type Place, type StoredMessage } from './mailbox.ts'
 import { closeDatabase, openDatabase } from './sqlite.ts'
-import { SqliteMailbox, type MailboxLimits } from './sqlite-mailbox.ts'
+import { PostgresMailbox } from './postgres-mailbox.ts'
+import type { MailboxLimits } from './quotas.ts'
+import { SqliteMailbox } from './sqlite-mailbox.ts'
+import { TestPostgres } from './test-support-postgres.ts'
 
 const HOUR = 3600_000
 const START = Date.UTC(2026, 1, 1)
@@ -29,6 +32,14 @@ function numberOf({ id }: MailboxMessage): number {
 const folder = mkdtempSync(join(tmpdir(), 'agentmesh-mailbox-'))
 let files = 0
 
+let postgres: TestPostgres
+let databaseUrl: string
+beforeAll(async () => {
+  postgres = await TestPostgres.start()
+  databaseUrl = await postgres.create()
+})
+afterAll(async () => postgres.stop())
+
 interface Opened {
   mailbox: Mailbox
   /** Undefined where nothing outlives the process. */
@@ -48,6 +59,15 @@ const implementations: [string, Open][] = [
   [
     'SQLite in memory',
     async (limits, now) => ({ mailbox: new SqliteMailbox(':memory:', limits, now), reopen: undefined }),
+  ],
+  [
+    'PostgreSQL',
+    async (limits, now) => {
+      const open = async () => PostgresMailbox.open(databaseUrl, limits, now, () => {})
+      await (await open()).close()
+      await postgres.clear(databaseUrl)
+      return { mailbox: await open(), reopen: open }
+    },
   ],
 ]
 
@@ -256,6 +276,53 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     expect(await mailbox.purge()).toBe(0)
     expect([mailbox.messages, mailbox.bytes]).toEqual([1, 1])
     expect(await numbers()).toEqual([3])
+  })
+
+  it('keeps to every quota, whatever is asked at once', async () => {
+    await mailbox.close()
+    await start({ mailboxMessages: 10, senderMessages: 3, senderTotalMessages: 7, mailboxBytes: 70 })
+    const asked = Array.from({ length: 120 }, (__, index) => {
+      const [to, from] = [amid(1 + (index % 5)), amid(50 + (index % 7))]
+      return message({ to, from, payload: new Uint8Array(1 + (index % 13)) })
+    })
+    const outcomes = await Promise.all(asked.map(async (each) => mailbox.store(each)))
+    const stored = asked.filter((__, index) => outcomes[index] === 'stored')
+    for (let to = 1; to <= 5; to++) {
+      const held = await read(amid(to))
+      // What it said it stored, in order, and nothing else.
+      expect(held.map(numberOf)).toEqual(stored.filter((each) => each.to === amid(to)).map(numberOf))
+      expect(held.length).toBeLessThanOrEqual(10)
+      expect(held.reduce((sum, { payload }) => sum + payload.length, 0)).toBeLessThanOrEqual(70)
+      for (const { from } of held) {
+        expect(held.filter((each) => each.from === from).length).toBeLessThanOrEqual(3)
+      }
+    }
+    for (let from = 50; from < 57; from++) {
+      expect(stored.filter((each) => each.from === amid(from)).length).toBeLessThanOrEqual(7)
+    }
+    expect(new Set(outcomes)).toEqual(new Set(['stored', 'sender-quota', 'mailbox-full']))
+    expect(mailbox.messages).toBe(stored.length)
+    expect(mailbox.bytes).toBe(stored.reduce((sum, { payload }) => sum + payload.length, 0))
+  })
+
+  it('pages through what stands there, each message once, while more is stored and removed', async () => {
+    await mailbox.close()
+    await start({ mailboxMessages: 1000, senderMessages: 1000 })
+    await Promise.all(Array.from({ length: 40 }, async () => mailbox.store(message())))
+    const seen: StoredMessage[] = []
+    const others: Promise<unknown>[] = []
+    for (;;) {
+      const page = await read(amid(1), seen.at(-1), 7)
+      if (page.length === 0) break
+      seen.push(...page)
+      others.push(mailbox.remove(amid(1), page.slice(0, 3)))
+      if (number < 60) others.push(mailbox.store(message()), mailbox.store(message({ to: amid(9) })))
+    }
+    await Promise.all(others)
+    const wanted = Array.from({ length: number }, (__, index) => index + 1)
+    const ours = wanted.filter((each) => each <= 40 || each % 2 === 1)
+    expect(seen.map(numberOf)).toEqual(ours)
+    expect(await mailbox.count(amid(9))).toBe(number - ours.length)
   })
 
   it('tells whether it can be written', async () => {

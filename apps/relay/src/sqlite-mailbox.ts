@@ -10,8 +10,8 @@ import {
   type Amid,
   type MessageType,
 } from '@agentmesh/sdk/wire'
-import type { RelayLimits } from './limits.ts'
 import type { Mailbox, MailboxMessage, Page, Place, StoredMessage, StoreOutcome } from './mailbox.ts'
+import { refusalOf, type MailboxLimits } from './quotas.ts'
 import { closeDatabase, openDatabase, type Database } from './sqlite.ts'
 import { TurnEnd } from './turn.ts'
 
@@ -66,17 +66,6 @@ interface Work {
   readonly reject: (cause: unknown) => void
 }
 
-export type MailboxLimits = Pick<
-  RelayLimits,
-  | 'mailboxTtlMs'
-  | 'mailboxMessages'
-  | 'mailboxBytes'
-  | 'senderMessages'
-  | 'senderBytes'
-  | 'senderTotalMessages'
-  | 'storeBytes'
->
-
 export class SqliteMailbox implements Mailbox {
   readonly #database: Database
   readonly #limits: MailboxLimits
@@ -129,18 +118,21 @@ export class SqliteMailbox implements Mailbox {
     if (this.#statements.find.get(to, from, id) !== undefined) return 'stored'
 
     const box = this.#statements.usage.get(from, from, to) as Record<string, number>
-    const { senderMessages, senderBytes, senderTotalMessages, mailboxMessages, mailboxBytes } = this.#limits
     const total = (this.#statements.senderTotal.get(from) as Record<string, number>)['n'] ?? 0
-    if ((box['sender_messages'] ?? 0) >= senderMessages) return 'sender-quota'
-    if ((box['sender_bytes'] ?? 0) + payload.length > senderBytes) return 'sender-quota'
-    if (total >= senderTotalMessages) return 'sender-quota'
-    if ((box['messages'] ?? 0) >= mailboxMessages) return 'mailbox-full'
-    if ((box['bytes'] ?? 0) + payload.length > mailboxBytes) return 'mailbox-full'
-    if (this.#bytes + payload.length > this.#limits.storeBytes) return 'store-full'
+    const usage = {
+      messages: box['messages'] ?? 0,
+      bytes: box['bytes'] ?? 0,
+      senderMessages: box['sender_messages'] ?? 0,
+      senderBytes: box['sender_bytes'] ?? 0,
+      senderTotal: total,
+      storeBytes: this.#bytes,
+    }
+    const size = payload.length
+    const refusal = refusalOf(usage, size, this.#limits)
+    if (refusal !== undefined) return refusal
 
     const expiresAt = timestamp + this.#limits.mailboxTtlMs
     const position = this.#lastPosition + 1
-    const size = payload.length
     this.#statements.insert.run(
       position,
       place ?? position,
@@ -155,7 +147,7 @@ export class SqliteMailbox implements Mailbox {
     )
     this.#lastPosition = position
     this.#messages += 1
-    this.#bytes += payload.length
+    this.#bytes += size
     return 'stored'
   }
 
