@@ -12,6 +12,14 @@ const RelaySettings = Type.Object({
     minLength: 1,
     description: 'SQLite file of the mailboxes',
   }),
+  databaseUrl: Type.Optional(
+    Type.String({
+      minLength: 1,
+      variable: 'DATABASE_URL',
+      secret: true,
+      description: 'PostgreSQL in place of the file; several relays may share one database',
+    }),
+  ),
   names: Type.Optional(
     Type.Array(Type.String({ pattern: '^[a-z0-9.:[\\]-]{1,255}$' }), {
       minItems: 1,
@@ -40,6 +48,12 @@ export function checkRelaySettings(_settings: RelaySettings): Promise<readonly s
 }
 
 export function relayOptions(settings: RelaySettings): RelayOptions {
-  const { host, port, data, names, limit } = settings
-  return { host, port, dataPath: data, limits: limit, ...(names === undefined ? {} : { names }) }
+  const { host, port, data, databaseUrl, names, limit } = settings
+  return {
+    host,
+    port,
+    limits: limit,
+    ...(names === undefined ? {} : { names }),
+    ...(databaseUrl === undefined ? { dataPath: data } : { databaseUrl }),
+  }
 }

@@ -1,7 +1,7 @@
 /**
  * Mailboxes in PostgreSQL, which several relays may write.
  *
- *     store, remove --> one queue --> one transaction at a time, of all that waits     (`postgres/write-batch.ts`)
+ *     store, remove --> one queue --> one transaction at a time, of all that waits     (`postgres/mail-transaction.ts`)
  *     page, count   --> behind this relay's own writes to that mailbox --> one statement for all of a turn
  *     purge         --> partitions that are over are dropped, new ones made ahead      (`postgres/partitions.ts`)
  *
@@ -12,12 +12,12 @@
 import { AgentMeshError, parseAmid, type Amid } from '@agentmesh/sdk/wire'
 import type { Mailbox, MailboxMessage, Page, Place, StoredMessage, StoreOutcome } from './mailbox.ts'
 import type { MailboxLimits } from './quotas.ts'
-import { PostgresDatabase, type PoolClient } from './postgres/database.ts'
+import { given, PostgresDatabase, type PoolClient } from './postgres/database.ts'
 import { Gather } from './postgres/gather.ts'
 import { migrate, restampRestored } from './postgres/migrations.ts'
 import { Partitions } from './postgres/partitions.ts'
-import { readCounts, readPages, type PageItem } from './postgres/read-batch.ts'
-import { MAX_BATCH_BYTES, WriteBatch, type Totals, type WriteItem } from './postgres/write-batch.ts'
+import { readCounts, readPages, type PageItem } from './postgres/mail-pages.ts'
+import { MAX_BATCH_BYTES, MailTransaction, type Totals, type WriteItem } from './postgres/mail-transaction.ts'
 
 /** Two locks a message at most; PostgreSQL has room for 6,400 by default, shared by all relays. */
 const BATCH_MESSAGES = 256
@@ -107,10 +107,16 @@ export class PostgresMailbox implements Mailbox {
   }
 
   async #write(items: readonly WriteItem[]): Promise<StoreOutcome[]> {
-    const batch = new WriteBatch(items, this.#limits, this.#writer)
+    const transaction = new MailTransaction(items, this.#limits, this.#writer)
     const { outcomes, totals, change } = await this.#database.run(async (client) => {
-      await this.#partitions.ensure(client, batch.expiryTimes())
-      return batch.run(client, this.#now())
+      await this.#partitions.ensure(client, transaction.expiryTimes())
+      try {
+        return await transaction.run(client, this.#now())
+      } catch (error) {
+        // Perhaps another relay has dropped one: the next run looks.
+        this.#partitions.forget()
+        throw error
+      }
     })
     const { messages, bytes } = this.#totals
     this.#totals = totals ?? { messages: messages + change.messages, bytes: bytes + change.bytes }
@@ -148,7 +154,7 @@ export class PostgresMailbox implements Mailbox {
 
   async #lookAtTotals(client: PoolClient): Promise<void> {
     const { rows } = await client.query<Totals>(TOTALS)
-    this.#totals = rows[0]!
+    this.#totals = given(rows[0])
   }
 
   async check(): Promise<boolean> {
@@ -157,7 +163,7 @@ export class PostgresMailbox implements Mailbox {
         const { rows } = await client.query<{ ready: boolean }>(
           `SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off' AS ready`,
         )
-        return rows[0]!.ready
+        return given(rows[0]).ready
       })
     } catch {
       return false
@@ -173,7 +179,7 @@ export class PostgresMailbox implements Mailbox {
             ARRAY(SELECT DISTINCT recipient FROM relay_mail WHERE stamp >= $1::text::xid8) AS recipients`,
           [mark ?? null],
         )
-        const { mark: next, recipients } = rows[0]!
+        const { mark: next, recipients } = given(rows[0])
         return { mark: next, recipients: recipients.map(parseAmid) }
       }),
     )

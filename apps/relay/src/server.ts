@@ -29,7 +29,7 @@ import { SocketGuard } from './socket-guard.ts'
 import { WriteBatch } from './socket-writer.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
 
-export interface RelayOptions {
+export type RelayOptions = {
   readonly host?: string
   /** 0 takes a free one. */
   readonly port?: number
@@ -38,13 +38,20 @@ export interface RelayOptions {
    * CONNECT signatures are bound to them. Default: the listening address, and `localhost`.
    */
   readonly names?: readonly string[]
-  /** SQLite file for the mailboxes, or `:memory:`. */
-  readonly dataPath: string
   readonly limits?: Partial<RelayLimits>
   readonly logger?: RelayLogger
   /** Milliseconds since the epoch. */
   readonly now?: () => number
-}
+} & (
+  | {
+      /** SQLite file for the mailboxes, or `:memory:`. */
+      readonly dataPath: string
+    }
+  | {
+      /** PostgreSQL connection URL: mailboxes that several relays share. */
+      readonly databaseUrl: string
+    }
+)
 
 export interface RelayStats {
   readonly agents: number
@@ -77,11 +84,11 @@ const CODECS = new Map<string, RelayCodec>(
   [binaryCodec, jsonCodec].map((codec) => [codec.subprotocol, codec]),
 )
 
-/** @throws RELAY_STORE_FAILED when the mailbox file cannot be opened; system errors when the port cannot be had */
+/** @throws RELAY_STORE_FAILED when the mailboxes cannot be opened; system errors when the port cannot be had */
 export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const now = options.now ?? Date.now
-  const mailbox = new SqliteMailbox(options.dataPath, limits, now)
+  const mailbox = await openMailbox(options, limits, now)
   const relay = new RelayServer(options, limits, mailbox, now)
   try {
     await relay.listen()
@@ -90,6 +97,15 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
     throw error
   }
   return relay
+}
+
+async function openMailbox(options: RelayOptions, limits: RelayLimits, now: () => number): Promise<Mailbox> {
+  if ('dataPath' in options) return new SqliteMailbox(options.dataPath, limits, now)
+  // The driver is no weight on a relay that has a file.
+  const { PostgresMailbox } = await import('./postgres-mailbox.ts')
+  return PostgresMailbox.open(options.databaseUrl, limits, now, (error) =>
+    options.logger?.warn({ err: error }, 'an idle database connection broke'),
+  )
 }
 
 class RelayServer implements RunningRelay {

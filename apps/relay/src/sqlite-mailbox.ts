@@ -12,7 +12,7 @@ import {
 } from '@agentmesh/sdk/wire'
 import type { Mailbox, MailboxMessage, Page, Place, StoredMessage, StoreOutcome } from './mailbox.ts'
 import { refusalOf, type MailboxLimits } from './quotas.ts'
-import { closeDatabase, openDatabase, type Database } from './sqlite.ts'
+import { closeDatabase, lockDatabase, openDatabase, type Database } from './sqlite.ts'
 import { TurnEnd } from './turn.ts'
 
 // `payload` stands last: what is read before it then never touches the payload's overflow pages.
@@ -68,6 +68,7 @@ interface Work {
 
 export class SqliteMailbox implements Mailbox {
   readonly #database: Database
+  readonly #lock: Database | undefined
   readonly #limits: MailboxLimits
   readonly #now: () => number
   readonly #turnEnd = new TurnEnd(() => this.#commit())
@@ -85,6 +86,11 @@ export class SqliteMailbox implements Mailbox {
     this.#limits = limits
     this.#now = now
     try {
+      this.#lock = path === ':memory:' ? undefined : lockDatabase(path)
+    } catch (cause) {
+      throw new AgentMeshError('RELAY_STORE_FAILED', undefined, { operation: `lock ${path}`, cause })
+    }
+    try {
       this.#database = openDatabase(path)
       const version = scalar(this.#database, 'PRAGMA user_version', 'user_version')
       if (version > SCHEMA_VERSION) throw new Error(`The file has schema version ${version}`)
@@ -92,6 +98,7 @@ export class SqliteMailbox implements Mailbox {
       this.#database.exec(`BEGIN; ${changes} PRAGMA user_version = ${SCHEMA_VERSION}; COMMIT`)
       this.#statements = prepare(this.#database)
     } catch (cause) {
+      this.#lock?.close()
       throw new AgentMeshError('RELAY_STORE_FAILED', undefined, { operation: `open ${path}`, cause })
     }
     this.#lastPosition = scalar(this.#database, 'SELECT coalesce(max(position), 0) AS n FROM mail', 'n')
@@ -192,6 +199,7 @@ export class SqliteMailbox implements Mailbox {
   async close(): Promise<void> {
     this.#turnEnd.runNow()
     closeDatabase(this.#database)
+    this.#lock?.close()
   }
 
   #forget(deleted: readonly unknown[]): void {

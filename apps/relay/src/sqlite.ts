@@ -11,15 +11,16 @@ function sqlite(): Pick<SqliteModule, 'DatabaseSync'> {
   return found as SqliteModule
 }
 
+const BUSY_MILLISECONDS = 2_000
+
 /**
- * Opens a file (or `:memory:`) for durable writing: a commit that returned is on disk. The file is held exclusively, so
- * a second relay on the same file fails; the operating system frees it when the process ends in any way.
+ * Opens a file (or `:memory:`) for durable writing: a commit that returned is on disk. Other programs may read it meanwhile,
+ * as a backup does.
  */
 export function openDatabase(path: string): Database {
   const database = new (sqlite().DatabaseSync)(path)
   database.exec(`
-    PRAGMA busy_timeout = 2000;
-    PRAGMA locking_mode = EXCLUSIVE;
+    PRAGMA busy_timeout = ${BUSY_MILLISECONDS};
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
   `)
@@ -27,14 +28,22 @@ export function openDatabase(path: string): Database {
 }
 
 /**
- * Closes, and frees the file even where the library keeps prepared statements (and with them the lock) until they are
- * collected: leaving WAL mode gives the exclusive lock back.
+ * Makes this process the only one that opens `path` for writing, until the result is closed: a second relay on the same
+ * file fails. It is a lock on an empty file beside it, which the operating system frees when the process ends in any way.
  */
+export function lockDatabase(path: string): Database {
+  const lock = new (sqlite().DatabaseSync)(`${path}-lock`)
+  try {
+    lock.exec(`PRAGMA busy_timeout = ${BUSY_MILLISECONDS}; BEGIN EXCLUSIVE`)
+  } catch (error) {
+    lock.close()
+    throw error
+  }
+  return lock
+}
+
+/** Closes, with everything in the file itself, even where the library keeps prepared statements until they are collected. */
 export function closeDatabase(database: Database): void {
-  database.exec(`
-    PRAGMA journal_mode = DELETE;
-    PRAGMA locking_mode = NORMAL;
-    SELECT count(*) FROM sqlite_schema;
-  `)
+  database.exec('PRAGMA wal_checkpoint(TRUNCATE)')
   database.close()
 }

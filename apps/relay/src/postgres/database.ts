@@ -6,7 +6,7 @@
  * it a second goes to see whether it is back.
  */
 import pg from 'pg'
-import type { Pool, PoolClient } from 'pg'
+import type { ClientBase, Pool, PoolClient } from 'pg'
 
 export type { PoolClient }
 
@@ -37,8 +37,11 @@ const SESSION = `
   SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 `
 
-/** SQLSTATEs of a server that ends, starts, changes roles or is out of slots, and of transactions that met. */
-const TRANSIENT_STATES = new Set(['25006', '40001', '40P01', '53300', '57P01', '57P02', '57P03'])
+/**
+ * SQLSTATEs of a server that ends, starts, changes roles or is out of slots, of transactions that met, and of a row whose
+ * partition was dropped (23514).
+ */
+const TRANSIENT_STATES = new Set(['23514', '25006', '40001', '40P01', '53300', '57P01', '57P02', '57P03'])
 
 export class PostgresDatabase {
   readonly #pool: Pool
@@ -59,11 +62,7 @@ export class PostgresDatabase {
       keepAlive: true,
       application_name: 'agentmesh-relay',
       types,
-      onConnect: async (client) => {
-        // What breaks it is told to whoever waits for an answer; without a listener it would end the process.
-        client.on('error', () => {})
-        await client.query(SESSION)
-      },
+      ...BEFORE_USE,
     })
     this.#pool.on('error', onIdleError)
   }
@@ -106,6 +105,21 @@ export class PostgresDatabase {
   async close(): Promise<void> {
     await this.#pool.end()
   }
+}
+
+/** The pool waits for what this returns, though its types do not say so. */
+const BEFORE_USE = { onConnect: prepareSession }
+
+async function prepareSession(client: ClientBase): Promise<void> {
+  // What breaks it is told to whoever waits for an answer; without a listener it would end the process.
+  client.on('error', () => {})
+  await client.query(SESSION)
+}
+
+/** What a statement always gives. @throws Error where it did not */
+export function given<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error('The database gave no answer')
+  return value
 }
 
 /** Whether the same may work in a moment: all that is no answer of the server, and what `TRANSIENT_STATES` says. */

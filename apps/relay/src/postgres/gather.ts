@@ -81,7 +81,11 @@ export class Gather<Item, Answer> {
       if (this.#waiting.length > 0) this.#schedule()
       try {
         const answers = await this.#work(taken.map(({ item }) => item))
-        for (const [index, { resolve }] of taken.entries()) resolve(answers[index]!)
+        for (const [index, { resolve, reject }] of taken.entries()) {
+          const answer = answers[index]
+          if (answer === undefined) reject(this.#failed(new Error('No answer')))
+          else resolve(answer)
+        }
       } catch (cause) {
         for (const { reject } of taken) reject(this.#failed(cause))
       }

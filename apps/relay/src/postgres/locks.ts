@@ -29,5 +29,5 @@ function lockKey(amid: Amid): number {
 export function lockKeys(amids: Iterable<Amid>): number[] {
   const keys = new Set<number>()
   for (const amid of amids) keys.add(lockKey(amid))
-  return [...keys].sort((a, b) => a - b)
+  return [...keys].toSorted((a, b) => a - b)
 }

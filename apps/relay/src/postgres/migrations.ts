@@ -23,7 +23,7 @@ export interface Migration {
 
 const LOCK_MILLISECONDS = 3_000
 
-export const MIGRATIONS: readonly Migration[] = [
+const MIGRATIONS: readonly Migration[] = [
   {
     name: '0001-initial',
     // Payloads are ciphertext: nothing to compress.

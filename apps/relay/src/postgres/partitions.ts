@@ -7,7 +7,7 @@
  * ATTACH makes others wait for nothing. DROP has to be alone with the table for a moment; it gives up quickly where
  * somebody holds it (a dump takes its time), because everybody who comes after it waits behind it.
  */
-import type { PoolClient } from './database.ts'
+import { given, type PoolClient } from './database.ts'
 import { LOCKS } from './locks.ts'
 
 const PARTITION_MS = 12 * 3600_000
@@ -67,7 +67,7 @@ export class Partitions {
     const clock = await client.query<{ now: number }>(
       'SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now',
     )
-    const before = Math.min(now, clock.rows[0]!.now)
+    const before = Math.min(now, given(clock.rows[0]).now)
     const past = (await partitionStarts(client)).filter((start) => start + PARTITION_MS <= before)
     let dropped = 0
     for (const start of past) dropped += await this.#drop(client, start)

@@ -1,7 +1,7 @@
 /** Pages of many mailboxes in one statement, and counts. */
 import { MESSAGE_TYPES, parseAmid, parseMessageId, type Amid, type MessageType } from '@agentmesh/sdk/wire'
 import type { Page, StoredMessage } from '../mailbox.ts'
-import type { PoolClient } from './database.ts'
+import { given, type PoolClient } from './database.ts'
 
 export interface PageItem {
   readonly to: Amid
@@ -57,12 +57,12 @@ export async function readPages(
       now,
     ],
   })
-  const pages = items.map((): StoredMessage[] => [])
+  const pages = items.map(({ to }) => ({ to, messages: [] as StoredMessage[] }))
   for (const row of rows) {
-    const index = row.n - 1
-    pages[index]!.push(fromRow(items[index]!.to, row))
+    const page = given(pages[row.n - 1])
+    page.messages.push(fromRow(page.to, row))
   }
-  return pages
+  return pages.map(({ messages }) => messages)
 }
 
 export async function readCounts(client: PoolClient, items: readonly Amid[], now: number): Promise<number[]> {

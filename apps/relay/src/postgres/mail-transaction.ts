@@ -14,7 +14,7 @@
 import type { Amid } from '@agentmesh/sdk/wire'
 import type { MailboxMessage, Place, StoreOutcome } from '../mailbox.ts'
 import { refusalOf, type MailboxLimits } from '../quotas.ts'
-import type { PoolClient } from './database.ts'
+import { given, type PoolClient } from './database.ts'
 import { LOCKS, lockKeys } from './locks.ts'
 import { partitionOf } from './partitions.ts'
 
@@ -104,7 +104,7 @@ const ADD_USAGE = {
     DO UPDATE SET messages = u.messages + excluded.messages, bytes = u.bytes + excluded.bytes`,
 }
 
-export class WriteBatch {
+export class MailTransaction {
   readonly #items: readonly WriteItem[]
   readonly #stores: StoreItem[] = []
   readonly #removals: RemoveItem[] = []
@@ -129,7 +129,7 @@ export class WriteBatch {
   /** @param now milliseconds since the epoch */
   async run(client: PoolClient, now: number): Promise<BatchResult> {
     const result = await this.#transaction(client, now, false)
-    return result ?? (await this.#transaction(client, now, true))!
+    return result ?? given(await this.#transaction(client, now, true))
   }
 
   /** Undefined when the store turned out to be so full that this relay has to be alone with it. */
@@ -156,7 +156,7 @@ export class WriteBatch {
     await client.query('COMMIT')
     let next = 0
     return {
-      outcomes: this.#items.map((item) => ('message' in item ? outcomes[next++]! : 'stored')),
+      outcomes: this.#items.map((item) => ('message' in item ? given(outcomes[next++]) : 'stored')),
       totals: found?.store,
       change: usage.total(),
     }
@@ -223,9 +223,9 @@ export class WriteBatch {
       const { to, from, id, payload } = message
       const name = `${to} ${from} ${id}`
       if (found.known.has(index) || taken.has(name)) return 'stored'
-      const mailbox = found.mailboxes.get(to)!
-      const share = found.shares.get(`${to} ${from}`)!
-      const sender = found.senders.get(from)!
+      const mailbox = given(found.mailboxes.get(to))
+      const share = given(found.shares.get(`${to} ${from}`))
+      const sender = given(found.senders.get(from))
       const usage = {
         messages: mailbox.messages,
         bytes: mailbox.bytes,
@@ -241,7 +241,7 @@ export class WriteBatch {
         held.bytes += payload.length
       }
       taken.add(name)
-      const position = found.positions[accepted.length]!
+      const position = given(found.positions[accepted.length])
       accepted.push({ message, position, place: place ?? position })
       return 'stored'
     })
@@ -327,9 +327,9 @@ class Found {
       const held = { messages, bytes }
       const index = n - 1
       if (about === 'known') this.known.add(index)
-      else if (about === 'mailbox') this.mailboxes.set(keys.recipients[index]!, held)
-      else if (about === 'share') this.shares.set(keys.shares[index]!.join(' '), held)
-      else if (about === 'sender') this.senders.set(keys.senders[index]!, held)
+      else if (about === 'mailbox') this.mailboxes.set(given(keys.recipients[index]), held)
+      else if (about === 'share') this.shares.set(given(keys.shares[index]).join(' '), held)
+      else if (about === 'sender') this.senders.set(given(keys.senders[index]), held)
       else if (about === 'store')
         this.store = { messages: messages + freed.messages, bytes: bytes + freed.bytes }
       else this.positions.push(n)
