@@ -92,9 +92,10 @@ function tableOver<T>(name: string, codec: TableCodec<T>) {
     requireWork: () => undefined,
     // Nothing is remembered, so that every row is opened.
     recentValues: () => new RecentValues(0),
+    onUndo: () => undefined,
     isOpen: () => true,
   }
-  const table = new Table(name, codec, host)
+  const table = new Table(name, codec, host, false)
   return {
     get(row: Uint8Array): T | undefined {
       sealed = Uint8Array.from(row)

@@ -135,7 +135,12 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
 async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes, now: number) {
   const path = home.file(STATE_FILE)
   const open = async (): Promise<{ store: AgentStore; repairs: string[] }> => {
-    const store = StateStore.open(path, identity.storageKey, { tables: TABLES, random })
+    const store = StateStore.open(path, identity.storageKey, {
+      tables: TABLES,
+      // Every message moves its session.
+      late: ['sessions'],
+      random,
+    })
     try {
       const dropped = await store.commit((tables) => {
         // A start after a failed flush reads what the disk may not have: one write that is flushed makes it sure.

@@ -31,14 +31,23 @@ function code(expected: string): unknown {
   return expect.objectContaining({ code: expected })
 }
 
-describe.each(drivers)('the store with %s', (_name, opener) => {
+type Late = readonly (keyof typeof tables)[]
+const kinds = drivers.flatMap(([name, opener]): [string, OpenDatabase, Late][] => [
+  [name, opener, []],
+  [`${name}, all tables late`, opener, ['notes', 'drafts']],
+])
+
+describe.each(kinds)('the store with %s', (_name, opener, late) => {
   let dir: string
   let path: string
   let store: StateStore<typeof tables>
 
-  const openStore = (overrides: { key?: Uint8Array; sqlite?: OpenDatabase; path?: string } = {}) =>
+  const openStore = (
+    overrides: { key?: Uint8Array; sqlite?: OpenDatabase; path?: string; late?: Late } = {},
+  ) =>
     StateStore.open(overrides.path ?? path, overrides.key ?? storageKey, {
       tables,
+      late: overrides.late ?? late,
       random: systemRandom,
       sqlite: overrides.sqlite ?? opener,
     })
@@ -238,7 +247,7 @@ describe.each(drivers)('the store with %s', (_name, opener) => {
 
   it('does not commit the rest of a work that swallowed a failed write', async () => {
     store.close()
-    store = openStore({ sqlite: failingPuts(opener) })
+    store = openStore({ sqlite: failingPuts(opener), late: [] })
     const outcomes = await Promise.allSettled([
       put('fine', ''),
       store.commit(({ notes }) => {
@@ -251,6 +260,102 @@ describe.each(drivers)('the store with %s', (_name, opener) => {
       }),
     ])
     expect(outcomes).toMatchObject([{ status: 'fulfilled' }, { reason: { code: 'STATE_WRITE_FAILED' } }])
+    expect(keys()).toEqual(['fine'])
+  })
+
+  // --- late tables
+
+  it('writes a row of a late table once a group, as the last work left it', async () => {
+    const written: unknown[] = []
+    store.close()
+    store = openStore({ sqlite: watchingPuts(opener, (key) => written.push(key)), late: ['notes'] })
+    await Promise.all([
+      put('k', '1', { a: 'x' }),
+      put('l', '1'),
+      put('k', '2', { a: 'x' }),
+      put('k', '3', {}),
+    ])
+    expect(written).toEqual(['k', 'l'])
+    store.close()
+    store = openStore()
+    expect(store.tables.notes.get('k')).toEqual({ text: '3' })
+    expect(keys({ a: 'x' })).toEqual([])
+    expect(keys()).toEqual(['k', 'l'])
+  })
+
+  it('shows unwritten rows to every question of the same group', async () => {
+    await put('old', '1', { a: 'x', at: 1 })
+    const answers = await Promise.all([
+      store.commit(({ notes }) => notes.put('old', { text: '2' }, { a: 'y', at: 1 })),
+      store.commit(({ notes }) => [notes.count({ a: 'x' }), notes.count({ a: 'y' }), notes.count()]),
+      store.commit(({ notes }) => notes.put('new', { text: '1' }, { a: 'y', at: 2 })),
+      store.commit(({ notes }) => notes.list({ a: 'y' }).map(({ key, value }) => key + value.text)),
+      store.commit(({ notes }) => notes.put('third', { text: '1' }, { at: 3 })),
+      store.commit(({ notes }) => [notes.deleteBefore(3), notes.get('new'), notes.delete('third')]),
+      store.commit(({ notes }) => [notes.dropDamaged(), notes.delete('third'), notes.list().length]),
+    ])
+    expect(answers).toEqual([
+      undefined,
+      [0, 1, 1],
+      undefined,
+      ['old2', 'new1'],
+      undefined,
+      [2, undefined, true],
+      [0, false, 0],
+    ])
+  })
+
+  it('undoes a work alone, whether what the works before it put was written in it or not', async () => {
+    const mine = new Error('mine')
+    const undone = (asks: boolean) =>
+      store.commit(({ notes }) => {
+        notes.put('k', { text: 'undone' }, { a: 'undone' })
+        notes.delete('l')
+        if (asks) expect(notes.list().map(({ key }) => key)).toEqual(['k'])
+        notes.put('m', { text: 'undone' })
+        throw mine
+      })
+    for (const asks of [false, true]) {
+      const outcomes = await Promise.allSettled([
+        put('k', 'kept', { a: 'kept' }),
+        put('l', 'kept'),
+        undone(asks),
+      ])
+      expect(outcomes[2]).toMatchObject({ reason: mine })
+      store.close()
+      store = openStore()
+      expect(keys()).toEqual(asks ? ['k', 'l'] : expect.arrayContaining(['k', 'l']))
+      expect(store.tables.notes.list({ a: 'kept' })).toMatchObject([{ key: 'k', value: { text: 'kept' } }])
+    }
+  })
+
+  it('rejects a whole group with the late row that cannot be written, and loses none of it silently', async () => {
+    store.close()
+    store = openStore({ sqlite: failingPuts(opener), late: ['notes'] })
+    const failed = await Promise.allSettled([
+      put('fine', ''),
+      put('fail', ''),
+      store.commit(({ notes }) => {
+        try {
+          notes.list()
+        } catch {
+          // a careless caller
+        }
+      }),
+    ])
+    expect(failed.map((outcome) => outcome.status === 'rejected' && outcome.reason.code)).toEqual(
+      Array.from({ length: 3 }, () => 'STATE_WRITE_FAILED'),
+    )
+    const unfit = { text: Number.NaN } as unknown as Note
+    const malformed = await Promise.allSettled([
+      put('fine', ''),
+      store.commit(({ notes }) => notes.put('unfit', unfit)),
+    ])
+    expect(malformed).toMatchObject(
+      Array.from({ length: 2 }, () => ({ status: 'rejected', reason: { code: 'MALFORMED' } })),
+    )
+    expect(keys()).toEqual([])
+    await put('fine', '')
     expect(keys()).toEqual(['fine'])
   })
 
@@ -432,6 +537,13 @@ function spying(open: OpenDatabase, tell: (sql: string) => void): OpenDatabase {
 
 /** The driver, with a disk that has no room for the key `fail`. */
 function failingPuts(open: OpenDatabase): OpenDatabase {
+  return watchingPuts(open, (key) => {
+    if (key === 'fail') throw Object.assign(new Error('disk is full'), { errcode: 13 })
+  })
+}
+
+/** The driver, telling the key of every row before it is written. */
+function watchingPuts(open: OpenDatabase, tell: (key: unknown) => void): OpenDatabase {
   return (path): Database => {
     const database = open(path)
     return {
@@ -443,7 +555,7 @@ function failingPuts(open: OpenDatabase): OpenDatabase {
           get: (...values) => statement.get(...values),
           all: (...values) => statement.all(...values),
           run(...values) {
-            if (values.includes('fail')) throw Object.assign(new Error('disk is full'), { errcode: 13 })
+            if (sql.startsWith('INSERT INTO entries')) tell(values[1])
             return statement.run(...values)
           },
         }

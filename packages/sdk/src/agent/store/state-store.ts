@@ -6,6 +6,7 @@
  *     commit(work) ... commit(work)     queued while the event loop's turn lasts
  *     BEGIN IMMEDIATE
  *       SAVEPOINT, work(tables), RELEASE     once for each; a work that throws is rolled back alone
+ *       rows of late tables                  once, however many works put them
  *     COMMIT                            one write and one fsync for all of them
  *     promises resolve
  *
@@ -47,6 +48,11 @@ export type Tables<C extends TableCodecs> = {
 export interface StateStoreOptions<C extends TableCodecs> {
   /** Table name -> codec of its values. A name is part of the seal: renaming a table loses its rows. */
   readonly tables: C
+  /**
+   * Tables whose rows are sealed and written once a group, as the last work left them: for rows that most works put. A
+   * value of theirs that cannot be encoded fails the whole group, not its own work alone.
+   */
+  readonly late?: readonly (keyof C)[]
   readonly random: RandomBytes
   readonly sqlite?: OpenDatabase
 }
@@ -58,6 +64,8 @@ interface Job {
 }
 
 const SCHEMA_VERSION = 1
+/** Random bytes drawn at once: a nonce alone costs ten times the copy of one. */
+const POOL_BYTES = 3072
 /** Opened rows of a table kept in memory: one for all would lose a busy agent's sessions to its messages. */
 const RECENT_VALUES = 256
 const KEY_CHECK_PLACE = utf8Bytes('agentmesh/0.2 state key check')
@@ -89,7 +97,10 @@ export class StateStore<C extends TableCodecs> {
   readonly #database: Database
   readonly #statements = new Map<string, Statement>()
   #queue: Job[] = []
+  /** What puts memory back when the work that is running is undone. */
+  #undo: (() => void)[] = []
   readonly #recent: RecentValues[] = []
+  readonly #late: readonly Table<unknown>[]
   #working = false
   #closed = false
   /** The first SQLite failure inside the work that is running. */
@@ -126,7 +137,7 @@ export class StateStore<C extends TableCodecs> {
     this.#database = database
     const host: TableHost = {
       storageKey: Uint8Array.from(storageKey),
-      random: options.random,
+      random: pooled(options.random),
       statement: (sql) => this.#statement(sql),
       execute: (step) => this.#execute(step),
       requireWork: () => {
@@ -139,11 +150,17 @@ export class StateStore<C extends TableCodecs> {
         this.#recent.push(values)
         return values
       },
+      onUndo: (step) => this.#undo.push(step),
       isOpen: () => !this.#closed,
     }
+    const late = new Set<keyof C>(options.late)
     this.tables = Object.fromEntries(
-      Object.entries(options.tables).map(([name, codec]) => [name, new Table(name, codec, host)]),
+      Object.entries(options.tables).map(([name, codec]) => [
+        name,
+        new Table(name, codec, host, late.has(name)),
+      ]),
     ) as unknown as Tables<C>
+    this.#late = Object.values<Table<unknown>>(this.tables).filter((table) => table.isLate)
   }
 
   /**
@@ -187,6 +204,7 @@ export class StateStore<C extends TableCodecs> {
       if (this.#lost !== undefined) throw this.#lost
       this.#database.exec('BEGIN IMMEDIATE')
       const settle = group.map((job) => this.#runJob(job))
+      for (const table of this.#late) table.writeUnwritten()
       this.#commitGroup()
       for (const tell of settle) tell()
     } catch (error) {
@@ -201,6 +219,7 @@ export class StateStore<C extends TableCodecs> {
     this.#database.exec('SAVEPOINT work')
     this.#working = true
     this.#workFailure = undefined
+    this.#undo = []
     try {
       const value = job.run()
       if (isThenable(value)) {
@@ -223,6 +242,7 @@ export class StateStore<C extends TableCodecs> {
   /** Throws when SQLite rolled back the whole transaction by itself, as it may on a full disk. */
   #undoWork(): void {
     for (const values of this.#recent) values.clear()
+    for (const step of this.#undo.toReversed()) step()
     try {
       this.#database.exec('ROLLBACK TO work')
       this.#database.exec('RELEASE work')
@@ -249,6 +269,7 @@ export class StateStore<C extends TableCodecs> {
 
   #rollBack(): void {
     for (const values of this.#recent) values.clear()
+    for (const table of this.#late) table.dropUnwritten()
     try {
       this.#database.exec('ROLLBACK')
     } catch {
@@ -274,6 +295,17 @@ export class StateStore<C extends TableCodecs> {
       if (this.#working) this.#workFailure ??= failure
       throw failure
     }
+  }
+}
+
+/** For nonces, which are no secrets: the bytes not used yet lie in memory. */
+function pooled(random: RandomBytes): RandomBytes {
+  let pool: Uint8Array = new Uint8Array(0)
+  return (length) => {
+    if (pool.length < length) pool = random(POOL_BYTES)
+    const bytes = pool.subarray(0, length)
+    pool = pool.subarray(length)
+    return bytes
   }
 }
 

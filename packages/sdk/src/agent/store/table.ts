@@ -49,6 +49,8 @@ export interface TableHost {
   requireWork(): void
   /** For the values a table put or read last; emptied whenever anything is undone. */
   recentValues(): RecentValues
+  /** `step` puts memory back if the work that is running is undone. */
+  onUndo(step: () => void): void
   isOpen(): boolean
 }
 
@@ -102,6 +104,15 @@ function placeOf(table: string, key: string, a: SqlValue, b: SqlValue, at: SqlVa
   return utf8Bytes(JSON.stringify(['agentmesh/0.2 state row', table, key, a, b, at]))
 }
 
+/** A row as it is to be written. */
+interface NewRow<T> {
+  readonly key: string
+  readonly value: T
+  readonly a: string | null
+  readonly b: string | null
+  readonly at: number | null
+}
+
 const PUT = `INSERT INTO entries (tbl, key, a, b, at, sealed) VALUES (?, ?, ?, ?, ?, ?)
   ON CONFLICT (tbl, key) DO UPDATE SET a = excluded.a, b = excluded.b, at = excluded.at, sealed = excluded.sealed`
 
@@ -110,11 +121,17 @@ export class Table<T> {
   readonly #codec: TableCodec<T>
   readonly #host: TableHost
   readonly #recent: RecentValues
+  /** Whether rows are written at the end of the group. */
+  readonly isLate: boolean
+  /** Rows of a late table that the group put and that are not written yet. */
+  #unwritten = new Map<string, NewRow<T>>()
 
-  constructor(name: string, codec: TableCodec<T>, host: TableHost) {
+  /** @param late see `StateStoreOptions.late` */
+  constructor(name: string, codec: TableCodec<T>, host: TableHost, late: boolean) {
     this.#name = name
     this.#codec = codec
     this.#host = host
+    this.isLate = late
     this.#recent = host.recentValues()
   }
 
@@ -123,6 +140,8 @@ export class Table<T> {
     const recent = this.#recent.get(key)
     // A closed store answers nothing, whatever it remembers.
     if (recent !== undefined && this.#host.isOpen()) return recent as T
+    const unwritten = this.#unwritten.get(key)
+    if (unwritten !== undefined) return unwritten.value
     const row = this.#first('SELECT key, a, b, at, sealed FROM entries WHERE tbl = ? AND key = ?', [
       requireText(key),
     ])
@@ -132,31 +151,74 @@ export class Table<T> {
   /** Writes or replaces a row; index values not given are cleared. @throws STATE_MISUSED, STATE_WRITE_FAILED, MALFORMED */
   put(key: string, value: T, index: TableIndex = {}): void {
     this.#host.requireWork()
-    const a = index.a === undefined ? null : requireText(index.a)
-    const b = index.b === undefined ? null : requireText(index.b)
-    const at = index.at === undefined ? null : requireInteger(index.at)
-    const place = placeOf(this.#name, requireText(key), a, b, at)
+    const row: NewRow<T> = {
+      key: requireText(key),
+      value,
+      a: index.a === undefined ? null : requireText(index.a),
+      b: index.b === undefined ? null : requireText(index.b),
+      at: index.at === undefined ? null : requireInteger(index.at),
+    }
+    if (this.isLate) this.#keepUnwritten(key, row)
+    else this.#write(row)
+    this.#recent.set(key, value)
+  }
+
+  #write({ key, value, a, b, at }: NewRow<T>): void {
+    const place = placeOf(this.#name, key, a, b, at)
     const sealed = seal(this.#host.storageKey, this.#codec.encode(value), place, this.#host.random)
     this.#change(PUT, [key, a, b, at, sealed])
-    this.#recent.set(key, value)
+  }
+
+  #keepUnwritten(key: string, row: NewRow<T> | undefined): void {
+    const before = this.#unwritten.get(key)
+    this.#setUnwritten(key, row)
+    this.#host.onUndo(() => this.#setUnwritten(key, before))
+  }
+
+  #setUnwritten(key: string, row: NewRow<T> | undefined): void {
+    if (row === undefined) this.#unwritten.delete(key)
+    else this.#unwritten.set(key, row)
+  }
+
+  /** Writes what was put and is not written yet: at the end of a group, and before SQLite is asked for rows. */
+  writeUnwritten(): void {
+    if (this.#unwritten.size === 0) return
+    const rows = this.#unwritten
+    // When one fails, all stay unwritten: a work that swallows the failure does not lose the rows of others.
+    for (const row of rows.values()) this.#write(row)
+    this.#unwritten = new Map()
+    // Those of earlier works are written inside this one, and gone with it.
+    this.#host.onUndo(() => {
+      this.#unwritten = rows
+    })
+  }
+
+  /** Forgets what the group put, which was undone. */
+  dropUnwritten(): void {
+    this.#unwritten.clear()
   }
 
   /** Whether there was such a row. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   delete(key: string): boolean {
     this.#host.requireWork()
     this.#recent.delete(key)
-    return this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [requireText(key)]) > 0
+    const unwritten = this.#unwritten.has(key)
+    if (unwritten) this.#keepUnwritten(key, undefined)
+    const deleted = this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [requireText(key)])
+    return unwritten || deleted > 0
   }
 
   /** Deletes all rows whose `at` is less, unopened; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   deleteBefore(at: number): number {
     this.#host.requireWork()
     this.#recent.clear()
+    this.writeUnwritten()
     return this.#change('DELETE FROM entries WHERE tbl = ? AND at < ?', [requireInteger(at)])
   }
 
   /** @throws STATE_DAMAGED when one of the rows is not as it was written. */
   list(query: TableQuery = {}): TableRow<T>[] {
+    this.writeUnwritten()
     const { from, where, values } = filter(query)
     const direction = query.order === 'desc' ? 'DESC' : 'ASC'
     const limit = query.limit === undefined ? '' : ' LIMIT ?'
@@ -175,6 +237,7 @@ export class Table<T> {
   dropDamaged(): number {
     this.#host.requireWork()
     this.#recent.clear()
+    this.writeUnwritten()
     const sql = 'SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?'
     const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name)) as SqlRow[]
     const damaged = rows.filter((row) => !this.#opens(row))
@@ -194,6 +257,7 @@ export class Table<T> {
   }
 
   count(query: Pick<TableQuery, 'a' | 'b'> = {}): number {
+    this.writeUnwritten()
     const { from, where, values } = filter(query)
     const row = this.#first(`SELECT count(*) AS total FROM ${from} WHERE tbl = ?${where}`, values)
     return Number(row?.['total'])
