@@ -137,8 +137,8 @@ async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes
   const open = async (): Promise<{ store: AgentStore; repairs: string[] }> => {
     const store = StateStore.open(path, identity.storageKey, {
       tables: TABLES,
-      // Every message moves its session.
-      late: ['sessions'],
+      // Every message moves its session, and an answer its request more than once.
+      late: ['sessions', 'outgoing'],
       random,
     })
     try {

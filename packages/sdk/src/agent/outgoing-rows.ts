@@ -1,7 +1,18 @@
 /** Rows of the application's messages: what a queued one waits for, and writing it under its index. */
-import { formatIntent, type Amid } from '../wire/index.ts'
+import { formatIntent, type Amid, type EnvelopeType } from '../wire/index.ts'
 import type { Core } from './core.ts'
 import type { OutgoingRow } from './tables.ts'
+
+/** No application sees them, and the window does not count them. */
+export const UNSEEN: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
+/** No more of them than of the peer's questions. */
+export const ANSWERS: ReadonlySet<EnvelopeType> = new Set([
+  'response',
+  'error',
+  'capability_negotiation_response',
+])
+/** Messages that wait for an answer. */
+export const ASKING: ReadonlySet<EnvelopeType> = new Set(['request', 'capability_negotiation'])
 
 /**
  * A queued message waits for a session on its lane: each single request has its own, the rest share by category and

@@ -38,7 +38,8 @@ import {
 } from '../wire/index.ts'
 import { audit, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
-import { laneOf, putOutgoing, waitingFor } from './outgoing-rows.ts'
+import { Lanes, WaitingOn } from './lanes.ts'
+import { ANSWERS, ASKING, putOutgoing, UNSEEN, waitingFor } from './outgoing-rows.ts'
 import type { Closings } from './closings.ts'
 import { Receipts } from './receipts.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
@@ -58,12 +59,6 @@ const MAX_WAITING = 1000
 
 /** How often a message that its peer never received changes to a new session. */
 export const MAX_REBINDS = 5
-/** No application sees them, and the window does not count them. */
-const UNSEEN: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
-/** No more of them than of the peer's questions. */
-const ANSWERS: ReadonlySet<EnvelopeType> = new Set(['response', 'error', 'capability_negotiation_response'])
-/** Messages that wait for an answer. */
-const ASKING: ReadonlySet<EnvelopeType> = new Set(['request', 'capability_negotiation'])
 /** A session this owner ended so is not replaced, and what came on it is not worked on. */
 export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
 
@@ -73,6 +68,8 @@ export class Outgoing {
   /** Asks for a session on a lane; called after the commit that queued the message. */
   readonly #needSession: (row: OutgoingRow) => void
   #lastCreated = 0
+  readonly #lanes: Lanes
+  readonly #waitingOn = new WaitingOn()
   readonly receipts: Receipts
   readonly closings: Closings
 
@@ -81,6 +78,8 @@ export class Outgoing {
     this.#outbox = outbox
     this.#needSession = needSession
     this.closings = closings
+    this.#lanes = new Lanes(core)
+    for (const { sessionId } of this.queued()) if (sessionId !== undefined) this.#waitingOn.add(sessionId)
     this.receipts = new Receipts(core, (sessionId, payload, afterCommit) => {
       this.onSession(sessionId, { type: 'receipt', payload }, afterCommit)
     })
@@ -181,7 +180,7 @@ export class Outgoing {
 
   /** Seals the row on an open session of its lane, or leaves it queued and asks for one. */
   #bind(row: OutgoingRow, afterCommit: (() => void)[]): void {
-    const session = this.#openSession(row)
+    const session = this.#lanes.session(row)
     if (session && this.#fits(session)) {
       this.#sealOrWait(row, session, afterCommit)
       return
@@ -194,8 +193,13 @@ export class Outgoing {
   /** Whether the session can carry one more message of ours. */
   #fits({ session }: SessionRow): boolean {
     const { max_messages: limit } = session.constraints
-    const waiting = this.#core.store.tables.outgoing.count({ a: session.id, b: 'queued' })
-    return limit === null || session.sentCount + waiting < limit
+    return limit === null || session.sentCount + this.#waiting(session.id) < limit
+  }
+
+  /** Messages of a session that wait for room. */
+  #waiting(sessionId: SessionId): number {
+    if (!this.#waitingOn.has(sessionId)) return 0
+    return this.#core.store.tables.outgoing.count({ a: sessionId, b: 'queued' })
   }
 
   /** @throws FLOW_BLOCKED when too much waits for the peer to read */
@@ -204,7 +208,7 @@ export class Outgoing {
     const { outgoing } = this.#core.store.tables
     const free = UNSEEN.has(row.type)
     const answers = row.inReplyTo !== undefined && ANSWERS.has(row.type)
-    const waiting = free ? 0 : outgoing.count({ a: id, b: 'queued' })
+    const waiting = free ? 0 : this.#waiting(id)
     if (waiting === 0 && (free || outgoing.count({ a: id, b: 'sealed' }) < WINDOW)) {
       this.#seal(row, session, afterCommit)
     } else if (answers || waiting < MAX_WAITING) {
@@ -218,14 +222,17 @@ export class Outgoing {
 
   /** The peer read something: seals what waited for room, in order. Call within a commit. */
   #useWindow(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    if (!this.#waitingOn.has(sessionId)) return
     const { outgoing, sessions } = this.#core.store.tables
     const room = WINDOW - outgoing.count({ a: sessionId, b: 'sealed' })
     if (room <= 0) return
-    for (const { value: row } of outgoing.list({ a: sessionId, b: 'queued', limit: room })) {
+    const queued = outgoing.list({ a: sessionId, b: 'queued', limit: room })
+    for (const { value: row } of queued) {
       const session = sessions.get(sessionId)
       if (session?.session.state !== 'open') return
       this.#orFail(row, afterCommit, () => this.#seal(row, session, afterCommit))
     }
+    if (queued.length < room) this.#waitingOn.delete(sessionId, afterCommit)
   }
 
   #orFail(row: OutgoingRow, afterCommit: (() => void)[], seal: () => void): void {
@@ -235,15 +242,6 @@ export class Outgoing {
       if (!isAgentMeshError(error)) throw error
       this.fail(row, { code: error.code, message: error.message }, afterCommit)
     }
-  }
-
-  #openSession(row: OutgoingRow): SessionRow | undefined {
-    const lane = laneOf(row)
-    const now = this.#core.now()
-    return this.#core.store.tables.sessions
-      .list({ a: row.to, b: 'open' })
-      .map((entry) => entry.value)
-      .find((entry) => entry.lane === lane && entry.session.expiresAt > now)
   }
 
   #seal(row: OutgoingRow, { session, ...rest }: SessionRow, afterCommit: (() => void)[]): void {
@@ -309,6 +307,7 @@ export class Outgoing {
   }
 
   write(row: OutgoingRow): void {
+    if (row.state === 'queued' && row.sessionId !== undefined) this.#waitingOn.add(row.sessionId)
     putOutgoing(this.#core, row)
   }
 
@@ -359,6 +358,7 @@ export class Outgoing {
    */
   sessionClosed(session: Session, afterCommit: (() => void)[]): void {
     const { outgoing } = this.#core.store.tables
+    this.#waitingOn.delete(session.id, afterCommit)
     const reason = session.closeReason ?? 'timeout'
     // A peer that changed its policy decides anew on a KNOCK; one that killed the session has decided.
     const again = reason !== 'killed' && (session.closes === 'theirs' || !OWNER_REASONS.has(reason))

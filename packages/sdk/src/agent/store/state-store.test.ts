@@ -5,39 +5,11 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemRandom } from '../../crypto/signing.ts'
 import { AgentMeshError } from '../../wire/index.ts'
-import { jsonCodec } from './json-codec.ts'
-import {
-  builtinSqlite,
-  packagedSqlite,
-  SQLITE_IOERR_FSYNC,
-  type Database,
-  type OpenDatabase,
-} from './sqlite.ts'
+import { SQLITE_IOERR_FSYNC, type OpenDatabase } from './sqlite.ts'
 import { StateStore } from './state-store.ts'
+import { code, failingPuts, kinds, spying, storageKey, tables, type Late } from './test-support.ts'
 
-interface Note {
-  text: string
-  secret?: Uint8Array
-}
-const tables = { notes: jsonCodec<Note>(), drafts: jsonCodec<Note>() }
-const storageKey = new Uint8Array(32).fill(9)
-const builtin = builtinSqlite()
-const drivers: [string, OpenDatabase][] = [
-  ['@photostructure/sqlite', packagedSqlite()],
-  ...(builtin === undefined ? [] : [['node:sqlite', builtin] satisfies [string, OpenDatabase]]),
-]
-
-function code(expected: string): unknown {
-  return expect.objectContaining({ code: expected })
-}
-
-type Late = readonly (keyof typeof tables)[]
-const kinds = drivers.flatMap(([name, opener]): [string, OpenDatabase, Late][] => [
-  [name, opener, []],
-  [`${name}, all tables late`, opener, ['notes', 'drafts']],
-])
-
-describe.each(kinds)('the store with %s', (_name, opener, late) => {
+describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
   let dir: string
   let path: string
   let store: StateStore<typeof tables>
@@ -47,7 +19,7 @@ describe.each(kinds)('the store with %s', (_name, opener, late) => {
   ) =>
     StateStore.open(overrides.path ?? path, overrides.key ?? storageKey, {
       tables,
-      late: overrides.late ?? late,
+      late: overrides.late ?? lateTables,
       random: systemRandom,
       sqlite: overrides.sqlite ?? opener,
     })
@@ -263,102 +235,6 @@ describe.each(kinds)('the store with %s', (_name, opener, late) => {
     expect(keys()).toEqual(['fine'])
   })
 
-  // --- late tables
-
-  it('writes a row of a late table once a group, as the last work left it', async () => {
-    const written: unknown[] = []
-    store.close()
-    store = openStore({ sqlite: watchingPuts(opener, (key) => written.push(key)), late: ['notes'] })
-    await Promise.all([
-      put('k', '1', { a: 'x' }),
-      put('l', '1'),
-      put('k', '2', { a: 'x' }),
-      put('k', '3', {}),
-    ])
-    expect(written).toEqual(['k', 'l'])
-    store.close()
-    store = openStore()
-    expect(store.tables.notes.get('k')).toEqual({ text: '3' })
-    expect(keys({ a: 'x' })).toEqual([])
-    expect(keys()).toEqual(['k', 'l'])
-  })
-
-  it('shows unwritten rows to every question of the same group', async () => {
-    await put('old', '1', { a: 'x', at: 1 })
-    const answers = await Promise.all([
-      store.commit(({ notes }) => notes.put('old', { text: '2' }, { a: 'y', at: 1 })),
-      store.commit(({ notes }) => [notes.count({ a: 'x' }), notes.count({ a: 'y' }), notes.count()]),
-      store.commit(({ notes }) => notes.put('new', { text: '1' }, { a: 'y', at: 2 })),
-      store.commit(({ notes }) => notes.list({ a: 'y' }).map(({ key, value }) => key + value.text)),
-      store.commit(({ notes }) => notes.put('third', { text: '1' }, { at: 3 })),
-      store.commit(({ notes }) => [notes.deleteBefore(3), notes.get('new'), notes.delete('third')]),
-      store.commit(({ notes }) => [notes.dropDamaged(), notes.delete('third'), notes.list().length]),
-    ])
-    expect(answers).toEqual([
-      undefined,
-      [0, 1, 1],
-      undefined,
-      ['old2', 'new1'],
-      undefined,
-      [2, undefined, true],
-      [0, false, 0],
-    ])
-  })
-
-  it('undoes a work alone, whether what the works before it put was written in it or not', async () => {
-    const mine = new Error('mine')
-    const undone = (asks: boolean) =>
-      store.commit(({ notes }) => {
-        notes.put('k', { text: 'undone' }, { a: 'undone' })
-        notes.delete('l')
-        if (asks) expect(notes.list().map(({ key }) => key)).toEqual(['k'])
-        notes.put('m', { text: 'undone' })
-        throw mine
-      })
-    for (const asks of [false, true]) {
-      const outcomes = await Promise.allSettled([
-        put('k', 'kept', { a: 'kept' }),
-        put('l', 'kept'),
-        undone(asks),
-      ])
-      expect(outcomes[2]).toMatchObject({ reason: mine })
-      store.close()
-      store = openStore()
-      expect(keys()).toEqual(asks ? ['k', 'l'] : expect.arrayContaining(['k', 'l']))
-      expect(store.tables.notes.list({ a: 'kept' })).toMatchObject([{ key: 'k', value: { text: 'kept' } }])
-    }
-  })
-
-  it('rejects a whole group with the late row that cannot be written, and loses none of it silently', async () => {
-    store.close()
-    store = openStore({ sqlite: failingPuts(opener), late: ['notes'] })
-    const failed = await Promise.allSettled([
-      put('fine', ''),
-      put('fail', ''),
-      store.commit(({ notes }) => {
-        try {
-          notes.list()
-        } catch {
-          // a careless caller
-        }
-      }),
-    ])
-    expect(failed.map((outcome) => outcome.status === 'rejected' && outcome.reason.code)).toEqual(
-      Array.from({ length: 3 }, () => 'STATE_WRITE_FAILED'),
-    )
-    const unfit = { text: Number.NaN } as unknown as Note
-    const malformed = await Promise.allSettled([
-      put('fine', ''),
-      store.commit(({ notes }) => notes.put('unfit', unfit)),
-    ])
-    expect(malformed).toMatchObject(
-      Array.from({ length: 2 }, () => ({ status: 'rejected', reason: { code: 'MALFORMED' } })),
-    )
-    expect(keys()).toEqual([])
-    await put('fine', '')
-    expect(keys()).toEqual(['fine'])
-  })
-
   // --- the file
 
   it('keeps values out of the file, which only its owner can read', async () => {
@@ -519,47 +395,3 @@ describe.each(kinds)('the store with %s', (_name, opener, late) => {
     expect(() => openStore()).toThrow(code('STATE_DAMAGED'))
   })
 })
-
-/** The driver, telling of every `exec` before it runs. */
-function spying(open: OpenDatabase, tell: (sql: string) => void): OpenDatabase {
-  return (path) => {
-    const database = open(path)
-    return {
-      exec(sql) {
-        tell(sql)
-        database.exec(sql)
-      },
-      prepare: (sql) => database.prepare(sql),
-      close: () => database.close(),
-    }
-  }
-}
-
-/** The driver, with a disk that has no room for the key `fail`. */
-function failingPuts(open: OpenDatabase): OpenDatabase {
-  return watchingPuts(open, (key) => {
-    if (key === 'fail') throw Object.assign(new Error('disk is full'), { errcode: 13 })
-  })
-}
-
-/** The driver, telling the key of every row before it is written. */
-function watchingPuts(open: OpenDatabase, tell: (key: unknown) => void): OpenDatabase {
-  return (path): Database => {
-    const database = open(path)
-    return {
-      exec: (sql) => database.exec(sql),
-      close: () => database.close(),
-      prepare(sql) {
-        const statement = database.prepare(sql)
-        return {
-          get: (...values) => statement.get(...values),
-          all: (...values) => statement.all(...values),
-          run(...values) {
-            if (sql.startsWith('INSERT INTO entries')) tell(values[1])
-            return statement.run(...values)
-          },
-        }
-      },
-    }
-  }
-}
