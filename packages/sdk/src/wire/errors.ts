@@ -163,7 +163,7 @@ export const ERROR_CODES = {
   HOME_LOCKED: { summary: 'Another process is using this home' },
   STATE_DAMAGED: { summary: 'state.db holds something this agent did not write' },
   STATE_WRONG_KEY: { summary: 'The storage key does not open state.db' },
-  STATE_VERSION: { summary: 'state.db was written by a newer version of this program' },
+  STATE_VERSION: { summary: 'state.db was written by a version of this program that this one cannot read' },
   STATE_WRITE_FAILED: { summary: 'state.db cannot be read or written (disk full, read-only, I/O error)' },
   STATE_CLOSED: { summary: 'The store is closed' },
   STATE_MISUSED: { summary: 'A table was changed outside a commit, or a commit did not end at once' },

@@ -271,7 +271,7 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
       database.exec(sql)
       database.close()
     }
-    change('UPDATE store SET schema_version = 2')
+    change('UPDATE store SET schema_version = 3')
     expect(() => openStore()).toThrow(code('STATE_VERSION'))
     change('DELETE FROM store')
     expect(() => openStore()).toThrow(code('STATE_DAMAGED'))
@@ -369,8 +369,8 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
       ['CREATE VIEW v AS SELECT 1', 'DROP VIEW v'],
       ['CREATE TABLE more (x)', 'DROP TABLE more'],
       [
-        'DROP INDEX entries_at; CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END',
-        'DROP TRIGGER t; CREATE INDEX entries_at ON entries (tbl, at)',
+        'DROP INDEX entries_b; CREATE TRIGGER t AFTER INSERT ON entries BEGIN DELETE FROM entries; END',
+        'DROP TRIGGER t; CREATE INDEX entries_b ON entries (tbl, b, at)',
       ],
     ] as const) {
       store.close()

@@ -17,11 +17,11 @@
  * The file is held by one connection (exclusive locking), freed by the operating system when the process dies. Freed
  * pages are overwritten, since deleted rows hold deleted keys; the write-ahead log keeps old pages until it wraps.
  */
-import { open, seal } from '../../crypto/sealing.ts'
 import type { RandomBytes } from '../../crypto/signing.ts'
-import { AgentMeshError, utf8Bytes } from '../../wire/index.ts'
+import { AgentMeshError } from '../../wire/index.ts'
 import type { TableCodec } from './json-codec.ts'
 import { ensurePrivateFile } from './private-file.ts'
+import { prepareSchema } from './schema.ts'
 import {
   builtinSqlite,
   closeExclusive,
@@ -35,7 +35,6 @@ import {
   sqliteCode,
   type Database,
   type OpenDatabase,
-  type SqlRow,
   type Statement,
 } from './sqlite.ts'
 import { RecentValues, Table, type TableHost } from './table.ts'
@@ -63,21 +62,10 @@ interface Job {
   reject(error: unknown): void
 }
 
-const SCHEMA_VERSION = 1
 /** Random bytes drawn at once: a nonce alone costs ten times the copy of one. */
 const POOL_BYTES = 3072
 /** Opened rows of a table kept in memory: one for all would lose a busy agent's sessions to its messages. */
 const RECENT_VALUES = 256
-const KEY_CHECK_PLACE = utf8Bytes('agentmesh/0.2 state key check')
-
-// The texts are compared with what the file holds: a trigger or a changed column in a tampered file would run in ours.
-const SCHEMA = [
-  'CREATE TABLE store (schema_version INTEGER NOT NULL, key_check BLOB NOT NULL) STRICT',
-  `CREATE TABLE entries (position INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, a TEXT, b TEXT, at INTEGER, sealed BLOB NOT NULL, UNIQUE (tbl, key)) STRICT`,
-  'CREATE INDEX entries_at ON entries (tbl, at)',
-  'CREATE INDEX entries_a ON entries (tbl, a, b, at) WHERE a IS NOT NULL',
-  'CREATE INDEX entries_b ON entries (tbl, b, at) WHERE b IS NOT NULL',
-]
 
 const PRAGMAS = [
   'PRAGMA trusted_schema = OFF',
@@ -311,50 +299,6 @@ function pooled(random: RandomBytes): RandomBytes {
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
-}
-
-function prepareSchema(database: Database, storageKey: Uint8Array, random: RandomBytes): void {
-  const found = database
-    .prepare("SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_autoindex_%'")
-    .all()
-  if (found.length === 0) {
-    database.exec('BEGIN EXCLUSIVE')
-    for (const statement of SCHEMA) database.exec(statement)
-    const check = seal(storageKey, utf8Bytes('state.db'), KEY_CHECK_PLACE, random)
-    database.prepare('INSERT INTO store VALUES (?, ?)').run(SCHEMA_VERSION, check)
-    database.exec('COMMIT')
-    return
-  }
-  checkVersionAndKey(database, storageKey)
-  const texts = new Set(found.map((row) => (row as SqlRow)['sql']))
-  if (texts.size !== SCHEMA.length || !SCHEMA.every((text) => texts.has(text))) {
-    throw new AgentMeshError('STATE_DAMAGED', 'state.db has tables or triggers that are not ours')
-  }
-  const [result] = database.prepare('PRAGMA quick_check(1)').all() as SqlRow[]
-  if (result?.['quick_check'] !== 'ok') {
-    throw new AgentMeshError('STATE_DAMAGED', 'state.db is not a sound database file')
-  }
-}
-
-function checkVersionAndKey(database: Database, storageKey: Uint8Array): void {
-  let rows: SqlRow[]
-  try {
-    rows = database.prepare('SELECT schema_version, key_check FROM store').all() as SqlRow[]
-  } catch (cause) {
-    if (sqliteCode(cause) !== 1) throw cause
-    throw new AgentMeshError('STATE_DAMAGED', 'state.db is a database of another program', { cause })
-  }
-  const [row] = rows
-  const check = row?.['key_check']
-  if (rows.length !== 1 || !(check instanceof Uint8Array)) {
-    throw new AgentMeshError('STATE_DAMAGED', 'state.db lost its first record')
-  }
-  if (row?.['schema_version'] !== SCHEMA_VERSION) throw new AgentMeshError('STATE_VERSION')
-  try {
-    open(storageKey, check, KEY_CHECK_PLACE)
-  } catch (cause) {
-    throw new AgentMeshError('STATE_WRONG_KEY', undefined, { operation: 'open state.db', cause })
-  }
 }
 
 /** Ours stay as they are; SQLite's are told apart by their code. Anything else is a bug and keeps its own class. */

@@ -213,7 +213,15 @@ export class Table<T> {
     this.#host.requireWork()
     this.#recent.clear()
     this.writeUnwritten()
-    return this.#change('DELETE FROM entries WHERE tbl = ? AND at < ?', [requireInteger(at)])
+    // Two ranges of the index by `b` and time: most tables of which rows are deleted so have no `b`.
+    return ['IS NULL', 'IS NOT NULL'].reduce(
+      (deleted, b) =>
+        deleted +
+        this.#change(`DELETE FROM entries INDEXED BY entries_b WHERE tbl = ? AND b ${b} AND at < ?`, [
+          requireInteger(at),
+        ]),
+      0,
+    )
   }
 
   /** @throws STATE_DAMAGED when one of the rows is not as it was written. */
@@ -221,10 +229,16 @@ export class Table<T> {
     this.writeUnwritten()
     const { from, where, values } = filter(query)
     const direction = query.order === 'desc' ? 'DESC' : 'ASC'
-    const limit = query.limit === undefined ? '' : ' LIMIT ?'
+    const order = `ORDER BY at ${direction}, position ${direction}`
     if (query.limit !== undefined) values.push(requireInteger(query.limit))
-    const sql = `SELECT key, a, b, at, sealed FROM ${from} WHERE tbl = ?${where}
-      ORDER BY at ${direction}, position ${direction}${limit}`
+    const limit = query.limit === undefined ? '' : ' LIMIT ?'
+    const chosen = `FROM ${from} WHERE tbl = ?${where} ${order}${limit}`
+    const columns = 'SELECT key, a, b, at, sealed'
+    // Without `b` no index has the order: the few that are wanted are chosen before any other is read.
+    const sql =
+      query.limit !== undefined && query.b === undefined
+        ? `${columns} FROM entries WHERE position IN (SELECT position ${chosen}) ${order}`
+        : `${columns} ${chosen}`
     const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name, ...values)) as SqlRow[]
     return rows.map((row) => ({
       key: String(row['key']),
@@ -298,7 +312,6 @@ export class Table<T> {
  * the rows of every `a`.
  */
 function filter(query: TableQuery): { from: string; where: string; values: SqlValue[] } {
-  const index = query.a !== undefined ? 'entries_a' : query.b !== undefined ? 'entries_b' : 'entries_at'
   let where = ''
   const values: SqlValue[] = []
   if (query.a !== undefined) {
@@ -313,7 +326,7 @@ function filter(query: TableQuery): { from: string; where: string; values: SqlVa
     where += ' AND at < ?'
     values.push(requireInteger(query.before))
   }
-  return { from: `entries INDEXED BY ${index}`, where, values }
+  return { from: `entries INDEXED BY ${query.a === undefined ? 'entries_b' : 'entries_a'}`, where, values }
 }
 
 function indexOf(row: SqlRow): TableIndex {
