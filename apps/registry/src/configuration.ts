@@ -1,5 +1,13 @@
 /** What an operator of a registry may set: the one source of options, variables, file keys, help and docs/operators.md. */
-import { problemsOf, TrustedAddresses, type ServerDefinition } from '@agentmesh/sdk/hosting'
+import {
+  checkTls,
+  problemsOf,
+  TlsSettings,
+  tlsFiles,
+  TrustedAddresses,
+  TrustedProxies,
+  type ServerDefinition,
+} from '@agentmesh/sdk/hosting'
 import { Type, type Static } from 'typebox'
 import { parseAdministrators } from './admin/index.ts'
 import { findAuthority } from './authority/authority-keys.ts'
@@ -61,12 +69,8 @@ const RegistrySettings = Type.Object({
       description: 'IP[:port] where domains of organisations are checked: two or more, else public ones',
     }),
   ),
-  trustedProxies: Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
-    default: [],
-    maxItems: 64,
-    option: 'trusted-proxy',
-    description: 'address of a proxy whose X-Forwarded-For is believed, or a network such as 10.0.0.0/8',
-  }),
+  tls: Type.Optional(TlsSettings),
+  trustedProxies: TrustedProxies,
   logLevel: Type.Enum(['silent', 'error', 'warn', 'info'], {
     default: 'info',
     description: 'what to log on stderr',
@@ -87,6 +91,7 @@ export async function checkRegistrySettings(settings: RegistrySettings): Promise
   return problemsOf({
     admin_tokens: () => parseAdministrators(adminTokens),
     public_url: () => (publicUrl === undefined ? undefined : parsePublicUrl(publicUrl)),
+    tls: () => checkTls(settings.tls, Date.now()),
     trusted_proxies: () => new TrustedAddresses(trustedProxies),
     dns_resolvers: () => {
       if (dnsResolvers !== undefined && new Set(dnsResolvers).size < 2)
@@ -103,12 +108,14 @@ export async function checkRegistrySettings(settings: RegistrySettings): Promise
 export function registryOptions(settings: RegistrySettings): RegistryOptions {
   const { host, port, data, databaseUrl, publicUrl, providers, ca, caPassphrase, adminTokens } = settings
   const { dnsResolvers, trustedProxies, limit } = settings
+  const tls = tlsFiles(settings.tls)
   const authority = findAuthority(ca, data, caPassphrase)
   return {
     host,
     port,
     trustedProxies,
     limits: limit,
+    ...(tls === undefined ? {} : { tls }),
     ...(publicUrl === undefined ? {} : { publicUrl }),
     ...(authority === undefined ? {} : { authority }),
     ...(dnsResolvers === undefined ? {} : { resolvers: dnsResolvers }),

@@ -4,7 +4,6 @@
  *
  * They live in this process. Behind one database several registries each count for themselves.
  */
-import { isIPv6 } from 'node:net'
 
 export interface Rate {
   readonly perSecond: number
@@ -49,23 +48,4 @@ export class RateLimiter {
     }
     return taken ? 0 : Math.max(1, Math.ceil((1 - tokens) / perSecond))
   }
-}
-
-/** The key per-IP limits count under: an IPv4 address, or the /64 an IPv6 host picks its addresses from. */
-export function addressKey(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
-  if (mapped !== undefined) return mapped
-  const bare = address.split('%', 1)[0] ?? ''
-  if (!isIPv6(bare)) return address
-  const [head = '', tail = ''] = bare.split('::')
-  const groups = head === '' ? [] : head.split(':')
-  if (bare.includes('::')) {
-    const after = tail === '' ? [] : tail.split(':')
-    while (groups.length + after.length < 8) groups.push('0')
-    groups.push(...after)
-  }
-  return `${groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')}::/64`
 }

@@ -8,6 +8,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { sha256 } from '@agentmesh/sdk/crypto/signing'
+import { addressKey } from '@agentmesh/sdk/hosting'
 import { verifyRequest } from '@agentmesh/sdk/identity'
 import {
   AgentMeshError,
@@ -23,7 +24,6 @@ import type { Static, TSchema } from 'typebox'
 import { authorize } from './admin/auth.ts'
 import { takeToken, type Context, type RateName } from './context.ts'
 import { describeSchema } from './openapi.ts'
-import { addressKey } from './rate-limiter.ts'
 
 /** The agent that signed the request. */
 export interface Visitor {

@@ -6,10 +6,18 @@
  * forge a record or a key: those carry their owners' signatures.
  */
 import { isIPv6, type AddressInfo } from 'node:net'
+import type { Server as TlsServer } from 'node:tls'
 import { networkInterfaces } from 'node:os'
 import fastifySwagger from '@fastify/swagger'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
-import type { RunningServer } from '@agentmesh/sdk/hosting'
+import {
+  addressKey,
+  listenerTls,
+  TrustedAddresses,
+  type ListenerTls,
+  type RunningServer,
+  type TlsFiles,
+} from '@agentmesh/sdk/hosting'
 import { AgentMeshError } from '@agentmesh/sdk/wire'
 import { pino } from 'pino'
 import { addAdminRoutes, parseAdministrators } from './admin/index.ts'
@@ -24,7 +32,6 @@ import { openApiOptions } from './openapi.ts'
 import { addCatalogueRoutes, addOperationRoutes } from './operations.ts'
 import { DEFAULT_RESOLVERS, type ResolverAddress } from './organizations/dns-lookup.ts'
 import { addPrekeyRoutes } from './prekeys.ts'
-import { addressKey } from './rate-limiter.ts'
 import { addReputationRoutes, evaluateDue, storedPeople } from './reputation/index.ts'
 import { FORGET_EVIDENCE_MS } from './reputation/constants.ts'
 import { refuseSocket, sendRefusal } from './refusals.ts'
@@ -49,7 +56,9 @@ export type RegistryOptions = {
    * taken for its host only.
    */
   readonly publicUrl?: string
-  /** Addresses of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
+  /** Serves https with these; http without. */
+  readonly tls?: TlsFiles
+  /** Addresses and networks of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
   readonly trustedProxies?: readonly string[]
   /** File that says where people can vouch for agents; nowhere when not given. Needs an authority. */
   readonly providersPath?: string
@@ -84,7 +93,7 @@ export interface RunningRegistry extends RunningServer {
 }
 
 /**
- * @throws STORE_FAILED; MALFORMED for a `publicUrl` that is not http or https, or a providers file with a mistake. Rejects
+ * @throws STORE_FAILED; CONFIG_INVALID for TLS files that cannot be taken; MALFORMED for a `publicUrl` that is not http or https, or a providers file with a mistake. Rejects
  *   when the port is taken.
  */
 export async function startRegistry(options: RegistryOptions): Promise<RunningRegistry> {
@@ -94,6 +103,7 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
   const now = options.now ?? Date.now
   const administrators = parseAdministrators(options.adminTokens)
   const providers = await openProviders(options, limits, now)
+  const tls = options.tls === undefined ? undefined : listenerTls(options.tls, logger, now)
   const store = await openStore(options, logger)
   const certification = await certify(options, publicUrl, store, limits, now())
   const context: Context = {
@@ -114,23 +124,25 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     providers === undefined
       ? undefined
       : new Verifier(context, providers, (error) => logger.error({ err: error }, 'a mail was not sent'))
-  const app = await buildApp(
-    context,
-    { verifier, certification },
-    logger,
-    options.trustedProxies ?? [],
-    publicUrl?.origin,
-  )
+  const app = await buildApp(context, { verifier, certification }, logger, {
+    trustedProxies: options.trustedProxies ?? [],
+    publicUrl: publicUrl?.origin,
+    tls,
+  })
   try {
     await keepHouse(context)
     await app.listen({ host, port: options.port ?? 0 })
   } catch (error) {
     await app.close()
+    tls?.close()
     await store.close()
     throw error
   }
   const { port } = app.server.address() as AddressInfo
-  for (const authority of publicUrl === undefined ? localAuthorities(host, port) : [publicUrl.host]) {
+  const [scheme, standardPort] = tls === undefined ? (['http', 80] as const) : (['https', 443] as const)
+  for (const authority of publicUrl === undefined
+    ? localAuthorities(host, port, standardPort)
+    : [publicUrl.host]) {
     context.authorities.add(authority)
   }
 
@@ -159,16 +171,19 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     await app.close()
     await verifier?.close()
     await checking
+    tls?.close()
     await store.close()
   }
   let closing: Promise<void> | undefined
   return {
-    url: publicUrl?.origin ?? `http://${authorityOf(isWildcard(host) ? '127.0.0.1' : host, port)}`,
+    url:
+      publicUrl?.origin ??
+      `${scheme}://${authorityOf(isWildcard(host) ? '127.0.0.1' : host, port, standardPort)}`,
     port,
     fingerprint: options.authority?.fingerprint,
     close: () => (closing ??= close()),
     drain: () => (closing ??= close()),
-    reload() {},
+    reload: () => tls?.reload(),
   }
 }
 
@@ -248,18 +263,25 @@ interface Parts {
   readonly certification: Certification | undefined
 }
 
+interface Listening {
+  readonly trustedProxies: readonly string[]
+  readonly publicUrl: string | undefined
+  readonly tls: ListenerTls | undefined
+}
+
 async function buildApp(
   context: Context,
   { verifier, certification }: Parts,
   logger: FastifyBaseLogger,
-  trustedProxies: readonly string[],
-  publicUrl: string | undefined,
+  { trustedProxies, publicUrl, tls }: Listening,
 ): Promise<FastifyInstance> {
   const { limits, metrics } = context
+  const proxies = new TrustedAddresses(trustedProxies)
   const app: FastifyInstance = Fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
-    trustProxy: trustedProxies.length === 0 ? false : [...trustedProxies],
+    trustProxy: (address: string) => proxies.has(address),
+    ...(tls === undefined ? {} : { https: tls.options }),
     requestTimeout: limits.requestTimeoutMs,
     bodyLimit: limits.maxBodyBytes,
     routerOptions: { maxParamLength: MAX_URL_SEGMENT },
@@ -268,6 +290,7 @@ async function buildApp(
     frameworkErrors: (error, request, reply) => void sendRefusal(metrics, logger, error, request, reply),
   })
   app.server.maxConnections = limits.maxConnections
+  tls?.attach(app.server as unknown as TlsServer)
 
   // The body stays bytes: the signature covers them, and wire's strict reader takes them from there.
   app.removeAllContentTypeParsers()
@@ -321,7 +344,7 @@ function isWildcard(host: string): boolean {
 }
 
 /** The `Host` values by which a server listening there is reached. */
-function localAuthorities(host: string, port: number): string[] {
+function localAuthorities(host: string, port: number, standardPort: number): string[] {
   const loopback = ['127.0.0.1', 'localhost', '::1']
   const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
   const hosts = isWildcard(host)
@@ -329,11 +352,11 @@ function localAuthorities(host: string, port: number): string[] {
     : loopback.includes(host)
       ? loopback
       : [host]
-  return hosts.map((name) => authorityOf(name, port))
+  return hosts.map((name) => authorityOf(name, port, standardPort))
 }
 
 /** As an HTTP client writes it: IPv6 in brackets, the default port left out. */
-function authorityOf(host: string, port: number): string {
+function authorityOf(host: string, port: number, standardPort: number): string {
   const name = (isIPv6(host) ? `[${host}]` : host).toLowerCase()
-  return port === 80 ? name : `${name}:${port}`
+  return port === standardPort ? name : `${name}:${port}`
 }

@@ -1,5 +1,13 @@
 /** What an operator of a relay may set: the one source of options, variables, file keys, help and docs/operators.md. */
-import { problemsOf, type ServerDefinition } from '@agentmesh/sdk/hosting'
+import {
+  checkTls,
+  problemsOf,
+  TlsSettings,
+  tlsFiles,
+  TrustedAddresses,
+  TrustedProxies,
+  type ServerDefinition,
+} from '@agentmesh/sdk/hosting'
 import { Type, type Static } from 'typebox'
 import { LimitSettings } from './limits.ts'
 import type { RelayOptions } from './server.ts'
@@ -28,6 +36,8 @@ const RelaySettings = Type.Object({
       description: 'host[:port] that agents dial, when not the address listened on and localhost',
     }),
   ),
+  tls: Type.Optional(TlsSettings),
+  trustedProxies: TrustedProxies,
   logLevel: Type.Enum(['silent', 'error', 'warn', 'info'], {
     default: 'info',
     description: 'what to log on stderr',
@@ -43,17 +53,23 @@ export const RELAY_DEFINITION: ServerDefinition<typeof RelaySettings> = {
 }
 
 /** Mistakes that a setting's form does not show. */
-export function checkRelaySettings(_settings: RelaySettings): Promise<readonly string[]> {
-  return problemsOf({})
+export function checkRelaySettings(settings: RelaySettings): Promise<readonly string[]> {
+  return problemsOf({
+    tls: () => checkTls(settings.tls, Date.now()),
+    trusted_proxies: () => new TrustedAddresses(settings.trustedProxies),
+  })
 }
 
 export function relayOptions(settings: RelaySettings): RelayOptions {
-  const { host, port, data, databaseUrl, names, limit } = settings
+  const { host, port, data, databaseUrl, names, trustedProxies, limit } = settings
+  const tls = tlsFiles(settings.tls)
   return {
     host,
     port,
+    trustedProxies,
     limits: limit,
     ...(names === undefined ? {} : { names }),
+    ...(tls === undefined ? {} : { tls }),
     ...(databaseUrl === undefined ? { dataPath: data } : { databaseUrl }),
   }
 }

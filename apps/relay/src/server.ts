@@ -3,12 +3,20 @@
  *
  *     TCP socket -> SocketGuard (limits a stranger) -> HTTP upgrade (path, subprotocol) -> Connection -> Router -> Mailbox
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
 import type { Registry } from 'prom-client'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
-import type { RunningServer } from '@agentmesh/sdk/hosting'
+import {
+  addressKey,
+  clientAddress,
+  listenerTls,
+  TrustedAddresses,
+  type ListenerTls,
+  type RunningServer,
+  type TlsFiles,
+} from '@agentmesh/sdk/hosting'
 import { CONNECT_NONCE_BYTES } from '@agentmesh/sdk/identity'
 import {
   binaryCodec,
@@ -20,12 +28,13 @@ import {
 import { Connection, type ConnectionContext } from './connection.ts'
 import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
+import { createListener, listen } from './listener.ts'
 import { silentLogger, type RelayLogger } from './logger.ts'
 import type { Mailbox } from './mailbox.ts'
 import { RateLimiter } from './rate-limit.ts'
 import { Router } from './router.ts'
 import { Senders } from './senders.ts'
-import { SocketGuard } from './socket-guard.ts'
+import { SocketGuard, type GuardedSocket } from './socket-guard.ts'
 import { WriteBatch } from './socket-writer.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
 
@@ -38,6 +47,10 @@ export type RelayOptions = {
    * CONNECT signatures are bound to them. Default: the listening address, and `localhost`.
    */
   readonly names?: readonly string[]
+  /** Serves wss and https with these; ws and http without. */
+  readonly tls?: TlsFiles
+  /** Addresses and networks of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
+  readonly trustedProxies?: readonly string[]
   readonly limits?: Partial<RelayLimits>
   readonly logger?: RelayLogger
   /** Milliseconds since the epoch. */
@@ -66,7 +79,7 @@ export interface RelayStats {
 }
 
 export interface RunningRelay extends RunningServer {
-  /** `ws://host:port`, without the path. */
+  /** `ws://host:port`, or `wss:` with TLS, without the path. */
   readonly url: string
   readonly port: number
   readonly relayIds: readonly string[]
@@ -84,15 +97,24 @@ const CODECS = new Map<string, RelayCodec>(
   [binaryCodec, jsonCodec].map((codec) => [codec.subprotocol, codec]),
 )
 
-/** @throws RELAY_STORE_FAILED when the mailboxes cannot be opened; system errors when the port cannot be had */
+/**
+ * @throws CONFIG_INVALID for TLS files that cannot be taken; RELAY_STORE_FAILED when the mailboxes cannot be opened; system
+ *   errors when the port cannot be had
+ */
 export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const now = options.now ?? Date.now
-  const mailbox = await openMailbox(options, limits, now)
-  const relay = new RelayServer(options, limits, mailbox, now)
+  const tls =
+    options.tls === undefined ? undefined : listenerTls(options.tls, options.logger ?? silentLogger, now)
+  const mailbox = await openMailbox(options, limits, now).catch((error: unknown) => {
+    tls?.close()
+    throw error
+  })
+  const relay = new RelayServer(options, limits, mailbox, tls, now)
   try {
     await relay.listen()
   } catch (error) {
+    tls?.close()
     await mailbox.close()
     throw error
   }
@@ -117,6 +139,8 @@ class RelayServer implements RunningRelay {
   readonly #guard: SocketGuard
   readonly #context: ConnectionContext
   readonly #connections = new Set<Connection>()
+  readonly #tls: ListenerTls | undefined
+  readonly #proxies: TrustedAddresses
   readonly #http: Server
   readonly #webSockets = new WebSocketServer({
     noServer: true,
@@ -133,12 +157,25 @@ class RelayServer implements RunningRelay {
   #relayIds: readonly string[] = []
   #port = 0
 
-  constructor(options: RelayOptions, limits: RelayLimits, mailbox: Mailbox, now: () => number) {
+  constructor(
+    options: RelayOptions,
+    limits: RelayLimits,
+    mailbox: Mailbox,
+    tls: ListenerTls | undefined,
+    now: () => number,
+  ) {
     this.#options = options
     this.#limits = limits
     this.#mailbox = mailbox
     this.#logger = options.logger ?? silentLogger
-    this.#guard = new SocketGuard(limits, this.#counters)
+    this.#tls = tls
+    this.#proxies = new TrustedAddresses(options.trustedProxies ?? [])
+    this.#guard = new SocketGuard({
+      limits,
+      counters: this.#counters,
+      proxies: this.#proxies,
+      tls: tls !== undefined,
+    })
     const shared = { limits, counters: this.#counters, logger: this.#logger, now }
     const router = new Router({ ...shared, mailbox, random: systemRandom })
     this.#context = {
@@ -149,13 +186,12 @@ class RelayServer implements RunningRelay {
       signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
       connects: new RateLimiter(limits.connects),
     }
-    this.#http = createServer((request, response) => {
+    this.#http = createListener(this.#guard, tls, (request, response) => {
       this.#answer(request, response).catch((error: unknown) => {
         this.#logger.error({ err: error }, 'request not answered')
         response.destroy()
       })
     })
-    this.#http.on('connection', (socket: Socket) => this.#guard.admit(socket))
     this.#http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) =>
       this.#upgrade(request, socket, head),
     )
@@ -165,7 +201,7 @@ class RelayServer implements RunningRelay {
     return this.#port
   }
   get url(): string {
-    return `ws://${authority(this.#options.host ?? '127.0.0.1', this.#port)}`
+    return `${this.#tls === undefined ? 'ws' : 'wss'}://${authority(this.#options.host ?? '127.0.0.1', this.#port)}`
   }
   get relayIds(): readonly string[] {
     return this.#relayIds
@@ -173,14 +209,7 @@ class RelayServer implements RunningRelay {
 
   async listen(): Promise<void> {
     const { host = '127.0.0.1', port = 0, names } = this.#options
-    await new Promise<void>((resolve, reject) => {
-      this.#http.once('error', reject)
-      this.#http.listen(port, host, () => {
-        this.#http.off('error', reject)
-        resolve()
-      })
-    })
-    this.#port = (this.#http.address() as AddressInfo).port
+    this.#port = await listen(this.#http, host, port)
     this.#relayIds =
       names === undefined || names.length === 0
         ? [...new Set([authority(host, this.#port), authority('localhost', this.#port)])]
@@ -265,6 +294,7 @@ class RelayServer implements RunningRelay {
     if (this.#closing !== undefined) return refuseUpgrade(socket, '503 Service Unavailable')
     const codec = chooseCodec(request.headers['sec-websocket-protocol'])
     if (codec === undefined) return refuseUpgrade(socket, '400 Bad Request')
+    if (!this.#isWelcome(request, guarded)) return refuseUpgrade(socket, '429 Too Many Requests')
     // `ws` names the first subprotocol of the header in its answer; ours may stand behind one we do not know.
     request.headers['sec-websocket-protocol'] = codec.subprotocol
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
@@ -284,9 +314,23 @@ class RelayServer implements RunningRelay {
     })
   }
 
+  /** Whether the client for whom a proxy asks has room for another connection. */
+  #isWelcome({ headers, socket }: IncomingMessage, guarded: GuardedSocket): boolean {
+    const remote = socket.remoteAddress ?? ''
+    if (!this.#proxies.has(remote)) return true
+    const forwarded = headers['x-forwarded-for']
+    // node:http joins several such headers with commas.
+    const client = clientAddress(remote, String(forwarded ?? ''), this.#proxies)
+    if (this.#guard.identify(guarded, addressKey(client))) return true
+    this.#counters.socketsRefused += 1
+    return false
+  }
+
   // --- the end --------------------------------------------------------------------------------------------------------
 
-  reload(): void {}
+  reload(): void {
+    this.#tls?.reload()
+  }
 
   drain(): Promise<void> {
     return this.close()
@@ -306,6 +350,7 @@ class RelayServer implements RunningRelay {
     const grace = setTimeout(() => this.#guard.destroyAll(), this.#limits.closeGraceMs)
     await closed
     clearTimeout(grace)
+    this.#tls?.close()
     await this.#mailbox.close()
     this.#logger.info({}, 'relay closed')
   }

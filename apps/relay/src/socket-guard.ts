@@ -1,13 +1,15 @@
 /**
  * Sockets of nobody we know (DESIGN §6): each TCP connection counts against its IP address, and has a time limit, until a
  * CONNECT was accepted on it. That covers silent sockets, slow HTTP headers, and WebSockets that never say who they are.
+ * A connection of a trusted proxy counts against its client's address, from the request that names it.
  */
 import type { Socket } from 'node:net'
-import { addressKey } from './client-address.ts'
+import { addressKey, type TrustedAddresses } from '@agentmesh/sdk/hosting'
 import type { Counters } from './counters.ts'
 import type { RelayLimits } from './limits.ts'
 
 export interface GuardedSocket {
+  /** What limits by address count under. */
   readonly address: string
   /** Called once when the time is up; destroys the socket unless something kinder is put here. */
   onTimeout: () => void
@@ -15,15 +17,23 @@ export interface GuardedSocket {
   release(): void
 }
 
+export interface GuardOptions {
+  readonly limits: RelayLimits
+  readonly counters: Counters
+  readonly proxies: TrustedAddresses
+  /** A socket that is refused cannot be told so: it has not even begun its handshake. */
+  readonly tls: boolean
+}
+
 export class SocketGuard {
-  readonly #limits: RelayLimits
-  readonly #counters: Counters
-  readonly #sockets = new Map<Socket, GuardedSocket>()
+  readonly #options: GuardOptions
+  readonly #sockets = new Map<Socket, Guarded>()
+  /** TLS sockets, by the TCP sockets they stand on. */
+  readonly #secured = new WeakMap<Socket, Guarded>()
   readonly #unknownByAddress = new Map<string, number>()
 
-  constructor(limits: RelayLimits, counters: Counters) {
-    this.#limits = limits
-    this.#counters = counters
+  constructor(options: GuardOptions) {
+    this.#options = options
   }
 
   get open(): number {
@@ -32,27 +42,15 @@ export class SocketGuard {
 
   /** Takes a new socket in, or answers 429 or 503 and ends it. */
   admit(socket: Socket): void {
+    const { limits, counters, proxies } = this.#options
     const address = addressKey(socket.remoteAddress)
-    const unknown = this.#unknownByAddress.get(address) ?? 0
-    if (this.#sockets.size >= this.#limits.maxSockets) return this.#refuse(socket, '503 Service Unavailable')
-    if (unknown >= this.#limits.preAuthSocketsPerIp) return this.#refuse(socket, '429 Too Many Requests')
+    if (this.#sockets.size >= limits.maxSockets) return this.#refuse(socket, '503 Service Unavailable')
+    const proxied = proxies.has(socket.remoteAddress ?? '')
+    if (!proxied && this.#isFull(address)) return this.#refuse(socket, '429 Too Many Requests')
 
-    this.#counters.socketsOpened += 1
-    this.#unknownByAddress.set(address, unknown + 1)
-    const timer = setTimeout(() => guarded.onTimeout(), this.#limits.connectTimeoutMs)
-    let released = false
-    const guarded: GuardedSocket = {
-      address,
-      onTimeout: () => socket.destroy(),
-      release: () => {
-        if (released) return
-        released = true
-        clearTimeout(timer)
-        const left = (this.#unknownByAddress.get(address) ?? 1) - 1
-        if (left === 0) this.#unknownByAddress.delete(address)
-        else this.#unknownByAddress.set(address, left)
-      },
-    }
+    counters.socketsOpened += 1
+    const guarded = new Guarded(address, socket, limits.connectTimeoutMs, this.#unknownByAddress)
+    if (!proxied) guarded.countUnder(address)
     this.#sockets.set(socket, guarded)
     socket.once('close', () => {
       guarded.release()
@@ -60,20 +58,80 @@ export class SocketGuard {
     })
   }
 
+  /** The TLS connection on a socket that was admitted. */
+  secure(socket: Socket, over: Socket): void {
+    const guarded = this.#sockets.get(over)
+    if (guarded !== undefined) this.#secured.set(socket, guarded)
+  }
+
+  /** Counts a socket under the client that its proxy speaks for; false when that one has too many. */
+  identify(guarded: GuardedSocket, address: string): boolean {
+    if (this.#isFull(address)) return false
+    ;(guarded as Guarded).countUnder(address)
+    return true
+  }
+
   of(socket: Socket): GuardedSocket | undefined {
-    return this.#sockets.get(socket)
+    return this.#sockets.get(socket) ?? this.#secured.get(socket)
   }
 
   destroyAll(): void {
     for (const socket of this.#sockets.keys()) socket.destroy()
   }
 
+  #isFull(address: string): boolean {
+    return (this.#unknownByAddress.get(address) ?? 0) >= this.#options.limits.preAuthSocketsPerIp
+  }
+
   #refuse(socket: Socket, status: string): void {
-    this.#counters.socketsRefused += 1
+    this.#options.counters.socketsRefused += 1
+    if (this.#options.tls) {
+      socket.destroy()
+      return
+    }
     socket.on('error', () => {})
     socket.end(
       `HTTP/1.1 ${status}\r\nConnection: close\r\nRetry-After: 10\r\nContent-Length: 0\r\n\r\n`,
       () => socket.destroy(),
     )
+  }
+}
+
+class Guarded implements GuardedSocket {
+  address: string
+  onTimeout: () => void
+  readonly #timeoutMs: number
+  readonly #unknownByAddress: Map<string, number>
+  #timer: NodeJS.Timeout | undefined
+  #counted = false
+
+  constructor(address: string, socket: Socket, timeoutMs: number, unknownByAddress: Map<string, number>) {
+    this.address = address
+    this.onTimeout = () => socket.destroy()
+    this.#timeoutMs = timeoutMs
+    this.#unknownByAddress = unknownByAddress
+    this.#startTimer()
+  }
+
+  countUnder(address: string): void {
+    this.address = address
+    this.#counted = true
+    this.#unknownByAddress.set(address, (this.#unknownByAddress.get(address) ?? 0) + 1)
+    // A proxy may have kept the connection since before the client came.
+    this.#startTimer()
+  }
+
+  release(): void {
+    clearTimeout(this.#timer)
+    if (!this.#counted) return
+    this.#counted = false
+    const left = (this.#unknownByAddress.get(this.address) ?? 1) - 1
+    if (left === 0) this.#unknownByAddress.delete(this.address)
+    else this.#unknownByAddress.set(this.address, left)
+  }
+
+  #startTimer(): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.onTimeout(), this.#timeoutMs)
   }
 }

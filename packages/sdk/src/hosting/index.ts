@@ -4,7 +4,8 @@
  */
 export { shown, valueText } from './command-line.ts'
 export { addressKey, addressNetwork, clientAddress, TrustedAddresses } from './client-address.ts'
+export { checkTls, TlsSettings, tlsFiles, TrustedProxies } from './shared-settings.ts'
 export { problemsOf, runMain, serve, type RunningServer, type ServerProgram } from './serve.ts'
 export { settingsOf, type ServerDefinition, type SettingsSchema } from './settings.ts'
 export { Bytes, Count, defaultsOf, Milliseconds, RateLimit, Seconds } from './setting-kinds.ts'
-export { readTlsPair, TlsReload, type TlsFiles, type TlsPair } from './tls-files.ts'
+export { listenerTls, readTlsPair, type ListenerTls, type TlsFiles } from './tls-files.ts'

@@ -5,7 +5,8 @@
 import { X509Certificate } from 'node:crypto'
 import { readFileSync, watch, type FSWatcher } from 'node:fs'
 import { basename, dirname } from 'node:path'
-import { createSecureContext } from 'node:tls'
+import { createSecureContext, type Server } from 'node:tls'
+import { AgentMeshError } from '../wire/index.ts'
 
 export interface TlsFiles {
   /** PEM: the server's certificate, then the intermediate ones. */
@@ -105,5 +106,65 @@ export class TlsReload {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => this.reload(), SETTLE_MS)
     this.#timer.unref()
+  }
+}
+
+/** TLS 1.2 is what some proxies and health checks still speak; its weak suites are not in Node's list. */
+const MIN_VERSION = 'TLSv1.2'
+
+export interface ListenerTls {
+  /** For `https.createServer`. */
+  readonly options: { readonly cert: Buffer; readonly key: Buffer; readonly minVersion: typeof MIN_VERSION }
+  /** When the certificate in force ends, in milliseconds since the epoch. */
+  readonly expiresAt: number
+  /** Keeps the server's pair the one that is in the files. Connections that are open stay as they are. */
+  attach(server: Server): void
+  reload(): void
+  close(): void
+}
+
+interface TlsLogger {
+  info(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/** @throws CONFIG_INVALID for a pair that cannot be taken */
+export function listenerTls(files: TlsFiles, logger: TlsLogger, now: () => number): ListenerTls {
+  let pair = readOrRefuse(files, now())
+  let servers: Server[] = []
+  const reload = new TlsReload({
+    files,
+    now,
+    onPair: (next) => {
+      pair = next
+      for (const server of servers) server.setSecureContext({ ...optionsOf(pair) })
+      logger.info({ expiresAt: new Date(pair.expiresAt).toISOString() }, 'certificate read again')
+    },
+    onRefused: (error) =>
+      logger.error({ reason: error.message }, 'new certificate refused; the old one stays in force'),
+  })
+  return {
+    options: optionsOf(pair),
+    get expiresAt() {
+      return pair.expiresAt
+    },
+    attach: (server) => void servers.push(server),
+    reload: () => reload.reload(),
+    close: () => {
+      servers = []
+      reload.close()
+    },
+  }
+}
+
+function optionsOf({ cert, key }: TlsPair): ListenerTls['options'] {
+  return { cert, key, minVersion: MIN_VERSION }
+}
+
+function readOrRefuse(files: TlsFiles, now: number): TlsPair {
+  try {
+    return readTlsPair(files, now)
+  } catch (cause) {
+    throw new AgentMeshError('CONFIG_INVALID', `tls: ${(cause as Error).message}`, { cause })
   }
 }
