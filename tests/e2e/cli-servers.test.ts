@@ -51,7 +51,10 @@ test.each([
 test.each(['command', 'program'] as const)(
   'the registry as a %s counts by the address its proxy names, and by no stranger’s word',
   async (how) => {
-    const common = ['--port', '0', '--log-level', 'error']
+    const common = [
+      ...['--port', '0', '--log-level', 'error', '--limit-requests-per-ip-burst', '3'],
+      ...['--limit-requests-per-ip-per-second', '0.001'],
+    ]
     const ask = async (base: string, from: string): Promise<number> => {
       const headers = { 'x-forwarded-for': from }
       return (await fetch(new URL('/v1/registry/taxonomy', base), { headers })).status
@@ -59,7 +62,7 @@ test.each(['command', 'program'] as const)(
     /** More requests than an address may make at once, all from here, each for another client. */
     const statuses = async (base: string): Promise<Set<number>> => {
       const all = new Set<number>()
-      for (let n = 0; n < 320; n++) all.add(await ask(base, `10.0.${n >> 8}.${n & 255}`))
+      for (let n = 0; n < 5; n++) all.add(await ask(base, `10.0.0.${n}`))
       return all
     }
     const data = (name: string) => ['--data', join(folder, `${how}-${name}.db`)]
