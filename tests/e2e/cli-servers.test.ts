@@ -51,10 +51,8 @@ test.each([
 test.each(['command', 'program'] as const)(
   'the registry as a %s counts by the address its proxy names, and by no stranger’s word',
   async (how) => {
-    const common = [
-      ...['--port', '0', '--log-level', 'error', '--limit-requests-per-ip-burst', '3'],
-      ...['--limit-requests-per-ip-per-second', '0.001'],
-    ]
+    const limits = '--limit-requests-per-ip-burst 3 --limit-requests-per-ip-per-second 0.001'
+    const common = ['--port', '0', '--log-level', 'error', ...limits.split(' ')]
     const ask = async (base: string, from: string): Promise<number> => {
       const headers = { 'x-forwarded-for': from }
       return (await fetch(new URL('/v1/registry/taxonomy', base), { headers })).status

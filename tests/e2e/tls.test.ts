@@ -162,10 +162,8 @@ describe('a pair that cannot be taken', () => {
 })
 
 test('a registry serves https, and a process reads its pair again on SIGHUP', async () => {
-  const program = new Program([
-    ...['apps/registry/dist/main.js', '--port', '0', '--data', ':memory:'],
-    ...['--tls-certificate', files.certificate, '--tls-key', files.key],
-  ])
+  const args = 'apps/registry/dist/main.js --port 0 --data :memory:'.split(' ')
+  const program = new Program([...args, '--tls-certificate', files.certificate, '--tls-key', files.key])
   const { url, port } = await program.ready<{ url: string; port: number }>()
   expect(url).toBe(`https://127.0.0.1:${port}`)
   expect(await get(`${url}/readyz`)).toBe(200)
