@@ -211,6 +211,24 @@ describe('policy without a daemon', () => {
     expect(JSON.parse(stdout)).toMatchObject({ blocklist: [], allowlist: [AMID] })
   })
 
+  test('is tried as an agent of a tier and a reputation', async () => {
+    const tried = (...as: string[]) =>
+      run(['policy', 'test', 'travel', '--from', AMID, ...as, '--json'], env())
+    await run(['policy', 'set', 'accept_tiers', '1,1.5'], env())
+    await run(['policy', 'set', 'min_reputation', '0.55'], env())
+    const outcomes = await Promise.all([
+      tried(),
+      tried('--as', 'verified'),
+      tried('--as', 'organization', '--reputation', '0.5'),
+      tried('--as', 'king'),
+    ])
+    expect(outcomes.map(({ code }) => code)).toEqual([4, 0, 4, 2])
+    const reasons = outcomes
+      .slice(0, 3)
+      .map(({ stdout }) => (JSON.parse(stdout) as { reason?: string }).reason)
+    expect(reasons).toEqual(['insufficient_trust', undefined, 'low_reputation'])
+  })
+
   test('edit keeps the old policy on a mistake, names the line, and keeps the draft', async () => {
     const editor = (code: string) => ({ ...env(), EDITOR: `${process.execPath} ${script(code)}` })
     const script = (code: string) => {

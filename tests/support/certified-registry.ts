@@ -1,36 +1,44 @@
 /** A registry with a certificate authority, and the hand of its operator: who is verified without an identity provider. */
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { initAuthority, startRegistry, type RunningRegistry } from '@agentmesh/registry'
+import { findAuthority, initAuthority, startRegistry, type RunningRegistry } from '@agentmesh/registry'
 import type { Agent } from '@agentmesh/sdk'
 import type { RevocationReason } from '@agentmesh/sdk/identity'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
-import { parseKey, type Succession } from '@agentmesh/sdk/wire'
+import { parseKey, type Amid, type Registration, type Succession } from '@agentmesh/sdk/wire'
 import { startCertification, type Certification } from '../../apps/registry/src/authority/certification.ts'
 import { DEFAULT_LIMITS } from '../../apps/registry/src/limits.ts'
 import { openSqliteStore } from '../../apps/registry/src/store/sql-store.ts'
 import type { Store } from '../../apps/registry/src/store/store.ts'
 import { freePort } from '../../apps/registry/src/test-support-postgres.ts'
 
-export class CertifiedRegistry {
-  readonly registry: RunningRegistry
-  readonly fingerprint: string
-  readonly #store: Store
-  readonly #certification: Certification
-  readonly #now: () => number
+interface Settings {
+  readonly dataPath: string
+  readonly port: number
+  readonly now: () => number
+  readonly limits: object
+  /** Opened anew at each start, as the program does. */
+  readonly folder: string
+}
 
-  private constructor(
-    registry: RunningRegistry,
-    fingerprint: string,
-    store: Store,
-    certification: Certification,
-    now: () => number,
-  ) {
-    this.registry = registry
+export class CertifiedRegistry {
+  readonly fingerprint: string
+  readonly #settings: Settings
+  #registry!: RunningRegistry
+  #store!: Store
+  #certification!: Certification
+
+  private constructor(settings: Settings, fingerprint: string) {
+    this.#settings = settings
     this.fingerprint = fingerprint
-    this.#store = store
-    this.#certification = certification
-    this.#now = now
+  }
+
+  get registry(): RunningRegistry {
+    return this.#registry
+  }
+
+  get #now(): () => number {
+    return this.#settings.now
   }
 
   /** @param now milliseconds since the epoch */
@@ -42,29 +50,52 @@ export class CertifiedRegistry {
   ): Promise<CertifiedRegistry> {
     // A certificate names the address of its registry, so the port is known before it listens.
     const port = await freePort()
-    const url = `http://127.0.0.1:${port}`
-    const dataPath = join(folder, `${name}.db`)
-    const keys = initAuthority({
-      folder: join(folder, `${name}.ca`),
+    const authority = join(folder, `${name}.ca`)
+    const { fingerprint } = initAuthority({
+      folder: authority,
       name,
-      url,
+      url: `http://127.0.0.1:${port}`,
       now: now(),
       random: systemRandom,
     })
-    const registry = await startRegistry({ dataPath, authority: keys, port, publicUrl: url, now, limits })
+    const settings = { dataPath: join(folder, `${name}.db`), port, now, limits, folder: authority }
+    const certified = new CertifiedRegistry(settings, fingerprint)
+    await certified.#open()
+    return certified
+  }
+
+  async #open(): Promise<void> {
+    const { dataPath, port, now, limits, folder } = this.#settings
+    const keys = findAuthority(folder, dataPath, undefined)
+    if (keys === undefined) throw new Error(`no authority in ${folder}`)
+    const publicUrl = `http://127.0.0.1:${port}`
+    this.#registry = await startRegistry({ dataPath, authority: keys, port, publicUrl, now, limits })
     // A second instance on the same database, as a registry may have several.
-    const store = await openSqliteStore(dataPath)
+    this.#store = await openSqliteStore(dataPath)
     const resolvers = ['127.0.0.1:53', '127.0.0.2:53']
-    const certification = await startCertification(keys, store, DEFAULT_LIMITS, resolvers, now())
-    return new CertifiedRegistry(registry, keys.fingerprint, store, certification, now)
+    this.#certification = await startCertification(keys, this.#store, DEFAULT_LIMITS, resolvers, now())
+  }
+
+  /** The same registry again. @param change what happens to its database file and its keys while it is down */
+  async restart(change: (dataPath: string, keys: string) => Promise<void> | void): Promise<void> {
+    await this.close()
+    await change(this.#settings.dataPath, this.#settings.folder)
+    await this.#open()
   }
 
   /** As after `verify-me`. */
   async verify(agent: Agent, displayName: string, human = displayName): Promise<void> {
-    const { public_keys } = await lookup(this.registry.url, agent)
+    await this.verifyAmid(agent.amid, displayName, human)
+    await agent.trust.refresh()
+  }
+
+  /** As `verify`, of an agent that this process does not hold. */
+  async verifyAmid(amid: Amid, displayName: string, human = displayName): Promise<void> {
+    const { record = '' } = (await this.#store.getAgent(amid)) ?? {}
+    const { public_keys } = JSON.parse(record) as Registration
     await this.#certification.authority.verifyAgent(
       {
-        amid: agent.amid,
+        amid,
         publicKey: parseKey('ed25519', public_keys.signing_public_key),
         tier: 1,
         displayName,
@@ -72,7 +103,6 @@ export class CertifiedRegistry {
       },
       this.#now(),
     )
-    await agent.trust.refresh()
   }
 
   async revoke(agent: Agent, reason: RevocationReason): Promise<void> {
@@ -90,15 +120,7 @@ export class CertifiedRegistry {
   }
 
   async close(): Promise<void> {
-    await this.registry.close()
+    await this.#registry.close()
     await this.#store.close()
   }
-}
-
-async function lookup(
-  url: string,
-  { amid }: Agent,
-): Promise<{ public_keys: { signing_public_key: string } }> {
-  const answer = await fetch(`${url}/v1/registry/lookup?amid=${amid}`)
-  return (await answer.json()) as { public_keys: { signing_public_key: string } }
 }

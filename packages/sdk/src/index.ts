@@ -16,12 +16,12 @@ export {
 } from './discovery/index.ts'
 export { escapeText, readAuditLog, verifyAuditLog } from './observability/index.ts'
 export {
-  ANONYMOUS_STANDING,
   defaultPolicy,
   evaluateKnock,
   newPrecheckState,
   parsePolicy,
   precheckKnock,
+  STARTING_REPUTATION,
   type Decision,
   type Policy,
   type RuleResult,

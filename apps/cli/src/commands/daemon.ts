@@ -260,14 +260,23 @@ function describe(state: AgentStatus): string {
 }
 
 function describeTrust(trust: AgentStatus['trust']): string {
-  const { tier, display_name, organization, reputation, certificate_expires_at, registries, last_error } =
-    trust
+  const {
+    tier,
+    display_name,
+    organization,
+    reputation,
+    certificate_expires_at,
+    registries,
+    inconsistent,
+    last_error,
+  } = trust
   const name = [display_name, organization].filter((text) => text !== undefined).join(', ')
   return [
     name === '' ? tier : `${tier} (${escapeText(name)})`,
     ...(certificate_expires_at === undefined ? [] : [`certificate until ${certificate_expires_at}`]),
     ...(reputation === undefined ? [] : [`reputation ${reputation.toFixed(2)}`]),
     registries.length === 0 ? 'no registry trusted' : `trusts ${escapeText(registries.join(', '))}`,
+    ...inconsistent.map((known) => color.red(`${escapeText(known)} contradicts itself and does not count`)),
     ...(last_error === undefined ? [] : [color.red(escapeText(last_error))]),
   ].join('; ')
 }

@@ -6,7 +6,6 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
 import {
   AgentMeshError,
-  ANONYMOUS_STANDING,
   defaultPolicy,
   evaluateKnock,
   formatIntent,
@@ -15,10 +14,13 @@ import {
   parsePolicy,
   POLICY_FILE,
   precheckKnock,
+  STARTING_REPUTATION,
+  TIERS,
   utf8Bytes,
   utf8Text,
   type Decision,
   type Policy,
+  type TierName,
 } from '@agentmesh/sdk'
 import { Home } from '@agentmesh/sdk/identity'
 import { EXIT, UsageError } from '../exit-codes.ts'
@@ -136,13 +138,25 @@ export async function policyEdit(context: Context): Promise<void> {
 interface PolicyTestResult extends Decision {
   readonly from: string
   readonly intent: string
+  readonly as: TierName
+}
+
+export interface PolicyTestOptions {
+  from: string
+  /** The tier the sender would prove; anonymous when left out. */
+  as?: TierName
+  /** 0 to 1; where an agent of that tier starts when left out. */
+  reputation?: number
 }
 
 export async function policyTest(
   context: Context,
   intentText: string,
-  options: { from: string },
+  options: PolicyTestOptions,
 ): Promise<void> {
+  const { as = 'anonymous' } = options
+  const tier = TIERS[as].number
+  const standing = { tier, reputation: options.reputation ?? STARTING_REPUTATION[tier] }
   const from = parseAmid(options.from)
   const intent = intentFrom(intentText)
   const policy = await currentPolicy(context)
@@ -151,9 +165,9 @@ export async function policyTest(
   const decision = evaluateKnock(
     {
       from,
-      knock: { from: { tier: ANONYMOUS_STANDING.tier }, intent },
+      knock: { from: { tier, reputation_score: standing.reputation }, intent },
       expiresAt: now,
-      standing: ANONYMOUS_STANDING,
+      standing,
     } as Parameters<typeof evaluateKnock>[0],
     policy,
     {
@@ -165,12 +179,13 @@ export async function policyTest(
       arrivedOffline: false,
     },
   )
-  const result: PolicyTestResult = { from, intent: formatIntent(intent), ...decision }
+  const result: PolicyTestResult = { from, intent: formatIntent(intent), as, ...decision }
   show(context, result, () => {
     const verdict = result.accepted
       ? color.green('would be let in')
       : color.red(`would be refused: ${result.reason ?? ''}`)
-    return [`A KNOCK of ${from} about ${result.intent} ${verdict}`, ...describeTrace(result.trace)].join('\n')
+    const who = as === 'anonymous' ? from : `${from}, were it ${as},`
+    return [`A KNOCK of ${who} about ${result.intent} ${verdict}`, ...describeTrace(result.trace)].join('\n')
   })
   if (!result.accepted) process.exitCode = EXIT.rejected
 }

@@ -1,8 +1,9 @@
 /** Commands by which the owner stays in charge: policy and circuit breakers. */
 import type { PresenceState } from '@agentmesh/sdk'
-import { Argument, Command } from 'commander'
+import { Argument, Command, Option } from 'commander'
+import type { PolicyTestOptions } from '../commands/policy.ts'
 import type { TrustAddOptions } from '../commands/trust.ts'
-import { contextOf, withExamples } from './kit.ts'
+import { contextOf, rating, withExamples } from './kit.ts'
 
 export function ownerCommands(): Command[] {
   const policy = new Command('policy').description('who may knock, about what, how much')
@@ -11,6 +12,7 @@ export function ownerCommands(): Command[] {
     'agentmesh policy set accepted_intents travel,research/web_search',
     'agentmesh policy set rate_limit.knocks_per_minute 10',
     'agentmesh policy test finance/payments --from <amid>',
+    'agentmesh policy test finance/payments --from <amid> --as verified --reputation 0.4',
   ])
   policy
     .command('show')
@@ -37,7 +39,15 @@ export function ownerCommands(): Command[] {
     .description('what would happen to a KNOCK')
     .argument('<intent>', 'category[/subcategory]')
     .requiredOption('--from <amid>', 'who would knock')
-    .action(async (intent: string, options: { from: string }, command: Command) =>
+    .addOption(
+      new Option('--as <tier>', 'what it would prove to be').choices([
+        'anonymous',
+        'verified',
+        'organization',
+      ]),
+    )
+    .option('--reputation <score>', 'its reputation, 0 to 1; else where its tier starts', rating)
+    .action(async (intent: string, options: PolicyTestOptions, command: Command) =>
       (await import('../commands/policy.ts')).policyTest(contextOf(command), intent, options),
     )
 

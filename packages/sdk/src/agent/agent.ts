@@ -137,7 +137,9 @@ export class Agent {
     this.#outbox = new Outbox(core)
     this.#closings = new Closings(core)
     this.#successions = new Successions(core, (peer) => this.#sessions.endWith(peer, 'policy'))
-    this.#trust = new TrustKeeper(core, this.#closings, this.#successions)
+    this.#trust = new TrustKeeper(core, this.#closings, this.#successions, (registry) =>
+      this.#sessions.distrust(registry),
+    )
     this.#initiator = new Initiator(core, this.#outbox, this.#keyring, this.#trust)
     this.#responder = new Responder(core, this.#outbox, this.#keyring, this.#trust, () => ({
       paused: this.#breakers.refusesKnocks,

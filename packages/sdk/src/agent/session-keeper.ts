@@ -2,12 +2,12 @@
  * Which sessions stay open, and which end: at an owner's word, with a changed policy, when their time is over, and when
  * there are more than an agent holds.
  */
-import { matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
+import { ANONYMOUS_STANDING, matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
 import { formatTimestamp, type Amid, type CloseReason } from '../wire/index.ts'
 import { audit, background, commit, isDue, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
 import { changedFields } from './policy-file.ts'
-import { isActive } from './session-rows.ts'
+import { isActive, touchSession } from './session-rows.ts'
 import type { SessionRow } from './tables.ts'
 
 /** Sessions held open where the policy asks for no more. */
@@ -37,6 +37,16 @@ export class SessionKeeper {
   /** Ends every session with a peer. */
   endWith(peer: Amid, reason: CloseReason): Promise<void> {
     return this.end((row) => row.session.peer === peer, reason)
+  }
+
+  /** What a registry said of peers counts no more: sessions that rest on it go on as far as the policy lets anybody. */
+  async distrust(registry: string): Promise<void> {
+    await commit(this.#core, () => {
+      for (const { value: row } of this.#core.store.tables.sessions.list({ b: 'open' })) {
+        if (row.standing.root === registry) touchSession(this.#core, { ...row, standing: ANONYMOUS_STANDING })
+      }
+    })
+    await this.#policyChanged(this.#core.policy.current())
   }
 
   /** Tells the owner of every edit of the policy, and holds the sessions there are to it. */

@@ -73,6 +73,7 @@ export function statusOf(core: Core, parts: StatusParts): AgentStatus {
         : { certificate_expires_at: formatTimestamp(certificates.notAfter) }),
       ...(credential === undefined ? {} : { reputation: credential.score }),
       registries: trust.list().map(({ name }) => name),
+      inconsistent: core.trust.inconsistent.map(({ name }) => name),
       ...(problem === undefined ? {} : { last_error: problem }),
     },
     successors: successions.list().filter(({ state }) => state === 'offered'),

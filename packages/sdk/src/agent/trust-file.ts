@@ -26,6 +26,8 @@ const TrustEntry = Type.Object({
   /** `owner`: compared and added by hand; `first_use`: of the agent's own registry, as it was first met. */
   by: Type.Enum(['owner', 'first_use']),
   added_at: Timestamp,
+  /** Why nothing it certifies counts: its log was found to contradict itself. */
+  inconsistent: Type.Optional(Type.Object({ at: Timestamp, detail: Type.String({ maxLength: 512 }) })),
   document: Embedded(TrustDocument),
 })
 type TrustEntry = Static<typeof TrustEntry>
@@ -40,6 +42,8 @@ export interface TrustSummary {
   readonly added_at: string
   /** Why its certificates cannot be used at this time. */
   readonly problem?: string
+  /** Its log contradicted itself: nothing it certifies counts until the owner removes it and adds it again. */
+  readonly inconsistent?: true
 }
 
 interface Known {
@@ -72,9 +76,20 @@ export class TrustFile {
     }
   }
 
-  /** Those whose certificates hold. */
+  /** Those whose word counts. */
   get registries(): TrustedRegistry[] {
-    return this.#known.flatMap(({ registry }) => (registry === undefined ? [] : [registry]))
+    return this.#opened((entry) => entry.inconsistent === undefined)
+  }
+
+  /** Those whose log contradicted itself. */
+  get inconsistent(): TrustedRegistry[] {
+    return this.#opened((entry) => entry.inconsistent !== undefined)
+  }
+
+  #opened(which: (entry: TrustEntry) => boolean): TrustedRegistry[] {
+    return this.#known.flatMap(({ entry, registry }) =>
+      registry === undefined || !which(entry) ? [] : [registry],
+    )
   }
 
   list(): TrustSummary[] {
@@ -84,7 +99,7 @@ export class TrustFile {
       fingerprint: entry.fingerprint,
       by: entry.by,
       added_at: entry.added_at,
-      ...(problem === undefined ? {} : { problem }),
+      ...problemOf(entry, problem),
     }))
   }
 
@@ -97,6 +112,15 @@ export class TrustFile {
    *   TRUST_FULL, HOME_FAILED
    */
   add(raw: unknown, fingerprint: string, by: TrustEntry['by']): TrustedRegistry {
+    return this.#put(raw, fingerprint, by)
+  }
+
+  #put(
+    raw: unknown,
+    fingerprint: string,
+    by: TrustEntry['by'],
+    inconsistent?: TrustEntry['inconsistent'],
+  ): TrustedRegistry {
     const registry = openTrustDocument(raw, { now: this.#now(), fingerprint })
     const known = this.#known.find(({ entry }) => entry.fingerprint === fingerprint)
     if (!known && this.#known.length >= MAX_REGISTRIES) throw new AgentMeshError('TRUST_FULL')
@@ -107,6 +131,7 @@ export class TrustFile {
       fingerprint,
       by: known?.entry.by === 'owner' ? 'owner' : by,
       added_at: known?.entry.added_at ?? formatTimestamp(this.#now()),
+      ...(inconsistent === undefined ? {} : { inconsistent }),
       document: validate(TrustDocument, raw),
     }
     this.#save([...this.#known.filter((other) => other !== known), { entry, registry }])
@@ -116,7 +141,19 @@ export class TrustFile {
   /** Puts a newer document of the same root. @throws as `add` */
   renew(raw: unknown, fingerprint: string): void {
     const known = this.#known.find(({ entry }) => entry.fingerprint === fingerprint)
-    if (known) this.add(raw, fingerprint, known.entry.by)
+    if (known) this.#put(raw, fingerprint, known.entry.by, known.entry.inconsistent)
+  }
+
+  /** From now on nothing it certifies counts, across restarts. @throws HOME_FAILED */
+  condemn(fingerprint: string, detail: string): void {
+    const inconsistent = { at: formatTimestamp(this.#now()), detail }
+    this.#save(
+      this.#known.map((known) =>
+        known.entry.fingerprint === fingerprint
+          ? { ...known, entry: { ...known.entry, inconsistent } }
+          : known,
+      ),
+    )
   }
 
   /** @param which name or fingerprint. @throws TRUST_UNKNOWN, HOME_FAILED */
@@ -132,6 +169,19 @@ export class TrustFile {
     this.#home.writeFile(TRUST_FILE, utf8Bytes(`${JSON.stringify(list, null, 2)}\n`))
     this.#known = known
   }
+}
+
+function problemOf(
+  { inconsistent }: TrustEntry,
+  problem: string | undefined,
+): Pick<TrustSummary, 'problem' | 'inconsistent'> {
+  if (inconsistent !== undefined) {
+    return {
+      inconsistent: true,
+      problem: `LOG_INCONSISTENT since ${inconsistent.at}: ${inconsistent.detail}`,
+    }
+  }
+  return problem === undefined ? {} : { problem }
 }
 
 function readList(bytes: Uint8Array): TrustEntry[] {

@@ -13,14 +13,11 @@
 import {
   certificateFromText,
   ChainCache,
-  checkConsistency,
-  compareTrees,
   isSignedBy,
   certificateFingerprint,
   openTrustDocument,
   parseCrl,
   verifyCrl,
-  verifyTreeHead,
   type Certificate,
   type Crl,
   type TrustedRegistry,
@@ -33,7 +30,6 @@ import {
   type CertificateProof,
   type ReputationCredential,
   type TierNumber,
-  type TreeHead,
 } from '../wire/index.ts'
 import {
   issuersToCheck,
@@ -45,6 +41,7 @@ import {
 } from '../session/index.ts'
 import type { Closings } from './closings.ts'
 import { audit, background, commit, type Core } from './core.ts'
+import { followLog, headKey } from './log-follower.ts'
 import type { Successions } from './successions.ts'
 import type { TrustSummary } from './trust-file.ts'
 
@@ -56,6 +53,8 @@ const FETCH_MS = 3_000
 /** A list that could not be had is not asked for again before. */
 const ASK_AGAIN_MS = 60_000
 const MAX_LISTS = 256
+/** The owner removed the own registry: it is not trusted again by itself. */
+const HOME_REMOVED = 'home_removed'
 
 /** What this agent can prove of itself, as it is kept. */
 export interface OwnCertificates {
@@ -90,6 +89,7 @@ export class TrustKeeper {
   readonly #core: Core
   readonly #closings: Closings
   readonly #successions: Successions
+  readonly #distrust: (registry: string) => Promise<void>
   readonly #cache = new ChainCache()
   readonly #lists = new Map<string, Crl>()
   readonly #askAgainAt = new Map<string, number>()
@@ -99,7 +99,14 @@ export class TrustKeeper {
   #stopped = true
   #problem: string | undefined
 
-  constructor(core: Core, closings: Closings, successions: Successions) {
+  /** @param distrust called with the name of a registry whose word counts no more */
+  constructor(
+    core: Core,
+    closings: Closings,
+    successions: Successions,
+    distrust: (registry: string) => Promise<void>,
+  ) {
+    this.#distrust = distrust
     this.#core = core
     this.#closings = closings
     this.#successions = successions
@@ -171,7 +178,8 @@ export class TrustKeeper {
   }
 
   /**
-   * Trusts a registry: from now on its certificates and credentials count, and peers are looked up there too.
+   * Trusts a registry: from now on its certificates and credentials count, and peers are looked up there too. One whose log
+   * contradicted itself gets another chance: it is followed from what it shows then.
    *
    * @param fingerprint of its root, lower-case hex, as the owner compared it
    * @throws as `inspect`; CERTIFICATE_INVALID for another root; TRUST_EXISTS, TRUST_FULL
@@ -179,6 +187,11 @@ export class TrustKeeper {
   async add(url: string, fingerprint: string): Promise<void> {
     const document = await this.#core.registries.at(url).trust()
     const { name } = this.#core.trust.add(document, fingerprint, 'owner')
+    const { meta } = this.#core.store.tables
+    await commit(this.#core, () => {
+      meta.delete(headKey(fingerprint))
+      if (this.#isHome(url)) meta.delete(HOME_REMOVED)
+    })
     audit(this.#core, { event: 'registry_trusted', registry: name, fingerprint, by: 'owner' })
     this.#schedule(0)
   }
@@ -188,6 +201,17 @@ export class TrustKeeper {
     const removed = this.#core.trust.remove(which)
     const { name: registry, fingerprint } = removed
     audit(this.#core, { event: 'registry_distrusted', registry, fingerprint })
+    const { meta } = this.#core.store.tables
+    const forgotten = commit(this.#core, () => {
+      meta.delete(headKey(fingerprint))
+      // Else the next turn would meet it anew, and trust it again.
+      if (this.#isHome(removed.url)) meta.put(HOME_REMOVED, fingerprint)
+    })
+    background(
+      this.#core,
+      'distrust a registry',
+      forgotten.then(() => this.#distrust(registry)),
+    )
     return removed
   }
 
@@ -196,6 +220,7 @@ export class TrustKeeper {
     const { trust, policy, now } = this.#core
     const context = {
       registries: trust.registries,
+      inconsistent: trust.inconsistent,
       crlOf: (keyId: string) => this.#lists.get(keyId),
       unknownRevocation: policy.current().unknown_revocation,
       cache: this.#cache,
@@ -316,20 +341,24 @@ export class TrustKeeper {
     this.#schedule(problems.length === 0 ? WORK_EVERY_MS : RETRY_MS)
   }
 
-  #homeRegistry(): TrustedRegistry | undefined {
-    const { origin } = new URL(this.#core.config.registry)
-    return this.#core.trust.registries.find(({ url }) => new URL(url).origin === origin)
+  #isHome(url: string): boolean {
+    return new URL(url).origin === new URL(this.#core.config.registry).origin
   }
 
-  /** The own registry is trusted as it was first met; another root in its place is refused, and the owner told. */
+  /** Also while its word does not count here: it may elsewhere. */
+  #homeRegistry(): TrustedRegistry | undefined {
+    const { registries, inconsistent } = this.#core.trust
+    return [...registries, ...inconsistent].find(({ url }) => this.#isHome(url))
+  }
+
+  /** The own registry is trusted as it was first met, unless the owner removed it; another root in its place is refused, and the owner told. */
   async #meetHome(): Promise<void> {
-    const { registries, trust, config, now } = this.#core
-    const { origin } = new URL(config.registry)
-    const known = trust.list().some(({ url }) => new URL(url).origin === origin)
-    if (known) return
+    const { registries, trust, store, now } = this.#core
+    if (trust.list().some(({ url }) => this.#isHome(url))) return
+    if (store.tables.meta.get(HOME_REMOVED) !== undefined) return
     const document = await registries.home.trust()
     const { fingerprint, name, url } = openTrustDocument(document, { now: now() })
-    if (new URL(url).origin !== origin) return
+    if (!this.#isHome(url)) return
     trust.add(document, fingerprint, 'first_use')
     audit(this.#core, { event: 'registry_trusted', registry: name, fingerprint, by: 'first_use' })
   }
@@ -353,32 +382,24 @@ export class TrustKeeper {
     }
   }
 
-  /** A log that does not continue what it said before has told two stories: the owner hears of it, and it is kept. */
+  /** A log that does not continue what it said before has told two stories: nothing its registry says counts any more. */
   async #followLog(registry: TrustedRegistry): Promise<void> {
-    const { meta } = this.#core.store.tables
-    const key = `tree_head:${registry.fingerprint}`
-    const client = this.#core.registries.at(registry.url)
-    const head = await client.treeHead()
-    const seen = meta.get(key) as TreeHead | undefined
-    const tree = verifyTreeHead(head, registry)
-    if (seen !== undefined) {
-      const compared = compareTrees(verifyTreeHead(seen, registry), tree)
-      try {
-        if (compared.relation === 'split') throw new AgentMeshError('LOG_INCONSISTENT')
-        if (compared.relation === 'ask') {
-          const { older, newer } = compared
-          checkConsistency(await client.consistency(older.size, newer.size), older, newer)
-        }
-      } catch (error) {
-        if (!isAgentMeshError(error, 'LOG_INCONSISTENT')) throw error
-        const text = `The log of ${registry.name} does not continue what it said before: it may have issued false certificates`
-        audit(this.#core, { event: 'agent_error', code: error.code, operation: 'follow a log', detail: text })
-        this.#core.events.emit('notice', { at: formatTimestamp(this.#core.now()), about: 'trust', text })
-        throw error
-      }
-      if (compared.relation === 'same' || tree.size < seen.size) return
+    try {
+      await followLog(this.#core, registry)
+    } catch (error) {
+      if (isAgentMeshError(error, 'LOG_INCONSISTENT')) await this.#condemn(registry, error)
+      throw error
     }
-    await commit(this.#core, () => meta.put(key, head))
+  }
+
+  async #condemn({ name, fingerprint }: TrustedRegistry, { message }: AgentMeshError): Promise<void> {
+    this.#core.trust.condemn(fingerprint, message)
+    audit(this.#core, { event: 'registry_inconsistent', registry: name, fingerprint, detail: message })
+    const text =
+      `${name} may have issued false certificates: ${message}. What it certifies counts for nothing here, until you ` +
+      `remove it and add it again (agentmesh trust remove, trust add)`
+    this.#core.events.emit('notice', { at: formatTimestamp(this.#core.now()), about: 'trust', text })
+    await this.#distrust(name)
   }
 
   /** Fetches our certificate when the registry says we have one and ours is not good for long any more. */

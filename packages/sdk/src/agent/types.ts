@@ -275,6 +275,8 @@ export interface AgentStatus {
     /** 0 to 1, as the registry says it to others. */
     reputation?: number
     registries: string[]
+    /** Those of them whose log contradicted itself: what they certify counts for nothing. */
+    inconsistent: string[]
     last_error?: string
   }
   /** Successors of peers that wait for the owner's word. */

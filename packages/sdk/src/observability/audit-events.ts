@@ -110,6 +110,8 @@ export interface AuditFields {
   // --- ours: trust
   /** By fingerprint of its root. `first_use`: the agent's own registry, as it was first met. */
   registry_trusted: { registry: string; fingerprint: string; by: 'owner' | 'first_use' }
+  /** Its log contradicted itself: what it certifies counts for nothing from now on. */
+  registry_inconsistent: { registry: string; fingerprint: string; detail: string }
   registry_distrusted: { registry: string; fingerprint: string }
   /** A registry shows a statement that `new_amid` goes on as `old_amid`; `refused`: not by a key that says so here. */
   succession_shown: { old_amid: Amid; new_amid: Amid; result: 'offered' | 'refused'; reason?: string }

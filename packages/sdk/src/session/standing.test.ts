@@ -96,6 +96,16 @@ describe('an agent that shows who it is', () => {
     expect(decide(opened, checked, { accept_tiers: [1, 1.5] }).reason).toBe('insufficient_trust')
   })
 
+  it('is anonymous, and no liar, when the log of its registry contradicts itself', () => {
+    const { registries, ...rest } = trust.context()
+    const checked = check(opened, { ...rest, registries: [], inconsistent: registries })
+    expect(checked).toEqual({
+      standing: { tier: 2, reputation: 0.5 },
+      findings: { chain: 'log_inconsistent', registry: 'Example', credential: 'log_inconsistent' },
+    })
+    expect(decide(opened, checked).accepted).toBe(true)
+  })
+
   it('claims less than it can show, and is what it can show', () => {
     expect(check(claiming(opened, { tier: 2, organization: null })).standing.tier).toBe(1.5)
   })

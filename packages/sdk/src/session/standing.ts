@@ -5,6 +5,7 @@
  *     nothing shown, nothing claimed         anonymous
  *     a tier or organisation claimed alone   a lie
  *     chain under a root we do not trust     anonymous: nothing is known of it, good or bad
+ *     chain under one whose log is broken    anonymous: the registry lied, perhaps not the sender
  *     chain under a root we trust            verified, or a lie (expired, revoked, another agent's, not in the log, ...)
  *     revocation or log head out of date     anonymous, or as the owner chose for revocation
  *
@@ -36,6 +37,8 @@ export const STARTING_REPUTATION: Readonly<Record<TierNumber, number>> = { 2: 0.
 export interface TrustContext {
   /** Those whose roots the owner trusts. */
   readonly registries: readonly TrustedRegistry[]
+  /** Those whose log contradicted itself: what they certify counts for nothing, and is no lie of who shows it. */
+  readonly inconsistent?: readonly TrustedRegistry[]
   /** The newest list we hold of an issuer. */
   readonly crlOf: (keyId: string) => Crl | undefined
   /** The policy's `unknown_revocation`. */
@@ -101,13 +104,19 @@ function verifyChain(knock: Shown, subject: ChainSubject, trust: TrustContext, n
     return claimsNothing ? { standing: ANONYMOUS_STANDING, findings } : lie('no_chain', findings)
   }
   let registry: TrustedRegistry | undefined
+  let broken: TrustedRegistry | undefined
   let chain: Uint8Array[]
   try {
-    registry = registryOf(texts, trust)
+    registry = registryOf(texts, trust.registries)
+    broken = registryOf(texts, trust.inconsistent ?? [])
     chain = texts.map(fromBase64)
   } catch (error) {
     if (isAgentMeshError(error)) return lie('malformed', { chain: 'malformed' })
     throw error
+  }
+  if (broken !== undefined) {
+    const findings = { chain: 'log_inconsistent', registry: broken.name }
+    return { standing: ANONYMOUS_STANDING, findings }
   }
   if (registry === undefined) return { standing: ANONYMOUS_STANDING, findings: { chain: 'unknown_root' } }
 
@@ -149,7 +158,10 @@ function verifyChain(knock: Shown, subject: ChainSubject, trust: TrustContext, n
 }
 
 /** The registry that the last certificate was issued under, as far as its issuer's key id goes. @throws CERTIFICATE_MALFORMED */
-function registryOf(texts: readonly string[], { registries }: TrustContext): TrustedRegistry | undefined {
+function registryOf(
+  texts: readonly string[],
+  registries: readonly TrustedRegistry[],
+): TrustedRegistry | undefined {
   const { authorityKeyId } = certificateFromText(texts.at(-1) ?? '')
   return registries.find(({ root, intermediates }) =>
     [...intermediates, root].some(({ keyId }) => keyId === authorityKeyId),
@@ -177,12 +189,15 @@ function contradiction(claimed: NonNullable<Shown['from']>, verdict: PathVerdict
 function verifyCredential(
   { reputation_credential: credential }: Shown,
   amid: Amid,
-  { registries }: TrustContext,
+  { registries, inconsistent = [] }: TrustContext,
   now: number,
 ): { readonly score?: number; readonly findings: CheckedStanding['findings'] } {
   if (credential === undefined) return { findings: { credential: 'none' } }
   const registry = registries.find(({ fingerprint }) => fingerprint === credential.registry)
-  if (registry === undefined) return { findings: { credential: 'unknown_registry' } }
+  if (registry === undefined) {
+    const isBroken = inconsistent.some(({ fingerprint }) => fingerprint === credential.registry)
+    return { findings: { credential: isBroken ? 'log_inconsistent' : 'unknown_registry' } }
+  }
   const { fingerprint, serviceKey } = registry
   try {
     const { score } = verifyReputationCredential(credential, { registry: fingerprint, serviceKey, amid, now })
@@ -207,7 +222,7 @@ export function issuersToCheck(
   if (texts === undefined) return undefined
   try {
     const top = certificateFromText(texts.at(-1) ?? '')
-    const registry = registryOf(texts, { ...NO_TRUST, ...trust })
+    const registry = registryOf(texts, trust.registries)
     if (registry === undefined) return undefined
     const issuer = registry.intermediates.find(({ keyId }) => keyId === top.authorityKeyId)
     const above = issuer === undefined ? [] : [issuer.keyId]
