@@ -9,6 +9,7 @@ import {
   type ServerDefinition,
 } from '@agentmesh/sdk/hosting'
 import { Type, type Static } from 'typebox'
+import { natsOptions } from './cluster/nats-url.ts'
 import { LimitSettings } from './limits.ts'
 import type { RelayOptions } from './server.ts'
 
@@ -26,6 +27,14 @@ const RelaySettings = Type.Object({
       variable: 'DATABASE_URL',
       secret: true,
       description: 'PostgreSQL in place of the file; several relays may share one database',
+    }),
+  ),
+  natsUrl: Type.Optional(
+    Type.String({
+      minLength: 1,
+      variable: 'NATS_URL',
+      secret: true,
+      description: 'NATS servers, to be one service with the other relays of the same database',
     }),
   ),
   names: Type.Optional(
@@ -54,14 +63,21 @@ export const RELAY_DEFINITION: ServerDefinition<typeof RelaySettings> = {
 
 /** Mistakes that a setting's form does not show. */
 export function checkRelaySettings(settings: RelaySettings): Promise<readonly string[]> {
+  const { databaseUrl, natsUrl, tls, trustedProxies } = settings
   return problemsOf({
-    tls: () => checkTls(settings.tls, Date.now()),
-    trusted_proxies: () => new TrustedAddresses(settings.trustedProxies),
+    nats_url: () => {
+      if (natsUrl === undefined) return
+      natsOptions(natsUrl)
+      if (databaseUrl === undefined)
+        throw new Error('needs database_url: relays of one service share their mailboxes')
+    },
+    tls: () => checkTls(tls, Date.now()),
+    trusted_proxies: () => new TrustedAddresses(trustedProxies),
   })
 }
 
 export function relayOptions(settings: RelaySettings): RelayOptions {
-  const { host, port, data, databaseUrl, names, trustedProxies, limit } = settings
+  const { host, port, data, databaseUrl, natsUrl, names, trustedProxies, limit } = settings
   const tls = tlsFiles(settings.tls)
   return {
     host,
@@ -70,6 +86,8 @@ export function relayOptions(settings: RelaySettings): RelayOptions {
     limits: limit,
     ...(names === undefined ? {} : { names }),
     ...(tls === undefined ? {} : { tls }),
-    ...(databaseUrl === undefined ? { dataPath: data } : { databaseUrl }),
+    ...(databaseUrl === undefined
+      ? { dataPath: data }
+      : { databaseUrl, ...(natsUrl === undefined ? {} : { natsUrl }) }),
   }
 }

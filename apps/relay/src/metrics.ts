@@ -1,5 +1,6 @@
 /** `/metrics` in the Prometheus text format. Nothing is counted here: every value is read when it is scraped. */
 import { Counter, Gauge, Registry } from 'prom-client'
+import type { Cluster } from './cluster/cluster.ts'
 import type { Counters } from './counters.ts'
 import type { Mailbox } from './mailbox.ts'
 import type { Router } from './router.ts'
@@ -12,9 +13,17 @@ export interface MetricsSources {
   readonly senders: Senders
   readonly mailbox: Mailbox
   readonly guard: SocketGuard
+  readonly cluster: Cluster | undefined
 }
 
-export function metricsRegistry({ counters, router, senders, mailbox, guard }: MetricsSources): Registry {
+export function metricsRegistry({
+  counters,
+  router,
+  senders,
+  mailbox,
+  guard,
+  cluster,
+}: MetricsSources): Registry {
   const registry = new Registry()
   const registers = [registry]
 
@@ -75,5 +84,21 @@ export function metricsRegistry({ counters, router, senders, mailbox, guard }: M
   counter('agentmesh_relay_expired_total', 'Messages past their time', () => counters.expired)
   byCode('agentmesh_relay_refused_total', 'SENDs refused, by code', () => counters.refusedByCode)
   byCode('agentmesh_relay_cut_total', 'Connections ended by the relay, by code', () => counters.cutByCode)
+  if (cluster === undefined) return registry
+
+  gauge('agentmesh_relay_cluster_linked', '1 while NATS is connected', () => (cluster.linked ? 1 : 0))
+  gauge('agentmesh_relay_cluster_relays', 'Other relays heard of', () => cluster.relays)
+  gauge('agentmesh_relay_cluster_waiting', 'Messages other relays answer for', () => cluster.waiting)
+  counter('agentmesh_relay_forwarded_total', 'Messages given to another relay', () => counters.forwarded)
+  counter(
+    'agentmesh_relay_forwards_returned_total',
+    'Of these, taken back because it did not answer',
+    () => counters.forwardsReturned,
+  )
+  counter(
+    'agentmesh_relay_cluster_refused_total',
+    'Messages on NATS that were not in form',
+    () => counters.clusterMessagesRefused,
+  )
   return registry
 }

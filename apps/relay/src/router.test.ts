@@ -229,6 +229,21 @@ describe('Router', () => {
     expect([mailbox.messages, router.windowBytes]).toEqual([0, 0])
   })
 
+  it('sends nothing again that was acknowledged while the page with it was read', async () => {
+    const { mailbox, router, agent, send, quiet } = setUp({}, () => 2)
+    const alice = await agent(1)
+    send(alice, amid(2), 1)
+    await quiet()
+    const bob = await agent(2)
+    await quiet()
+    router.mailArrived(bob.amid)
+    // Past the end of the mailbox, and on to its front.
+    for (let turns = 0; turns < 4; turns++) await turn()
+    router.acknowledge(bob, 1)
+    await quiet()
+    expect([bob.received().length, mailbox.messages]).toEqual([1, 0])
+  })
+
   const sender = fc.constantFrom(1 as const, 2 as const)
   const step = fc.oneof(
     { weight: 6, arbitrary: fc.record({ do: fc.constant('message' as const), from: sender }) },

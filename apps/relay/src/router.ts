@@ -47,6 +47,8 @@ interface Attachment {
   /** The mailbox up to here was sent on this connection. */
   cursor: Place
   reading: boolean
+  /** Acknowledged since the page that is being read was asked for, by sender and id: it may still have them. */
+  readonly acknowledged: Set<string>
   /** The drain starts from the front when it comes to the end. */
   again: boolean
   /** Counts what went to the mailbox meanwhile, so that an empty page read before that is not taken for an empty mailbox. */
@@ -110,6 +112,7 @@ export class Router {
       mode: 'opening',
       cursor: FRONT,
       reading: false,
+      acknowledged: new Set(),
       again: false,
       arrivals: 0,
       progressAt: this.#parts.now(),
@@ -221,6 +224,7 @@ export class Router {
     const places: Place[] = []
     for (const { message, place, sender } of done) {
       this.#parts.counters.received += 1
+      if (attachment.reading) attachment.acknowledged.add(`${message.from} ${message.id}`)
       if (place !== undefined) {
         places.push(place)
         continue
@@ -228,13 +232,15 @@ export class Router {
       this.#parts.counters.delivered += 1
       sender?.deliver({ frame: 'SENT', id: message.id, status: 'delivered' })
     }
-    if (places.length > 0) {
-      this.#parts.mailbox.remove(outlet.amid, places).catch((error: unknown) => {
-        // They stay and come again on the next connection: the receiver's duplicate filter takes them once.
-        this.#parts.logger.error({ err: error }, 'acknowledged messages not removed')
-      })
-    }
+    if (places.length > 0) this.#remove(outlet.amid, places)
     if (attachment.mode === 'draining') void this.#drain(attachment)
+  }
+
+  #remove(amid: Amid, places: readonly Place[]): void {
+    this.#parts.mailbox.remove(amid, places).catch((error: unknown) => {
+      // They stay and come again: the receiver's duplicate filter takes them once.
+      this.#parts.logger.error({ err: error }, 'acknowledged messages not removed')
+    })
   }
 
   #hasRoom({ window }: Attachment): boolean {
@@ -267,6 +273,7 @@ export class Router {
     try {
       while (this.#hasRoom(attachment)) {
         const { arrivals } = attachment
+        attachment.acknowledged.clear()
         const withKnocks = attachment.presence !== 'dnd'
         const page = await this.#parts.mailbox.page(outlet.amid, {
           after: attachment.cursor,
@@ -288,6 +295,10 @@ export class Router {
         }
         for (const { place, position, ...message } of page) {
           attachment.cursor = { place, position }
+          if (attachment.acknowledged.has(`${message.from} ${message.id}`)) {
+            this.#remove(outlet.amid, [attachment.cursor])
+            continue
+          }
           const earlier = attachment.window.find(message.from, message.id)
           if (earlier !== undefined) {
             this.#nowStored(earlier, attachment.cursor)

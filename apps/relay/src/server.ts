@@ -25,6 +25,8 @@ import {
   RELAY_PATH,
   type RelayCodec,
 } from '@agentmesh/sdk/wire'
+import { Cluster } from './cluster/cluster.ts'
+import type { OpenLink } from './cluster/link.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
 import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
@@ -63,6 +65,8 @@ export type RelayOptions = {
   | {
       /** PostgreSQL connection URL: mailboxes that several relays share. */
       readonly databaseUrl: string
+      /** NATS servers through which it works with the other relays of this database; see `natsLink`. */
+      readonly natsUrl?: string
     }
 )
 
@@ -98,19 +102,20 @@ const CODECS = new Map<string, RelayCodec>(
 )
 
 /**
- * @throws CONFIG_INVALID for TLS files that cannot be taken; RELAY_STORE_FAILED when the mailboxes cannot be opened; system
- *   errors when the port cannot be had
+ * @throws CONFIG_INVALID for TLS files that cannot be taken; MALFORMED for a NATS URL that is none; RELAY_STORE_FAILED when the
+ *   mailboxes cannot be opened; system errors when the port cannot be had
  */
 export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const now = options.now ?? Date.now
+  const openLink = await findLink(options)
   const tls =
     options.tls === undefined ? undefined : listenerTls(options.tls, options.logger ?? silentLogger, now)
   const mailbox = await openMailbox(options, limits, now).catch((error: unknown) => {
     tls?.close()
     throw error
   })
-  const relay = new RelayServer(options, limits, mailbox, tls, now)
+  const relay = new RelayServer(options, limits, mailbox, tls, openLink, now)
   try {
     await relay.listen()
   } catch (error) {
@@ -130,6 +135,13 @@ async function openMailbox(options: RelayOptions, limits: RelayLimits, now: () =
   )
 }
 
+/** The NATS client is loaded by a relay that has others. */
+async function findLink(options: RelayOptions): Promise<OpenLink | undefined> {
+  if (!('natsUrl' in options) || options.natsUrl === undefined) return undefined
+  const { natsLink } = await import('./cluster/nats-link.ts')
+  return natsLink(options.natsUrl, options.logger ?? silentLogger)
+}
+
 class RelayServer implements RunningRelay {
   readonly #options: RelayOptions
   readonly #limits: RelayLimits
@@ -138,6 +150,7 @@ class RelayServer implements RunningRelay {
   readonly #counters = new Counters()
   readonly #guard: SocketGuard
   readonly #context: ConnectionContext
+  readonly #cluster: Cluster | undefined
   readonly #connections = new Set<Connection>()
   readonly #tls: ListenerTls | undefined
   readonly #proxies: TrustedAddresses
@@ -162,6 +175,7 @@ class RelayServer implements RunningRelay {
     limits: RelayLimits,
     mailbox: Mailbox,
     tls: ListenerTls | undefined,
+    openLink: OpenLink | undefined,
     now: () => number,
   ) {
     this.#options = options
@@ -177,7 +191,9 @@ class RelayServer implements RunningRelay {
       tls: tls !== undefined,
     })
     const shared = { limits, counters: this.#counters, logger: this.#logger, now }
-    const router = new Router({ ...shared, mailbox, random: systemRandom })
+    const parts = { ...shared, mailbox, random: systemRandom }
+    this.#cluster = openLink === undefined ? undefined : new Cluster({ ...parts, openLink })
+    const router = new Router({ ...parts, ...(this.#cluster === undefined ? {} : { peers: this.#cluster }) })
     this.#context = {
       ...shared,
       router,
@@ -214,6 +230,7 @@ class RelayServer implements RunningRelay {
       names === undefined || names.length === 0
         ? [...new Set([authority(host, this.#port), authority('localhost', this.#port)])]
         : names
+    this.#cluster?.start(this.#context.router)
     this.#timers = [
       setInterval(() => this.#tick(), TICK_MS),
       setInterval(() => {
@@ -240,6 +257,7 @@ class RelayServer implements RunningRelay {
   #tick(): void {
     const { router, signatureChecks, connects, now } = this.#context
     router.tick()
+    this.#cluster?.tick()
     signatureChecks.sweep(now())
     connects.sweep(now())
     this.#ticks += 1
@@ -261,7 +279,10 @@ class RelayServer implements RunningRelay {
         return reply(response, 200, 'ok\n')
       case '/readyz': {
         const ready = this.#closing === undefined && (await this.#mailbox.check())
-        return ready ? reply(response, 200, 'ready\n') : reply(response, 503, 'not ready\n')
+        if (!ready) return reply(response, 503, 'not ready\n')
+        // Its own agents are served, so a balancer should go on sending them.
+        if (this.#cluster?.linked === false) return reply(response, 200, 'degraded: NATS is away\n')
+        return reply(response, 200, 'ready\n')
       }
       case '/metrics': {
         const metrics = await this.#metricsRegistry()
@@ -281,6 +302,7 @@ class RelayServer implements RunningRelay {
         senders: this.#context.senders,
         mailbox: this.#mailbox,
         guard: this.#guard,
+        cluster: this.#cluster,
       }),
     )
     return this.#metrics
@@ -344,13 +366,16 @@ class RelayServer implements RunningRelay {
   async #close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
     const closed = new Promise<void>((resolve) => this.#http.close(() => resolve()))
+    this.#cluster?.settle()
     await this.#context.router.stop()
+    const left = this.#cluster?.close()
     for (const connection of this.#connections) connection.cut('RELAY_SHUTTING_DOWN', SHUTDOWN_RETRY_SECONDS)
     this.#http.closeIdleConnections()
     const grace = setTimeout(() => this.#guard.destroyAll(), this.#limits.closeGraceMs)
     await closed
     clearTimeout(grace)
     this.#tls?.close()
+    await left
     await this.#mailbox.close()
     this.#logger.info({}, 'relay closed')
   }

@@ -59,6 +59,7 @@ const anyMessage: fc.Arbitrary<ClusterMessage> = fc.oneof(
   fc.record({ kind: kind('presence'), from, sequence: number, changes: fc.array(change) }),
   fc.record({ kind: kind('leave'), from }),
   fc.record({ kind: kind('snapshot-ask'), from }),
+  fc.record({ kind: kind('probe'), from }),
   fc.record({
     kind: kind('snapshot'),
     from,

@@ -10,6 +10,7 @@
  *   0x05 FORWARD       count x (u64 number | to 20 | from 20 | message id 16 | u8 type | u64 ms | u32 length, payload)
  *   0x06 OUTCOMES      count x (u64 number | u8 status | u32 retry after, 0: none | u8 length, code)
  *   0x07 MAIL          count x amid 20
+ *   0x08 PROBE         says nothing; NATS tells when nobody is there to get it
  *
  * It comes from relays of the same operator, and is checked like anything else that comes over a socket: a message that is
  * not exactly this is refused whole. Relays of another version do not understand each other, and each takes the other's
@@ -71,6 +72,7 @@ export type ClusterMessage = { readonly from: InstanceId } & (
   | { readonly kind: 'presence'; readonly sequence: number; readonly changes: readonly PresenceChange[] }
   | { readonly kind: 'leave' }
   | { readonly kind: 'snapshot-ask' }
+  | { readonly kind: 'probe' }
   | {
       readonly kind: 'snapshot'
       readonly sequence: number
@@ -103,6 +105,7 @@ const KINDS = {
   forward: 5,
   outcomes: 6,
   mail: 7,
+  probe: 8,
 } as const
 const GONE = 0
 const PRESENCES: readonly PresenceState[] = ['online', 'away', 'dnd', 'offline']
@@ -130,6 +133,7 @@ export function encodeClusterMessage(message: ClusterMessage): Uint8Array {
   switch (message.kind) {
     case 'leave':
     case 'snapshot-ask':
+    case 'probe':
       break
     case 'presence':
       writer.u64(message.sequence)
@@ -211,6 +215,8 @@ function readBody(kind: number, from: InstanceId, reader: ByteReader): ClusterMe
       return { kind: 'leave', from }
     case KINDS['snapshot-ask']:
       return { kind: 'snapshot-ask', from }
+    case KINDS.probe:
+      return { kind: 'probe', from }
     case KINDS.snapshot: {
       const sequence = reader.u64()
       const part = reader.u16()

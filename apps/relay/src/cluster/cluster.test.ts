@@ -111,6 +111,19 @@ describe('Cluster', () => {
     expect(alice.presenceOf(bob.amid)).toBe('offline')
   })
 
+  it('asks NATS for a relay that is quiet, and takes back at once what a dead one was given', async () => {
+    const { cluster, a, b, alice, bob } = await two()
+    alice.send(bob.amid, 1)
+    await cluster.quiet()
+    cluster.bus.kill(b.instance)
+    await cluster.seconds(2, [a])
+    expect([alice.outcomes(1), a.cluster.relays, alice.presenceOf(bob.amid)]).toEqual([
+      ['stored'],
+      0,
+      'offline',
+    ])
+  })
+
   it('stores what a relay does not answer for, and forgets a relay that is silent', async () => {
     const { cluster, a, alice, bob } = await two()
     cluster.bus.loses = () => true

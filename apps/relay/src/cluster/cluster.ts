@@ -33,7 +33,7 @@ import {
 } from './cluster-wire.ts'
 import { Forwards, type Forward, type ForwardLimits } from './forwards.ts'
 import type { ClusterLink, OpenLink } from './link.ts'
-import { OwnPresence, PresenceDirectory } from './presence-directory.ts'
+import { OwnPresence, PresenceDirectory, PROBE_MS, SILENT_MS } from './presence-directory.ts'
 
 /** Of one that is alive, an outcome comes within a receiver's commit; after so long the message is stored here. */
 const OUTCOME_MS = 3_000
@@ -235,6 +235,8 @@ export class Cluster implements Peers {
         return
       case 'mail':
         for (const amid of message.recipients) this.#router.mailArrived(amid)
+        return
+      case 'probe':
     }
   }
 
@@ -306,7 +308,8 @@ export class Cluster implements Peers {
   tick(): void {
     const now = this.#parts.now()
     this.#heartbeat()
-    for (const instance of this.#directory.silent(now)) this.#lost(instance)
+    for (const instance of this.#directory.silent(now, SILENT_MS)) this.#lost(instance)
+    for (const instance of this.#directory.silent(now, PROBE_MS)) this.#tell(instance, { kind: 'probe' })
     this.#takeBack(this.#forwards.takeOlder(now - OUTCOME_MS))
     this.#ticks += 1
     if (this.#ticks % POLL_TICKS === 0) void this.#poll()

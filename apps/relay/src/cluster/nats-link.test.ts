@@ -6,7 +6,8 @@ import { silentLogger } from '../logger.ts'
 import { freePort, natsMissing, TcpProxy, TestNats } from '../test-support-nats.ts'
 import { newInstanceId } from './cluster-wire.ts'
 import type { ClusterLink } from './link.ts'
-import { natsLink, natsOptions } from './nats-link.ts'
+import { natsLink } from './nats-link.ts'
+import { natsOptions } from './nats-url.ts'
 
 /** A link that writes down what happens to it. */
 class Listener {

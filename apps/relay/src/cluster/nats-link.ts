@@ -9,10 +9,10 @@
  * A relay serves its own agents without NATS, so this never fails: it is up or down, and while it is down it tries again.
  */
 import { connect, type ConnectionOptions, type Msg, type NatsConnection } from '@nats-io/transport-node'
-import { AgentMeshError } from '@agentmesh/sdk/wire'
 import type { RelayLogger } from '../logger.ts'
 import { parseInstanceId, type InstanceId } from './cluster-wire.ts'
 import type { ClusterLink, LinkEvents, OpenLink, Topic } from './link.ts'
+import { natsOptions } from './nats-url.ts'
 
 /** A connection that answers no ping for three of these is given up. */
 const PING_MS = 1_000
@@ -21,41 +21,10 @@ const CONNECT_MS = 5_000
 const RETRY_MS = 500
 const NO_RESPONDERS = 503
 
-/**
- * @param url `nats://` or `tls://`, with user and password, or with a token in the place of the user; several behind commas
- * are one NATS cluster
- * @throws MALFORMED for anything else
- */
+/** @throws MALFORMED for a URL that `natsOptions` does not take */
 export function natsLink(url: string, logger: RelayLogger): OpenLink {
   const options = natsOptions(url)
   return (instance, events) => new NatsLink(options, instance, events, logger)
-}
-
-/** @throws MALFORMED */
-export function natsOptions(url: string): ConnectionOptions {
-  const urls = url.split(',').map(parseUrl)
-  const [first] = urls
-  if (first === undefined || urls.some(({ protocol }) => protocol !== first.protocol)) throw notAUrl()
-  const user = decodeURIComponent(first.username)
-  const pass = decodeURIComponent(first.password)
-  return {
-    servers: urls.map(({ host }) => host),
-    ...(first.protocol === 'tls:' ? { tls: {} } : {}),
-    ...(pass !== '' ? { user, pass } : user !== '' ? { token: user } : {}),
-  }
-}
-
-function parseUrl(text: string): URL {
-  const url = URL.canParse(text.trim()) ? new URL(text.trim()) : undefined
-  if (url === undefined || !['nats:', 'tls:'].includes(url.protocol) || url.host === '') throw notAUrl()
-  return url
-}
-
-function notAUrl(): AgentMeshError {
-  // Without the text: it may hold a password.
-  return new AgentMeshError('MALFORMED', 'Not a NATS URL: nats://host:4222 or tls://host:4222', {
-    operation: 'join cluster',
-  })
 }
 
 class NatsLink implements ClusterLink {

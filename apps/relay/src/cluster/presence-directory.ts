@@ -15,6 +15,8 @@ import {
   type PresentAgent,
 } from './cluster-wire.ts'
 
+/** So long after the last word of a relay NATS is asked whether it is there; and so long after, it is not. */
+export const PROBE_MS = 1_500
 export const SILENT_MS = 5_000
 /** A snapshot is asked for again when it has not come. */
 const ASK_AGAIN_MS = 1_000
@@ -116,9 +118,9 @@ export class PresenceDirectory {
     return this.#relays.delete(instance)
   }
 
-  /** Of which nothing was heard for five seconds. */
-  silent(now: number): InstanceId[] {
-    return [...this.#relays].filter(([, { heardAt }]) => now - heardAt > SILENT_MS).map(([id]) => id)
+  /** Of which nothing was heard for longer than that. */
+  silent(now: number, ms: number): InstanceId[] {
+    return [...this.#relays].filter(([, { heardAt }]) => now - heardAt > ms).map(([id]) => id)
   }
 
   clear(): void {
