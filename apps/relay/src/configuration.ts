@@ -2,6 +2,7 @@
 import {
   checkTls,
   problemsOf,
+  Seconds,
   TlsSettings,
   tlsFiles,
   TrustedAddresses,
@@ -47,6 +48,31 @@ const RelaySettings = Type.Object({
   ),
   tls: Type.Optional(TlsSettings),
   trustedProxies: TrustedProxies,
+  turn: Type.Optional(
+    Type.Object({
+      uris: Type.Optional(
+        Type.Array(
+          Type.String({ maxLength: 256, pattern: '^turns?:[A-Za-z0-9.:[\\]-]+([?]transport=(udp|tcp))?$' }),
+          {
+            minItems: 1,
+            maxItems: 16,
+            option: 'turn-uri',
+            description: 'TURN server told to agents, such as turn:turn.example.org:3478?transport=udp',
+          },
+        ),
+      ),
+      secret: Type.Optional(
+        Type.String({
+          minLength: 16,
+          maxLength: 512,
+          option: false,
+          secret: true,
+          description: 'the static-auth-secret of that coturn',
+        }),
+      ),
+      ttlSeconds: Seconds(3_600, 'how long TURN credentials hold', 60, 86_400),
+    }),
+  ),
   logLevel: Type.Enum(['silent', 'error', 'warn', 'info'], {
     default: 'info',
     description: 'what to log on stderr',
@@ -63,7 +89,7 @@ export const RELAY_DEFINITION: ServerDefinition<typeof RelaySettings> = {
 
 /** Mistakes that a setting's form does not show. */
 export function checkRelaySettings(settings: RelaySettings): Promise<readonly string[]> {
-  const { databaseUrl, natsUrl, tls, trustedProxies } = settings
+  const { databaseUrl, natsUrl, tls, turn, trustedProxies } = settings
   return problemsOf({
     nats_url: () => {
       if (natsUrl === undefined) return
@@ -72,6 +98,11 @@ export function checkRelaySettings(settings: RelaySettings): Promise<readonly st
         throw new Error('needs database_url: relays of one service share their mailboxes')
     },
     tls: () => checkTls(tls, Date.now()),
+    turn: () => {
+      if ((turn?.uris === undefined) !== (turn?.secret === undefined)) {
+        throw new Error('uris and secret are set both, or neither')
+      }
+    },
     trusted_proxies: () => new TrustedAddresses(trustedProxies),
   })
 }
@@ -79,6 +110,7 @@ export function checkRelaySettings(settings: RelaySettings): Promise<readonly st
 export function relayOptions(settings: RelaySettings): RelayOptions {
   const { host, port, data, databaseUrl, natsUrl, names, trustedProxies, limit } = settings
   const tls = tlsFiles(settings.tls)
+  const { uris, secret, ttlSeconds } = settings.turn ?? {}
   return {
     host,
     port,
@@ -86,6 +118,9 @@ export function relayOptions(settings: RelaySettings): RelayOptions {
     limits: limit,
     ...(names === undefined ? {} : { names }),
     ...(tls === undefined ? {} : { tls }),
+    ...(uris === undefined || secret === undefined || ttlSeconds === undefined
+      ? {}
+      : { turn: { uris, secret, ttlSeconds } }),
     ...(databaseUrl === undefined
       ? { dataPath: data }
       : { databaseUrl, ...(natsUrl === undefined ? {} : { natsUrl }) }),

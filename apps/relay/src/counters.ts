@@ -22,6 +22,7 @@ export class Counters {
   clusterMessagesRefused = 0
   cut = 0
   expired = 0
+  turnCredentials = 0
   readonly refusedByCode = new Map<ErrorCode, number>()
   readonly cutByCode = new Map<ErrorCode, number>()
 

@@ -37,6 +37,8 @@ export const LimitSettings = Type.Object({
   knocks: RateLimit(2, 120, 'KNOCKs of an AMID'),
   presenceQueries: RateLimit(1, 60, 'presence queries of an AMID'),
 
+  turnCredentials: RateLimit(1 / 60, 10, 'TURN credentials given to an AMID'),
+
   windowMessages: Count(
     1024,
     'RECEIVEs a connection may leave unacknowledged; what comes on top waits in the mailbox',

@@ -82,6 +82,11 @@ export function metricsRegistry({
   counter('agentmesh_relay_stored_total', 'Messages stored in a mailbox', () => counters.stored)
   counter('agentmesh_relay_received_total', 'RECEIVEs acknowledged', () => counters.received)
   counter('agentmesh_relay_expired_total', 'Messages past their time', () => counters.expired)
+  counter(
+    'agentmesh_relay_turn_credentials_total',
+    'TURN credentials given out',
+    () => counters.turnCredentials,
+  )
   byCode('agentmesh_relay_refused_total', 'SENDs refused, by code', () => counters.refusedByCode)
   byCode('agentmesh_relay_cut_total', 'Connections ended by the relay, by code', () => counters.cutByCode)
   if (cluster === undefined) return registry

@@ -3,7 +3,7 @@
  *
  *     TCP socket -> SocketGuard (limits a stranger) -> HTTP upgrade (path, subprotocol) -> Connection -> Router -> Mailbox
  */
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
 import type { Registry } from 'prom-client'
@@ -30,6 +30,7 @@ import type { OpenLink } from './cluster/link.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
 import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
+import { HttpEndpoints, type Readiness } from './http-endpoints.ts'
 import { createListener, listen } from './listener.ts'
 import { silentLogger, type RelayLogger } from './logger.ts'
 import type { Mailbox } from './mailbox.ts'
@@ -37,6 +38,7 @@ import { RateLimiter } from './rate-limit.ts'
 import { Router } from './router.ts'
 import { Senders } from './senders.ts'
 import { SocketGuard, type GuardedSocket } from './socket-guard.ts'
+import { TurnDesk, type TurnSettings } from './turn-credentials.ts'
 import { WriteBatch } from './socket-writer.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
 
@@ -53,6 +55,8 @@ export type RelayOptions = {
   readonly tls?: TlsFiles
   /** Addresses and networks of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
   readonly trustedProxies?: readonly string[]
+  /** Gives out credentials for a TURN server that has the same secret; none without. */
+  readonly turn?: TurnSettings
   readonly limits?: Partial<RelayLimits>
   readonly logger?: RelayLogger
   /** Milliseconds since the epoch. */
@@ -78,6 +82,7 @@ export interface RelayStats {
   readonly delivered: number
   readonly stored: number
   readonly refused: number
+  readonly turnCredentials: number
   readonly mailboxMessages: number
   readonly mailboxBytes: number
 }
@@ -154,6 +159,7 @@ class RelayServer implements RunningRelay {
   readonly #connections = new Set<Connection>()
   readonly #tls: ListenerTls | undefined
   readonly #proxies: TrustedAddresses
+  readonly #turn: TurnDesk
   readonly #http: Server
   readonly #webSockets = new WebSocketServer({
     noServer: true,
@@ -202,12 +208,24 @@ class RelayServer implements RunningRelay {
       signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
       connects: new RateLimiter(limits.connects),
     }
-    this.#http = createListener(this.#guard, tls, (request, response) => {
-      this.#answer(request, response).catch((error: unknown) => {
-        this.#logger.error({ err: error }, 'request not answered')
-        response.destroy()
-      })
+    this.#turn = new TurnDesk({
+      settings: options.turn,
+      perAgent: limits.turnCredentials,
+      signatureChecks: this.#context.signatureChecks,
+      now,
     })
+    const endpoints = new HttpEndpoints({
+      counters: this.#counters,
+      logger: this.#logger,
+      proxies: this.#proxies,
+      turn: this.#turn,
+      relayIds: () => this.#relayIds,
+      readiness: () => this.#readiness(),
+      metrics: () => this.#metricsRegistry(),
+    })
+    this.#http = createListener(this.#guard, tls, (request, response) =>
+      endpoints.answer(request, response, true),
+    )
     this.#http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) =>
       this.#upgrade(request, socket, head),
     )
@@ -249,6 +267,7 @@ class RelayServer implements RunningRelay {
       delivered: this.#counters.delivered,
       stored: this.#counters.stored,
       refused: this.#counters.refused,
+      turnCredentials: this.#counters.turnCredentials,
       mailboxMessages: this.#mailbox.messages,
       mailboxBytes: this.#mailbox.bytes,
     }
@@ -260,6 +279,7 @@ class RelayServer implements RunningRelay {
     this.#cluster?.tick()
     signatureChecks.sweep(now())
     connects.sweep(now())
+    this.#turn.sweep()
     this.#ticks += 1
     if (this.#ticks % PURGE_TICKS !== 0) return
     this.#mailbox.purge().then(
@@ -270,27 +290,10 @@ class RelayServer implements RunningRelay {
 
   // --- HTTP -----------------------------------------------------------------------------------------------------------
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const path = (request.url ?? '').split('?', 1)[0]
-    if (path === RELAY_PATH) return reply(response, 426, 'Upgrade to WebSocket\n')
-    if (request.method !== 'GET' && request.method !== 'HEAD') return reply(response, 405, 'Only GET\n')
-    switch (path) {
-      case '/healthz':
-        return reply(response, 200, 'ok\n')
-      case '/readyz': {
-        const ready = this.#closing === undefined && (await this.#mailbox.check())
-        if (!ready) return reply(response, 503, 'not ready\n')
-        // Its own agents are served, so a balancer should go on sending them.
-        if (this.#cluster?.linked === false) return reply(response, 200, 'degraded: NATS is away\n')
-        return reply(response, 200, 'ready\n')
-      }
-      case '/metrics': {
-        const metrics = await this.#metricsRegistry()
-        return reply(response, 200, await metrics.metrics(), metrics.contentType)
-      }
-      default:
-        return reply(response, 404, 'Not found\n')
-    }
+  async #readiness(): Promise<Readiness> {
+    if (this.#closing !== undefined || !(await this.#mailbox.check())) return 'not ready'
+    // Its own agents are served, so a balancer should go on sending them.
+    return this.#cluster?.linked === false ? 'degraded: NATS is away' : 'ready'
   }
 
   /** Loaded by the first scrape: the library costs an idle relay 10 MB. */
@@ -395,9 +398,4 @@ function chooseCodec(header: string | undefined): RelayCodec | undefined {
 
 function refuseUpgrade(socket: Socket, status: string): void {
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy())
-}
-
-function reply(response: ServerResponse, status: number, body: string, type = 'text/plain'): void {
-  response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' })
-  response.end(body)
 }

@@ -26,4 +26,5 @@ export {
   type Policy,
   type RuleResult,
 } from './session/index.ts'
+export { fetchTurnCredentials, type TurnRequestOptions } from './transport/index.ts'
 export * from './wire/index.ts'

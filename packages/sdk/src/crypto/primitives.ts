@@ -10,6 +10,8 @@
  * are not canonical, and S >= L. All of AgentMesh verifies with it and nothing else, so that all peers agree.
  */
 import sodium from 'libsodium-wrappers-sumo'
+import { hmac } from '@noble/hashes/hmac.js'
+import { sha1 } from '@noble/hashes/legacy.js'
 import { sha256 as nobleSha256 } from '@noble/hashes/sha2.js'
 import { AgentMeshError } from '../wire/errors.ts'
 
@@ -67,6 +69,11 @@ export function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Ui
   const state = sodium.crypto_auth_hmacsha256_init(key)
   sodium.crypto_auth_hmacsha256_update(state, message)
   return sodium.crypto_auth_hmacsha256_final(state)
+}
+
+/** HMAC-SHA-1 (RFC 2104): what TURN servers check passwords by, and for nothing of ours. */
+export function hmacSha1(key: Uint8Array, message: Uint8Array): Uint8Array {
+  return hmac(sha1, key, message)
 }
 
 /** The second half of HKDF (RFC 5869 2.3): `length` bytes, at most 8160, from a key that is already uniform. */

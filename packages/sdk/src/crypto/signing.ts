@@ -15,6 +15,7 @@ export {
   ed25519VerifyRaw,
   equalBytes,
   hkdfSha256,
+  hmacSha1,
   hmacSha256,
   isValidEd25519PublicKey,
   kemKeyPair,

@@ -52,7 +52,7 @@ function readNamed(path: string): Buffer {
 /** Two files are rarely written at one moment: the pair is read when it has been quiet for so long. */
 const SETTLE_MS = 500
 
-export interface TlsReloadOptions {
+interface TlsReloadOptions {
   readonly files: TlsFiles
   readonly onPair: (pair: TlsPair) => void
   /** Told why the old pair stays. */
@@ -61,7 +61,7 @@ export interface TlsReloadOptions {
   readonly now: () => number
 }
 
-export class TlsReload {
+class TlsReload {
   readonly #options: TlsReloadOptions
   readonly #watchers: readonly FSWatcher[]
   #timer: NodeJS.Timeout | undefined

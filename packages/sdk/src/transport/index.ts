@@ -2,3 +2,4 @@
 export type { Delay } from './backoff.ts'
 export { RelayConnection, type RelayConnectionOptions } from './relay-connection.ts'
 export * from './transport.ts'
+export { fetchTurnCredentials, type TurnRequestOptions } from './turn-credentials.ts'

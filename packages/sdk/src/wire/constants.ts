@@ -34,6 +34,8 @@ export const RELAY_ID_PATTERN = '^[!-~]{1,255}$'
 /** Characters (code points) of the `message` in a relay's ERROR. */
 export const MAX_ERROR_MESSAGE_LENGTH = 1024
 export const RELAY_PATH = '/v1/connect'
+/** Where a relay gives out TURN credentials. */
+export const TURN_PATH = '/v1/turn'
 
 // --- chosen here --------------------------------------------------------------------------------------------------
 
