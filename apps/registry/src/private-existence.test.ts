@@ -27,6 +27,7 @@ const ANNA = 'anna@example.org'
 const folder = mkdtempSync(join(tmpdir(), 'agentmesh-private-'))
 const providersPath = join(folder, 'providers.json')
 const recovery = ed25519KeyPair(sha256(utf8Bytes('recovery')))
+const thief = ed25519KeyPair(sha256(utf8Bytes('thief')))
 const WIDE = { perSecond: 1e6, burst: 1e6 }
 
 let mails: MailServer
@@ -234,14 +235,15 @@ describe('a ban', () => {
       (amid) => get(`organizations/${amid}`),
       (amid) => get(`crl/${toHex(amidToBytes(amid as TestAgent['amid']))}`),
       (amid) => post(eve, 'prekeys/fetch', { amid }),
-      (amid) =>
-        post(eve, 'successions', signSuccession(recovery, amid as TestAgent['amid'], eve.amid, now())),
+      (amid) => post(eve, 'successions', signSuccession(thief, amid as TestAgent['amid'], eve.amid, now())),
     ]
     for (const ask of asked) {
       const one = await observer.during(() => ask(gone.amid))
       expect(one.reply.status).toBe(404)
       same(one, await observer.during(() => ask(never.amid)))
     }
+    const successions = (of: TestAgent) => observer.during(() => get(`successions?amid=${of.amid}`))
+    same(await successions(gone), await successions(never))
     const rating = (of: TestAgent) =>
       post(
         eve,
@@ -322,7 +324,6 @@ describe('a person behind an agent', () => {
   it('does not show in a succession that another key signed', async () => {
     const ann = await verified('ann', ANNA)
     const plain = await agent('plain')
-    const thief = ed25519KeyPair(sha256(utf8Bytes('thief')))
     const bring = (of: TestAgent) =>
       observer.during(() => post(eve, 'successions', signSuccession(thief, of.amid, eve.amid, now())))
     const sorted = (seen: Observed): Observed => ({ ...seen, untilAnswer: seen.untilAnswer.toSorted() })

@@ -51,11 +51,17 @@ export async function succeed(
       registered.set(amid, await certificates.lockAgent(tx, amid))
     if (registered.get(newAmid) !== true) throw new AgentMeshError('NOT_REGISTERED')
     const key = await certificates.recoveryKey(tx, oldAmid)
-    if (key === undefined) {
-      if (registered.get(oldAmid) !== true) throw new AgentMeshError('AGENT_NOT_FOUND')
+    const isRegistered = registered.get(oldAmid) === true
+    if (key === undefined && isRegistered) {
       throw new AgentMeshError('SUCCESSION_REFUSED', 'The old agent named no recovery key to this registry')
     }
-    const statement = verifySuccession(raw, parseKey('ed25519', key), now)
+    // Of an agent that is gone only the holder of its recovery key learns that it was here: for any other it is one that
+    // never was, after the same work.
+    const statement = attempt(
+      () => verifySuccession(raw, key === undefined ? visitor.publicKey : parseKey('ed25519', key), now),
+      isRegistered,
+    )
+    if (key === undefined) throw new AgentMeshError('AGENT_NOT_FOUND')
     if ((await certificates.successorOf(tx, newAmid)) !== undefined)
       throw new AgentMeshError('AMID_SUCCEEDED')
     const stands = await certificates.addSuccession(tx, {
@@ -87,6 +93,15 @@ export async function succeed(
     new_amid: newAmid,
     revoked,
     ...(verified === undefined ? {} : { certified: await authority.issueAgent(visitor, now) }),
+  }
+}
+
+/** @throws AGENT_NOT_FOUND in place of what `verify` throws, for an agent that is not registered */
+function attempt<T>(verify: () => T, isRegistered: boolean): T {
+  try {
+    return verify()
+  } catch (cause) {
+    throw isRegistered ? cause : new AgentMeshError('AGENT_NOT_FOUND', undefined, { cause })
   }
 }
 
