@@ -26,10 +26,25 @@ const RATES = [
   'domainChecksPerAgent',
   'feedbackPerAgent',
   'adminPerIp',
+] as const
+export type RateName = (typeof RATES)[number]
+
+/**
+ * Counted in the database as well: what they bound is done to somebody else (mails, questions to providers and resolvers,
+ * one-time prekeys, entries in the log), or is kept, and a second registry must not double it. The others bound the load of
+ * one process.
+ */
+const SHARED_RATES = [
+  'registrationsPerIp',
+  'verificationsPerIp',
+  'verificationsPerAgent',
+  'certificatesPerAgent',
+  'domainChecksPerAgent',
+  'feedbackPerAgent',
   'oneTimePerPair',
   'oneTimePerTarget',
 ] as const
-export type RateName = (typeof RATES)[number]
+type SharedRateName = (typeof SHARED_RATES)[number]
 
 export type Limiters = Readonly<Record<RateName, RateLimiter>>
 
@@ -55,9 +70,26 @@ export function makeLimiters(limits: RegistryLimits): Limiters {
   return Object.fromEntries(entries) as Record<RateName, RateLimiter>
 }
 
-/** @throws RATE_LIMITED with the seconds to wait. */
+/** In this process. @throws RATE_LIMITED with the seconds to wait. */
 export function takeToken(context: Context, rate: RateName, key: string): void {
-  const retryAfterSeconds = context.limiters[rate].take(key, context.now())
+  refuseUnless(rate, context.limiters[rate].take(key, context.now()))
+}
+
+/** In the database, for a rate that is counted there. @throws RATE_LIMITED with the seconds to wait. */
+export async function takeShared(context: Context, rate: RateName | undefined, key: string): Promise<void> {
+  if (rate !== undefined && isShared(rate)) refuseUnless(rate, await waitForShared(context, rate, key))
+}
+
+/** 0: there was one, and it is taken. Else the seconds to wait. */
+export function waitForShared(context: Context, rate: SharedRateName, key: string): Promise<number> {
+  return context.store.rates.take(rate, key, context.limits[rate], context.now())
+}
+
+function isShared(rate: string): rate is SharedRateName {
+  return (SHARED_RATES as readonly string[]).includes(rate)
+}
+
+function refuseUnless(rate: RateName, retryAfterSeconds: number): void {
   if (retryAfterSeconds > 0) {
     throw new AgentMeshError('RATE_LIMITED', undefined, { operation: rate, retryAfterSeconds })
   }

@@ -22,7 +22,7 @@ import {
 } from '@agentmesh/sdk/wire'
 import { Type } from 'typebox'
 import { findAgent } from './agents.ts'
-import type { Context } from './context.ts'
+import { waitForShared, type Context } from './context.ts'
 import { addRoute, type Visitor } from './route.ts'
 import type { KeyInput } from './store/store.ts'
 
@@ -62,7 +62,7 @@ function only(keys: readonly KeyInput[]): KeyInput {
 }
 
 async function fetchBundle(context: Context, visitor: Visitor, target: Amid): Promise<Bundle> {
-  const { store, limiters } = context
+  const { store } = context
   // An agent of another registry may knock here. One that is nowhere costs nothing to make, so it takes no one-time key.
   const isKnown = (await store.getAgent(visitor.amid)) !== undefined
   const now = context.now()
@@ -72,8 +72,8 @@ async function fetchBundle(context: Context, visitor: Visitor, target: Amid): Pr
   if (parseTimestamp(keys.exchange_key.expires_at) <= now) throw new AgentMeshError('PREKEYS_MISSING')
   const oneTime =
     isKnown &&
-    limiters.oneTimePerPair.take(`${visitor.amid} ${target}`, now) === 0 &&
-    limiters.oneTimePerTarget.take(target, now) === 0
+    (await waitForShared(context, 'oneTimePerPair', `${visitor.amid} ${target}`)) === 0 &&
+    (await waitForShared(context, 'oneTimePerTarget', target)) === 0
   const stored = await store.takeBundle(target, oneTime, now)
   if (stored === undefined) throw new AgentMeshError('PREKEYS_MISSING')
   const kemPrekey = JSON.parse(stored.kemPrekey) as SignedKey

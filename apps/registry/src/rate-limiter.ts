@@ -2,7 +2,7 @@
  * Token buckets by key, a bounded number of them. When there are too many keys, those idle longest go first: their
  * buckets are the fullest, so least is forgotten.
  *
- * They live in this process. Behind one database several registries each count for themselves.
+ * They live in this process and bound its load. What registries on one database count together is `store/rates.ts`.
  */
 
 export interface Rate {

@@ -1,7 +1,8 @@
 /**
  * How every endpoint is made. One request goes through, cheap before dear:
  *
- *     limits by address -> size -> signature -> limits by AMID -> nonce -> strict JSON -> schema -> the endpoint
+ *     limits by address -> size -> signature -> limits by AMID -> nonce -> limits shared with other registries -> strict JSON
+ *     -> schema -> the endpoint
  *
  * Fastify routes, reads the body up to the limit and closes connections; what it would parse, validate or serialize is
  * done here by wire's own reader and validator, so that a signed object keeps its unknown fields and a refusal its code.
@@ -22,7 +23,7 @@ import {
 } from '@agentmesh/sdk/wire'
 import type { Static, TSchema } from 'typebox'
 import { authorize } from './admin/auth.ts'
-import { takeToken, type Context, type RateName } from './context.ts'
+import { takeShared, takeToken, type Context, type RateName } from './context.ts'
 import { describeSchema } from './openapi.ts'
 
 /** The agent that signed the request. */
@@ -140,7 +141,7 @@ function readInput<Query extends TSchema, Body extends TSchema>(
 /** @throws WRONG_AUTHORITY, RATE_LIMITED, SIGNATURE_REPLAYED, and what `verifyRequest` throws */
 async function authenticate(
   context: Context,
-  route: { readonly perAgent?: RateName },
+  route: { readonly perAgent?: RateName; readonly perIp?: RateName },
   request: FastifyRequest,
   body: Uint8Array,
 ): Promise<Visitor> {
@@ -161,6 +162,8 @@ async function authenticate(
     now,
   }
   if (!(await context.store.admit(visit))) throw new AgentMeshError('SIGNATURE_REPLAYED')
+  await takeShared(context, route.perIp, addressKey(request.ip))
+  await takeShared(context, route.perAgent, amid)
   return { amid, publicKey }
 }
 

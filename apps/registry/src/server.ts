@@ -242,19 +242,22 @@ async function keepCertified(certification: Certification | undefined, now: numb
 async function keepHouse(context: Context): Promise<void> {
   const now = context.now()
   const { store } = context
-  await store.verification.purge(now)
   const { presenceSeconds, searchableSeconds, cursorSeconds, forgetSeconds } = context.limits
   const ago = (seconds: number) => now - seconds * 1000
-  await store.purge({
-    now,
-    lapsedBefore: ago(presenceSeconds + cursorSeconds),
-    dormantBefore: ago(searchableSeconds + cursorSeconds),
-    forgetBefore: ago(forgetSeconds),
+  await store.alone(async () => {
+    await store.verification.purge(now)
+    await store.rates.purge(now)
+    await store.purge({
+      now,
+      lapsedBefore: ago(presenceSeconds + cursorSeconds),
+      dormantBefore: ago(searchableSeconds + cursorSeconds),
+      forgetBefore: ago(forgetSeconds),
+    })
+    await store.transaction('purge reputation', (tx) => store.reputation.purge(tx, now - FORGET_EVIDENCE_MS))
+    // An agent that registered while it was being banned.
+    await store.transaction('sweep banned agents', (tx) => store.admin.sweep(tx))
   })
-  await store.transaction('purge reputation', (tx) => store.reputation.purge(tx, now - FORGET_EVIDENCE_MS))
-  // An agent that registered while it was being banned.
-  await store.transaction('sweep banned agents', (tx) => store.admin.sweep(tx))
-  context.metrics.agents(await context.store.countAgents())
+  context.metrics.agents(await store.countAgents())
 }
 
 /** What some registries have. */

@@ -20,7 +20,8 @@ import { lowerReach, noteSeen, placeOffers, sayPresence } from './offers.ts'
 import { connectPostgres } from './postgres.ts'
 import { countOneTime, putOneTimeKeys, putSignedPrekey, takeOneTimeKey } from './prekey-queries.ts'
 import { searchAgents, type ReadStatement } from './search-queries.ts'
-import { isForeignKeyError } from './sql-errors.ts'
+import { isForeignKeyError, isUndone } from './sql-errors.ts'
+import { RateStore } from './rates.ts'
 import { ReputationStore } from './reputation-store.ts'
 import { sqliteDialect } from './sqlite.ts'
 import type { AgentInput, PurgeTimes } from './agent-input.ts'
@@ -41,6 +42,11 @@ import { TransparencyStore } from './transparency-store.ts'
 
 /** Every statement's text when it was done, `begin` and `commit` too; never what it was given. */
 const STATEMENTS = channel('agentmesh:registry:statement')
+
+/** Times that what the database undid is done again. */
+const MAX_ATTEMPTS = 5
+/** Any number, the same in every registry. */
+const UPKEEP_LOCK = 4_137_204_871
 
 /** Ends a transaction without a failure: everything in it is undone. */
 class Undo extends Error {}
@@ -96,6 +102,7 @@ class SqlStore implements Store {
   readonly certificates: CertificatesStore
   readonly verification: VerificationStore
   readonly transparency: TransparencyStore
+  readonly rates: RateStore
 
   constructor(db: Kysely<Tables>, dialect: Dialect, search: ReadStatement) {
     this.#db = db
@@ -106,20 +113,45 @@ class SqlStore implements Store {
     this.transparency = new TransparencyStore(db)
     this.reputation = new ReputationStore(db)
     this.admin = new AdminStore(db)
+    this.rates = new RateStore(db)
   }
 
   /** Driver errors become ours; what the database says goes to the log as the cause, never to a client. */
   async #run<T>(operation: string, work: () => Promise<T>): Promise<T> {
-    try {
-      return await work()
-    } catch (cause) {
-      if (isAgentMeshError(cause)) throw cause
-      throw new AgentMeshError('STORE_FAILED', undefined, { operation, cause })
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await work()
+      } catch (cause) {
+        if (isAgentMeshError(cause)) throw cause
+        if (isUndone(cause) && attempt < MAX_ATTEMPTS) continue
+        throw new AgentMeshError('STORE_FAILED', undefined, { operation, cause })
+      }
     }
   }
 
   transaction<T>(operation: string, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T> {
     return this.#run(operation, () => this.#db.transaction().execute(work))
+  }
+
+  async alone(work: () => Promise<void>): Promise<boolean> {
+    if (this.#dialect === 'sqlite') {
+      await work()
+      return true
+    }
+    return this.#db.connection().execute(async (connection) => {
+      const lock = await this.#run('take the turn', () =>
+        sql<{ taken: boolean }>`select pg_try_advisory_lock(${UPKEEP_LOCK}) as taken`.execute(connection),
+      )
+      if (lock.rows[0]?.taken !== true) return false
+      try {
+        await work()
+        return true
+      } finally {
+        await this.#run('give the turn back', () =>
+          sql`select pg_advisory_unlock(${UPKEEP_LOCK})`.execute(connection),
+        )
+      }
+    })
   }
 
   async ping(): Promise<void> {
@@ -185,23 +217,25 @@ class SqlStore implements Store {
     return this.#run('count agents', () => countAgents(this.#db))
   }
 
-  async putPrekeys(amid: Amid, prekeys: PrekeyInput, maxOneTime: number): Promise<PrekeyOutcome> {
-    try {
-      return await this.#db.transaction().execute(async (tx) => {
-        for (const key of [prekeys.signed, prekeys.lastResort]) {
-          if (!(await putSignedPrekey(tx, amid, key))) throw new Undo()
-        }
-        for (const kind of ['opk', 'pq-one'] as const) {
-          const keys = prekeys.oneTime.filter((key) => key.kind === kind)
-          await putOneTimeKeys(tx, amid, kind, keys, maxOneTime)
-        }
-        return { outcome: 'stored', counts: await countOneTime(tx, amid, 0) } as const
-      })
-    } catch (error) {
-      if (error instanceof Undo) return { outcome: 'sequence-replayed' }
-      if (isForeignKeyError(error)) return { outcome: 'not-found' }
-      throw new AgentMeshError('STORE_FAILED', undefined, { operation: 'store prekeys', cause: error })
-    }
+  putPrekeys(amid: Amid, prekeys: PrekeyInput, maxOneTime: number): Promise<PrekeyOutcome> {
+    return this.#run('store prekeys', async (): Promise<PrekeyOutcome> => {
+      try {
+        return await this.#db.transaction().execute(async (tx) => {
+          for (const key of [prekeys.signed, prekeys.lastResort]) {
+            if (!(await putSignedPrekey(tx, amid, key))) throw new Undo()
+          }
+          for (const kind of ['opk', 'pq-one'] as const) {
+            const keys = prekeys.oneTime.filter((key) => key.kind === kind)
+            await putOneTimeKeys(tx, amid, kind, keys, maxOneTime)
+          }
+          return { outcome: 'stored', counts: await countOneTime(tx, amid, 0) } as const
+        })
+      } catch (error) {
+        if (error instanceof Undo) return { outcome: 'sequence-replayed' }
+        if (isForeignKeyError(error)) return { outcome: 'not-found' }
+        throw error
+      }
+    })
   }
 
   countPrekeys(amid: Amid, now: number): Promise<PrekeyCounts> {

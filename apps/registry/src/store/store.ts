@@ -10,6 +10,7 @@ import type { Transaction } from 'kysely'
 import type { Amid, KeyKind, PrekeyCounts, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
 import type { CertificatesStore } from './certificates-store.ts'
 import type { AdminStore } from './admin-store.ts'
+import type { RateStore } from './rates.ts'
 import type { ReputationStore } from './reputation-store.ts'
 import type { Tables } from './tables.ts'
 import type { VerificationStore } from './verification-store.ts'
@@ -101,13 +102,15 @@ export interface Store {
   readonly transparency: TransparencyStore
   readonly reputation: ReputationStore
   readonly admin: AdminStore
+  readonly rates: RateStore
 
   /** Rejects when the database does not answer. */
   ping(): Promise<void>
 
   /**
    * Runs `work` in one transaction: what it throws undoes everything. It must begin with a write, and ask the database
-   * through `tx` only. Errors of ours pass as they are.
+   * through `tx` only. It may run more than once, when the database undid it to end a deadlock. Errors of ours pass as
+   * they are.
    */
   transaction<T>(operation: string, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T>
 
@@ -138,6 +141,9 @@ export interface Store {
    * good; no two calls ever get the same one.
    */
   takeBundle(amid: Amid, oneTime: boolean, now: number): Promise<StoredBundle | undefined>
+
+  /** Does `work`, unless another registry on the database is doing it; false then. */
+  alone(work: () => Promise<void>): Promise<boolean>
 
   /** Removes expired nonces and one-time keys and agents not seen for long, and keeps the search of the others short. */
   purge(times: PurgeTimes): Promise<void>

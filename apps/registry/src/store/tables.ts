@@ -9,6 +9,7 @@ import { transparencyMigration, type TransparencyTables } from './transparency-t
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
 import { reputationMigration, type ReputationTables } from './reputation-tables.ts'
 import { successionMigration, type SuccessionTables } from './succession-tables.ts'
+import { ratesMigration, type RateTables } from './rates.ts'
 import { searchMigration, type Reach, type SearchTables } from './search-tables.ts'
 
 export interface Tables
@@ -18,7 +19,8 @@ export interface Tables
     VerificationTables,
     ReputationTables,
     SearchTables,
-    SuccessionTables {
+    SuccessionTables,
+    RateTables {
   agents: {
     amid: Amid
     record: string
@@ -133,17 +135,21 @@ function migrations(dialect: Dialect): Record<string, Migration> {
     '0005-reputation': reputationMigration(dialect),
     '0006-search': searchMigration(dialect),
     '0007-successions': successionMigration(dialect),
+    '0008-rates': ratesMigration(dialect),
   }
 }
 
-/** Brings the database up to this version. Rejects for a database that a newer version has migrated. */
-export async function migrate(db: Kysely<Tables>, dialect: Dialect): Promise<void> {
-  const migrator = new Migrator({
+export function makeMigrator(db: Kysely<Tables>, dialect: Dialect): Migrator {
+  return new Migrator({
     db,
     provider: { getMigrations: () => Promise.resolve(migrations(dialect)) },
     migrationTableName: 'schema_migrations',
     migrationLockTableName: 'schema_migrations_lock',
   })
-  const { error } = await migrator.migrateToLatest()
+}
+
+/** Brings the database up to this version. Rejects for a database that a newer version has migrated. */
+export async function migrate(db: Kysely<Tables>, dialect: Dialect): Promise<void> {
+  const { error } = await makeMigrator(db, dialect).migrateToLatest()
   if (error !== undefined) throw new Error('Migration failed', { cause: error })
 }
