@@ -187,11 +187,21 @@ export interface RelayProcess {
 
 const MAIN = fileURLToPath(new URL('../../apps/relay/dist/main.js', import.meta.url))
 
-/** A relay in a process of its own; needs `tsc -b`. */
-export async function spawnRelay(dataPath: string, port = 0): Promise<RelayProcess> {
+/**
+ * A relay in a process of its own; needs `tsc -b`.
+ *
+ * @param data file, or URL of a PostgreSQL database
+ * @param logLevel `silent` where failures of its own are what is tested
+ */
+export async function spawnRelay(
+  data: string,
+  port = 0,
+  logLevel: 'error' | 'silent' = 'error',
+): Promise<RelayProcess> {
+  const database = data.startsWith('postgres:') ? ['--database-url', data] : ['--data', data]
   const child = spawn(
     process.execPath,
-    [MAIN, '--data', dataPath, '--port', String(port), '--log-level', 'error'],
+    [MAIN, ...database, '--port', String(port), '--log-level', logLevel],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
     },

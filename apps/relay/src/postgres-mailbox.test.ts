@@ -216,6 +216,20 @@ describe('a mailbox of several relays', () => {
     expect((await two.recipientsSince(third.mark)).recipients).toEqual([])
   })
 
+  it('takes what a dump brought from another server for old', async () => {
+    await both()
+    await one.store(message({ to: amid(8) }))
+    const connected = await client()
+    await connected.query("UPDATE relay_mail SET stamp = '9999999999'")
+    await connected.end()
+    const { mark } = await two.recipientsSince(undefined)
+    expect((await two.recipientsSince(mark)).recipients).toEqual([amid(8)])
+    await open()
+    const { mark: later } = await two.recipientsSince(undefined)
+    expect((await two.recipientsSince(later)).recipients).toEqual([])
+    expect(await two.count(amid(8))).toBe(1)
+  })
+
   it('drops no mail because the clock of one relay is wrong', async () => {
     now = Date.now()
     await both()

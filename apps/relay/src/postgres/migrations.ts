@@ -40,8 +40,9 @@ const MIGRATIONS: readonly Migration[] = [
         sender text COLLATE "C" NOT NULL,
         id text COLLATE "C" NOT NULL,
         type text COLLATE "C" NOT NULL,
-        payload bytea STORAGE EXTERNAL NOT NULL
+        payload bytea NOT NULL
       ) PARTITION BY RANGE (expires_at);
+      ALTER TABLE relay_mail ALTER COLUMN payload SET STORAGE EXTERNAL;
       CREATE INDEX relay_mail_order ON relay_mail (recipient, place, position);
       CREATE INDEX relay_mail_message ON relay_mail (recipient, sender, id);
       CREATE INDEX relay_mail_sender ON relay_mail (sender);
