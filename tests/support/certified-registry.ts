@@ -57,6 +57,7 @@ export class CertifiedRegistry {
       url: `http://127.0.0.1:${port}`,
       now: now(),
       random: systemRandom,
+      offlineRoot: `${authority}.root`,
     })
     const settings = { dataPath: join(folder, `${name}.db`), port, now, limits, folder: authority }
     const certified = new CertifiedRegistry(settings, fingerprint)
@@ -76,10 +77,15 @@ export class CertifiedRegistry {
     this.#certification = await startCertification(keys, this.#store, DEFAULT_LIMITS, resolvers, now())
   }
 
-  /** The same registry again. @param change what happens to its database file and its keys while it is down */
-  async restart(change: (dataPath: string, keys: string) => Promise<void> | void): Promise<void> {
+  /** Where its keys are; the root's is beside it, in `<folder>.root`. */
+  get folder(): string {
+    return this.#settings.folder
+  }
+
+  /** The same registry again. @param change what happens to its database file while it is down */
+  async restart(change: (dataPath: string) => Promise<void> | void): Promise<void> {
     await this.close()
-    await change(this.#settings.dataPath, this.#settings.folder)
+    await change(this.#settings.dataPath)
     await this.#open()
   }
 

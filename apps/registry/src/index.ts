@@ -3,9 +3,14 @@ export {
   authorityFolder,
   findAuthority,
   initAuthority,
-  renewRootList,
   type AuthorityKeys,
 } from './authority/authority-keys.ts'
+export {
+  listIntermediates,
+  renewIntermediate,
+  renewRootList,
+  revokeIntermediate,
+} from './authority/root-operations.ts'
 export { REGISTRY_DEFINITION } from './configuration.ts'
 export { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
 export type { Rate } from './rate-limiter.ts'

@@ -3,8 +3,10 @@
  * choose whom to trust.
  */
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import { REVOCATION_REASONS } from '@agentmesh/sdk/identity'
 import { formatTimestamp } from '@agentmesh/sdk/wire'
-import { fields, show, type Context } from '../output.ts'
+import { UsageError } from '../exit-codes.ts'
+import { fields, show, table, type Context } from '../output.ts'
 
 export interface RegistryInitOptions {
   dir?: string
@@ -63,13 +65,70 @@ export interface RootListOptions {
 export async function registryRootList(context: Context, options: RootListOptions): Promise<void> {
   const { authorityFolder, renewRootList } = await import('@agentmesh/registry')
   const folder = options.dir ?? authorityFolder(options.data)
-  const nextUpdate = renewRootList(folder, options.root, { now: Date.now(), passphrase: caPassphrase() })
+  const nextUpdate = renewRootList({
+    folder,
+    rootFile: options.root,
+    now: Date.now(),
+    passphrase: caPassphrase(),
+  })
   const made = { folder, next_update: formatTimestamp(nextUpdate) }
   show(
     context,
     made,
     () => `The root's revocation list holds until ${made.next_update}. Restart the registry.`,
   )
+}
+
+export interface IntermediateOptions {
+  dir?: string
+  data: string
+  root?: string
+  reason?: string
+}
+
+/** `agentmesh registry intermediate renew|revoke|list`: the root is needed for the first two, the registry is not. */
+export async function registryIntermediate(
+  context: Context,
+  action: 'renew' | 'revoke' | 'list',
+  options: IntermediateOptions,
+  keyId = '',
+): Promise<void> {
+  const { authorityFolder, listIntermediates, renewIntermediate, revokeIntermediate } =
+    await import('@agentmesh/registry')
+  const folder = options.dir ?? authorityFolder(options.data)
+  const passphrase = caPassphrase()
+  const terms = { folder, rootFile: options.root, passphrase, now: Date.now() }
+  if (action === 'list') {
+    const rows = listIntermediates(folder, passphrase).map(({ certificate, state }) => ({
+      key_id: certificate.keyId,
+      state,
+      not_after: formatTimestamp(certificate.notAfter),
+    }))
+    show(context, rows, () =>
+      table(
+        ['key id', 'state', 'until'],
+        rows.map(({ key_id, state, not_after }) => [key_id, state, not_after]),
+      ),
+    )
+  } else if (action === 'renew') {
+    const made = renewIntermediate({ ...terms, random: systemRandom })
+    show(context, made, ({ issuing, retired }) =>
+      [
+        `Intermediate ${issuing} issues once the registry is restarted.`,
+        `${retired} stays good for what it issued, until it is revoked or ends.`,
+      ].join('\n'),
+    )
+  } else {
+    const reason = REVOCATION_REASONS.find((name) => name === options.reason)
+    if (reason === undefined) throw new UsageError(`--reason is one of ${REVOCATION_REASONS.join(', ')}`)
+    const nextUpdate = formatTimestamp(revokeIntermediate({ ...terms, keyId, reason }))
+    show(context, { revoked: keyId, reason, next_update: nextUpdate }, () =>
+      [
+        `${keyId} is on the root's revocation list, which holds until ${nextUpdate}.`,
+        'Restart the registry: then nothing under it is accepted, and agents fetch new certificates.',
+      ].join('\n'),
+    )
+  }
 }
 
 /** Taken out of the environment, so that no program started from here inherits it. */

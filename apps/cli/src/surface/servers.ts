@@ -1,7 +1,7 @@
 /** Commands that run a server, the demonstration, and the shell's completion. */
 import { Argument, Command, Option } from 'commander'
 import type { RegistryAuditOptions } from '../commands/registry-audit.ts'
-import type { RegistryInitOptions, RootListOptions } from '../commands/registry-init.ts'
+import type { IntermediateOptions, RegistryInitOptions, RootListOptions } from '../commands/registry-init.ts'
 import { adminCommand } from './registry-admin.ts'
 import { contextOf, seconds, withExamples } from './kit.ts'
 
@@ -78,6 +78,7 @@ export function serverCommands(program: Command): Command[] {
         command.optsWithGlobals<RootListOptions>(),
       ),
     )
+  registry.addCommand(intermediateCommand())
   registry.addCommand(adminCommand())
 
   const demo = new Command('demo')
@@ -99,4 +100,42 @@ export function serverCommands(program: Command): Command[] {
   ])
 
   return [relay, registry, demo, completion]
+}
+
+function intermediateCommand(): Command {
+  const intermediate = new Command('intermediate').description(
+    'the certificates under which a registry issues: make the next one, end an old one',
+  )
+  withExamples(intermediate, [
+    'agentmesh registry intermediate list',
+    'agentmesh registry intermediate renew --root /media/safe/root.json',
+    'agentmesh registry intermediate revoke <key id> --reason keyCompromise --root /media/safe/root.json',
+  ])
+  const authority = (command: Command): Command =>
+    command.option('--dir <folder>', 'of the authority (else beside the database)').addOption(dataFile())
+  const root = [
+    '--root <file>',
+    "the root's key, as `init --offline-root` wrote it; else in the folder",
+  ] as const
+  const act =
+    (action: 'renew' | 'revoke' | 'list') =>
+    async (command: Command, keyId?: string): Promise<void> =>
+      (await import('../commands/registry-init.ts')).registryIntermediate(
+        contextOf(command),
+        action,
+        command.optsWithGlobals<IntermediateOptions>(),
+        keyId,
+      )
+  authority(intermediate.command('list').description('those that are known, and which one issues')).action(
+    (_options: object, command: Command) => act('list')(command),
+  )
+  authority(intermediate.command('renew').description('make the next one; the one before stays good'))
+    .option(...root)
+    .action((_options: object, command: Command) => act('renew')(command))
+  authority(intermediate.command('revoke').description('nothing under it is accepted any more'))
+    .argument('<key-id>')
+    .requiredOption('--reason <name>', 'such as keyCompromise, superseded')
+    .option(...root)
+    .action((keyId: string, _options: object, command: Command) => act('revoke')(command, keyId))
+  return intermediate
 }

@@ -4,19 +4,15 @@
  *     DIR/keys/authority.json     name, address and fingerprint
  *     DIR/keys/{root,intermediate,service}.pem, root.crl     public
  *     DIR/keys/{root,intermediate,service,secret}.key        sealed (root.key is missing when the root is kept offline)
+ *     DIR/keys/{intermediate,service}-<key id>.pem, intermediate-<key id>.key      of a later intermediate
  *
+ * `authority.json` says which intermediate issues and which ones did before; those still sign their revocation lists.
  * `secret` is what the proofs of domains and the hashes of people's accounts are keyed with. The root signs intermediates and its own revocation list, so
  * its key is needed every few years and may be in a safe in between.
  */
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  ed25519KeyPair,
-  equalBytes,
-  hkdfSha256,
-  type KeyPair,
-  type RandomBytes,
-} from '@agentmesh/sdk/crypto/signing'
+import { ed25519KeyPair, hkdfSha256, type KeyPair, type RandomBytes } from '@agentmesh/sdk/crypto/signing'
 import {
   CERTIFICATE_LIFETIMES,
   certificateFingerprint,
@@ -28,11 +24,10 @@ import {
   issueService,
   newSerial,
   parseCertificate,
-  parseCrl,
-  readKeyFile,
   readKeyFolder,
   writeKeyFolder,
   type Certificate,
+  type CrlEntry,
   type Issuer,
 } from '@agentmesh/sdk/identity'
 import {
@@ -46,16 +41,18 @@ import {
   utf8Text,
   validate,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
+import { Type, type Static } from 'typebox'
 
-const KEYS = 'keys'
+export const KEYS = 'keys'
 const MAX_FILE_BYTES = 16 * 1024
 const DAY = 86_400_000
 /** Nobody has to get the root from its safe for a new list before. */
 const OFFLINE_ROOT_LIST_DAYS = 400
-const ROOT_KEY_USE = 'registry root.key'
+export const ROOT_KEY_USE = 'registry root.key'
 /** In bytes of UTF-8: a certificate's names have 64, and add a word to it. */
 const MAX_NAME_BYTES = 57
+/** A trust document has room for eight. */
+export const MAX_INTERMEDIATES = 8
 
 /** What a running authority needs. */
 export interface AuthorityKeys {
@@ -68,7 +65,10 @@ export interface AuthorityKeys {
   readonly rootKey: KeyPair | undefined
   /** The root's revocation list for as long as its key is offline, DER. */
   readonly rootList: Uint8Array
+  /** The one that issues. */
   readonly intermediate: Issuer
+  /** Those that issued before: what they issued holds until it ends, or until the root revokes them. */
+  readonly retired: readonly Issuer[]
   readonly service: Issuer
   /** 32 bytes. */
   readonly secret: Uint8Array
@@ -122,12 +122,18 @@ export function makeAuthorityKeys(fields: NewAuthority): AuthorityKeys & { reado
   }
   const rootList = rootListOf(rootIssuer, 1, now)
   const fingerprint = certificateFingerprint(root)
-  return { name, url, fingerprint, root, rootKey, rootList, intermediate, service, secret: random(32), seeds }
+  const keys = { root, rootKey, rootList, intermediate, retired: [], service }
+  return { name, url, fingerprint, ...keys, secret: random(32), seeds }
 }
 
-function rootListOf(issuer: Issuer, number: number, now: number): Uint8Array {
+export function rootListOf(
+  issuer: Issuer,
+  number: number,
+  now: number,
+  entries: readonly CrlEntry[] = [],
+): Uint8Array {
   const thisUpdate = now - CLOCK_SKEW_SECONDS * 1000
-  return issueCrl({ entries: [], number, thisUpdate, nextUpdate: now + OFFLINE_ROOT_LIST_DAYS * DAY }, issuer)
+  return issueCrl({ entries, number, thisUpdate, nextUpdate: now + OFFLINE_ROOT_LIST_DAYS * DAY }, issuer)
 }
 
 export interface InitOptions extends NewAuthority {
@@ -186,41 +192,29 @@ export function initAuthority(options: InitOptions): AuthorityKeys {
   return made
 }
 
-/**
- * Makes the next revocation list of a root whose key is kept elsewhere; the registry takes it up at its next start.
- *
- * @param rootFile what `initAuthority` wrote for it
- * @returns the time until which the list holds, milliseconds since the epoch
- * @throws as `openAuthority`; HOME_DAMAGED when the file holds another key
- */
-export function renewRootList(
-  folder: string,
-  rootFile: string,
-  { now, passphrase }: { readonly now: number; readonly passphrase: string | undefined },
-): number {
-  const keys = openAuthority(folder, passphrase)
-  let bytes: Uint8Array
-  try {
-    bytes = readFileSync(rootFile)
-  } catch (cause) {
-    throw new AgentMeshError('HOME_FAILED', `Cannot read ${rootFile}`, { cause })
-  }
-  const signing = ed25519KeyPair(readKeyFile(ROOT_KEY_USE, bytes, passphrase))
-  if (!equalBytes(signing.publicKey, keys.root.publicKey.bytes)) {
-    throw new AgentMeshError('HOME_DAMAGED', `${rootFile} holds the key of another root`)
-  }
-  const { number } = parseCrl(keys.rootList)
-  const list = rootListOf({ certificate: keys.root, signing }, number + 1, now)
-  Home.open(folder).writeFile(`${KEYS}/root.crl`, toPem(list, 'X509 CRL'))
-  return parseCrl(list).nextUpdate
-}
-
+const FileName = Type.String({ pattern: '^(intermediate|service)(-[0-9a-f]{40})?$' })
 const AuthorityFile = Type.Object({
   version: Type.Literal(1),
   name: Type.String({ maxLength: MAX_NAME_BYTES }),
   url: Type.String({ maxLength: 256 }),
   fingerprint: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+  created_at: Type.Optional(Type.String({ maxLength: 64 })),
+  /** Files of the intermediate in use and of its service certificate, and of intermediates before it. */
+  issuing: Type.Optional(FileName),
+  service: Type.Optional(FileName),
+  retired: Type.Optional(Type.Array(FileName, { maxItems: MAX_INTERMEDIATES })),
 })
+type AuthorityFile = Static<typeof AuthorityFile>
+
+export function readFacts(home: Home): AuthorityFile {
+  const bytes = home.readFile(`${KEYS}/authority.json`)
+  if (bytes === undefined) throw damaged(home, 'authority.json is missing')
+  return validate(AuthorityFile, parseJsonObject(bytes, MAX_FILE_BYTES))
+}
+
+export function writeFacts(home: Home, facts: AuthorityFile): void {
+  home.writeFile(`${KEYS}/authority.json`, utf8Bytes(`${JSON.stringify(facts, null, 2)}\n`))
+}
 
 /** Where the authority of a registry is unless told otherwise: beside its database file. */
 export function authorityFolder(dataPath: string): string {
@@ -243,7 +237,7 @@ export function findAuthority(
 }
 
 /** @throws HOME_EMPTY, HOME_UNSAFE, HOME_DAMAGED, PASSPHRASE_REQUIRED, PASSPHRASE_WRONG */
-function openAuthority(folder: string, passphrase?: string): AuthorityKeys {
+export function openAuthority(folder: string, passphrase?: string): AuthorityKeys {
   const home = Home.open(folder)
   if (!home.has(KEYS)) throw new AgentMeshError('HOME_EMPTY', `There is no authority in ${home.path}`)
   const file = (name: string) => {
@@ -251,9 +245,16 @@ function openAuthority(folder: string, passphrase?: string): AuthorityKeys {
     if (bytes === undefined) throw damaged(home, `${name} is missing`)
     return bytes
   }
-  const secrets = readKeyFolder(home, KEYS, ['root', 'intermediate', 'service', 'secret'], passphrase)
+  let facts: AuthorityFile
   try {
-    const facts = validate(AuthorityFile, parseJsonObject(file('authority.json'), MAX_FILE_BYTES))
+    facts = readFacts(home)
+  } catch (error) {
+    throw damaged(home, 'authority.json is not in form', error)
+  }
+  const { issuing = 'intermediate', retired = [] } = facts
+  const names = ['root', 'service', 'secret', issuing, ...retired]
+  const secrets = readKeyFolder(home, KEYS, names, passphrase)
+  try {
     const certificate = (name: string) => parseCertificate(fromPem(file(`${name}.pem`)))
     const pair = (name: string, of: Certificate): KeyPair => {
       const seed = secrets[name]
@@ -266,16 +267,22 @@ function openAuthority(folder: string, passphrase?: string): AuthorityKeys {
     }
     const root = certificate('root')
     if (certificateFingerprint(root) !== facts.fingerprint) throw damaged(home, 'root.pem is another root')
-    const intermediate = certificate('intermediate')
-    const service = certificate('service')
+    const issuer = (name: string): Issuer => {
+      const of = certificate(name)
+      return { certificate: of, signing: pair(name, of) }
+    }
+    const service = certificate(facts.service ?? 'service')
     const { secret } = secrets
     if (secret === undefined) throw damaged(home, 'secret.key is missing')
     return {
-      ...facts,
+      name: facts.name,
+      url: facts.url,
+      fingerprint: facts.fingerprint,
       root,
       rootKey: secrets['root'] === undefined ? undefined : pair('root', root),
       rootList: fromPem(file('root.crl')),
-      intermediate: { certificate: intermediate, signing: pair('intermediate', intermediate) },
+      intermediate: issuer(issuing),
+      retired: retired.map(issuer),
       service: { certificate: service, signing: pair('service', service) },
       secret,
     }
@@ -332,7 +339,7 @@ function writeAlone(path: string, bytes: Uint8Array): void {
 
 const PEM_COLUMNS = 64
 
-function toPem(der: Uint8Array, label: 'CERTIFICATE' | 'X509 CRL'): Uint8Array {
+export function toPem(der: Uint8Array, label: 'CERTIFICATE' | 'X509 CRL'): Uint8Array {
   const lines = toBase64(der).match(new RegExp(`.{1,${PEM_COLUMNS}}`, 'g')) ?? []
   return utf8Bytes([`-----BEGIN ${label}-----`, ...lines, `-----END ${label}-----`, ''].join('\n'))
 }

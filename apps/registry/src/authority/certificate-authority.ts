@@ -14,12 +14,14 @@ import {
   issueService,
   newSerial,
   parseCertificate,
+  parseCrl,
   type Certificate,
   type LogEntry,
   type RevocationReason,
 } from '@agentmesh/sdk/identity'
 import {
   AgentMeshError,
+  amidToBytes,
   canonicalBytes,
   CLOCK_SKEW_SECONDS,
   formatTimestamp,
@@ -83,6 +85,7 @@ export class CertificateAuthority implements Authority {
     await authority.#record('root', keys.root, now)
     await authority.#record('intermediate', keys.intermediate.certificate, now)
     await authority.#record('service', keys.service.certificate, now)
+    await authority.#takeRootList(now)
     await authority.keepHouse(now)
     return authority
   }
@@ -107,12 +110,17 @@ export class CertificateAuthority implements Authority {
     return this.#keys.intermediate.certificate
   }
 
+  /** The one that issues first; those before it, for what they issued. */
+  get intermediates(): Certificate[] {
+    return [this.#keys.intermediate, ...this.#keys.retired].map(({ certificate }) => certificate)
+  }
+
   get trustDocument(): TrustDocument {
     return {
       name: this.#keys.name,
       url: this.#keys.url,
       root: certificateText(this.#keys.root),
-      intermediates: [certificateText(this.intermediate)],
+      intermediates: this.intermediates.map(certificateText),
       service_certificate: certificateText(this.#service),
     }
   }
@@ -170,9 +178,32 @@ export class CertificateAuthority implements Authority {
   async revokeAgent(amid: Amid, reason: RevocationReason, now: number): Promise<number> {
     return this.#parts.store.transaction('revoke an agent', async (tx) => {
       const { entries, count } = await this.dropAgent(tx, amid, reason, now)
-      await this.append(tx, entries)
-      return count
+      const ended = await this.endOrganization(tx, amid, { status: 'suspended', reason }, now)
+      await this.append(tx, [...entries, ...ended])
+      return count + ended.length
     })
+  }
+
+  /**
+   * Ends an organisation, if the agent is one: its certificate is revoked, and its agents are what they are without it.
+   *
+   * @returns the entries for the log, which are the caller's to append last in its transaction
+   */
+  async endOrganization(
+    tx: Transaction<Tables>,
+    amid: Amid,
+    { status, reason }: { readonly status: 'suspended' | 'revoked'; readonly reason: RevocationReason },
+    now: number,
+  ): Promise<LogEntry[]> {
+    const { certificates } = this.#parts.store
+    const stored = await certificates.organization(amid, tx)
+    if (stored === undefined) return []
+    if (stored.status !== 'pending') await certificates.setOrganization(tx, amid, { status })
+    const subject = toHex(amidToBytes(amid))
+    const revoked = await certificates.revoke(tx, { kind: 'organization', subject }, reason, now)
+    for (const member of await certificates.membersOf(tx, subject, now)) await this.restand(tx, member, now)
+    await this.lists.renewFor(tx, revoked, now)
+    return revoked.map((row) => revocationEntry(row, reason, now))
   }
 
   // --- for organisations and successions, in their transactions
@@ -191,9 +222,7 @@ export class CertificateAuthority implements Authority {
     await certificates.dropVerifiedAgent(tx, amid)
     const revoked = await certificates.revoke(tx, { kind: 'agent', amid }, reason, now)
     await this.restand(tx, amid, now)
-    if (revoked.some(({ issuer }) => issuer === this.intermediate.keyId)) {
-      await this.lists.renewOwn(tx, this.intermediate.keyId, now)
-    }
+    await this.lists.renewFor(tx, revoked, now)
     return { entries: revoked.map((row) => revocationEntry(row, reason, now)), count: revoked.length }
   }
 
@@ -294,10 +323,32 @@ export class CertificateAuthority implements Authority {
     }
   }
 
+  /** An intermediate that the root revoked takes with it what it issued; people's agents get new certificates when they ask. */
+  async #takeRootList(now: number): Promise<void> {
+    const { store } = this.#parts
+    const { root, rootList } = this.#keys
+    for (const [serial, { reason }] of parseCrl(rootList).entries) {
+      await store.transaction('revoke an intermediate', async (tx) => {
+        const { certificates } = store
+        const which = { kind: 'intermediate', issuer: root.keyId, serial } as const
+        const [revoked] = await certificates.revoke(tx, which, reason, now)
+        if (revoked === undefined) return
+        const fallen = this.intermediates.find((certificate) => certificate.serial === serial)
+        for (const kind of ['agent', 'organization', 'service'] as const) {
+          if (fallen !== undefined) await certificates.revoke(tx, { kind, issuer: fallen.keyId }, reason, now)
+        }
+        if (this.#keys.rootKey !== undefined) await this.lists.renewOwn(tx, root.keyId, now)
+        await this.append(tx, [revocationEntry(revoked, reason, now)])
+      })
+    }
+  }
+
   async #renewService(now: number): Promise<void> {
     const { store } = this.#parts
     const { service, name, url } = this.#keys
-    const newest = await store.certificates.newest('service', service.certificate.keyId, now)
+    const found = await store.certificates.newest('service', service.certificate.keyId, now)
+    // One under an intermediate that issues no more is replaced.
+    const newest = found?.issuer === this.intermediate.keyId ? found : undefined
     if (newest !== undefined) this.#service = certificateFromText(newest.der)
     if (newest !== undefined && newest.not_after - now > SERVICE_RENEWAL) return
     const certificate = parseCertificate(

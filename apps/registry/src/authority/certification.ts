@@ -39,5 +39,7 @@ export async function startCertification(
     },
     now,
   )
-  return { authority, organizations: new Organizations({ store, authority, dns }) }
+  const organizations = new Organizations({ store, authority, dns })
+  await organizations.recertify(now)
+  return { authority, organizations }
 }

@@ -47,10 +47,27 @@ export class RevocationLists {
     this.#keys = keys
   }
 
+  get #intermediates(): readonly Issuer[] {
+    return [this.#keys.intermediate, ...this.#keys.retired]
+  }
+
+  /** New lists of those of the registry's own issuers that revoked something. Call in the transaction that did. */
+  async renewFor(
+    tx: Transaction<Tables>,
+    revoked: readonly { readonly issuer: string }[],
+    now: number,
+  ): Promise<void> {
+    for (const { certificate } of this.#intermediates) {
+      if (revoked.some(({ issuer }) => issuer === certificate.keyId))
+        await this.renewOwn(tx, certificate.keyId, now)
+    }
+  }
+
   /** The registry's own issuer of that key id, with the key to sign its list. */
   #ownIssuer(keyId: string): Issuer | undefined {
-    const { root, rootKey, intermediate } = this.#keys
-    if (keyId === intermediate.certificate.keyId) return intermediate
+    const { root, rootKey } = this.#keys
+    const known = this.#intermediates.find(({ certificate }) => certificate.keyId === keyId)
+    if (known !== undefined) return known
     return keyId === root.keyId && rootKey !== undefined ? { certificate: root, signing: rootKey } : undefined
   }
 
@@ -74,8 +91,8 @@ export class RevocationLists {
   }
 
   async renewDue(now: number): Promise<void> {
-    const { root, rootKey, rootList, intermediate } = this.#keys
-    await this.#renewWhenDue(intermediate.certificate.keyId, now)
+    const { root, rootKey, rootList } = this.#keys
+    for (const { certificate } of this.#intermediates) await this.#renewWhenDue(certificate.keyId, now)
     if (rootKey !== undefined) {
       await this.#renewWhenDue(root.keyId, now)
       return

@@ -36,13 +36,12 @@ export async function submitChain(
   const { amid } = agent
   if (bringer !== amid && toHex(amidToBytes(bringer)) !== organization.keyId)
     throw new AgentMeshError('NOT_OWNER')
-  const { root, intermediate } = authority
-  const lists = await authority.lists.several([root.keyId, intermediate.keyId, organization.keyId], now)
-  const verdict = validatePath(
-    ders,
-    { root, intermediates: [intermediate] },
-    { now, amid, crlOf: (id) => lists.get(id) },
+  const { root, intermediates } = authority
+  const lists = await authority.lists.several(
+    [root, ...intermediates, organization].map(({ keyId }) => keyId),
+    now,
   )
+  const verdict = validatePath(ders, { root, intermediates }, { now, amid, crlOf: (id) => lists.get(id) })
   if (!verdict.valid || verdict.tier !== 1.5) {
     const { code = 'profile', step = '', depth = 0 } = verdict.failure ?? {}
     throw invalid(`${code} at depth ${depth}${step === '' ? '' : ` (RFC 5280 ${step})`}`)

@@ -29,7 +29,6 @@ import {
 import type { Transaction } from 'kysely'
 import {
   certificateEntry,
-  revocationEntry,
   shownOrganization,
   type CertificateAuthority,
 } from '../authority/certificate-authority.ts'
@@ -168,6 +167,8 @@ export class Organizations {
         } else {
           const status = lostAt === null ? 'verified' : 'grace'
           await certificates.setOrganization(tx, organization.amid, { status, lost_at: lostAt })
+          const issued = lostAt === null ? await this.#certify(tx, organization, now) : undefined
+          if (issued !== undefined) await this.#authority.append(tx, [certificateEntry(issued, now)])
         }
       })
     }
@@ -184,18 +185,21 @@ export class Organizations {
     status: 'suspended' | 'revoked',
     now: number,
   ): Promise<LogEntry[]> {
-    const { certificates } = this.#store
-    await certificates.setOrganization(tx, amid, { status })
     const reason = status === 'revoked' ? 'superseded' : 'privilegeWithdrawn'
-    const revoked = await certificates.revoke(
-      tx,
-      { kind: 'organization', subject: keyIdOf(amid) },
-      reason,
-      now,
-    )
-    await this.#restandMembers(tx, amid, now)
-    if (revoked.length > 0) await this.#authority.lists.renewOwn(tx, this.#authority.intermediate.keyId, now)
-    return revoked.map((row) => revocationEntry(row, reason, now))
+    return this.#authority.endOrganization(tx, amid, { status, reason }, now)
+  }
+
+  /** After a change of the intermediate: organisations in force are certified by the one that issues. */
+  async recertify(now: number): Promise<void> {
+    const { certificates } = this.#store
+    for (const organization of await certificates.inForce()) {
+      await this.#store.transaction('certify an organisation anew', async (tx) => {
+        const issued = await this.#certify(tx, organization, now)
+        if (issued === undefined) return
+        await this.#restandMembers(tx, organization.amid, now)
+        await this.#authority.append(tx, [certificateEntry(issued, now)])
+      })
+    }
   }
 
   async #isStillProved(organization: StoredOrganization, now: number): Promise<boolean> {
@@ -217,7 +221,8 @@ export class Organizations {
     const publicKey = parseKey('ed25519', organization.public_key)
     const name = shownOrganization(organization)
     const held = await this.#store.certificates.newest('organization', keyIdOf(organization.amid), now, tx)
-    if (held !== undefined && held.not_after - now > CERTIFICATE_RENEWAL) {
+    const isCurrent = held?.issuer === this.#authority.issuer.certificate.keyId
+    if (held !== undefined && isCurrent && held.not_after - now > CERTIFICATE_RENEWAL) {
       const certificate = certificateFromText(held.der)
       if (certificate.subject.organization === name) return undefined
     }

@@ -386,6 +386,18 @@ export class CertificatesStore {
     await tx.updateTable('organizations').set(columns).where('amid', '=', amid).execute()
   }
 
+  /** Organisations whose agents count as its own. */
+  inForce(): Promise<StoredOrganization[]> {
+    return guarded('read organisations', () =>
+      this.#db
+        .selectFrom('organizations')
+        .selectAll()
+        .where('status', 'in', ['verified', 'grace'])
+        .orderBy('amid')
+        .execute(),
+    )
+  }
+
   /** Takes up to `limit` organisations not checked since `before` for this process to check; no other takes the same. */
   async takeDue(before: number, now: number, limit: number): Promise<StoredOrganization[]> {
     return guarded('take organisations to check', () =>

@@ -375,10 +375,13 @@ export class TrustKeeper {
     const now = this.#core.now()
     for (const certificate of [registry.root, ...registry.intermediates]) {
       const known = this.#lists.get(certificate.keyId)
-      // At half its life, so that some failed tries do not leave us without.
+      // At half its life, so that some failed tries do not leave us without; daily, since a root's list holds for a year.
       const isFresh = known !== undefined && now < (known.thisUpdate + known.nextUpdate) / 2
-      if (isFresh && !atOnce) continue
+      const askedAt = this.#refreshedAt.get(certificate.keyId)
+      const isDaily = askedAt !== undefined && now - askedAt < DAY_MS
+      if (isFresh && isDaily && !atOnce) continue
       await this.#fetchList({ registry, certificate })
+      this.#refreshedAt.set(certificate.keyId, now)
     }
   }
 
@@ -412,8 +415,10 @@ export class TrustKeeper {
       return
     }
     const proofAge = own === undefined ? 0 : now() - parseTimestamp(own.proof.tree_head.timestamp)
+    // An issuer of it may have been revoked, or may not be the registry's any more.
+    const holds = own === undefined || this.#isValid(own)
     const third = own === undefined ? 0 : own.notBefore + ((own.notAfter - own.notBefore) * 2) / 3
-    if (own !== undefined && own.tier === tier && now() < third) {
+    if (own !== undefined && holds && own.tier === tier && now() < third) {
       if (proofAge < DAY_MS) return
       const leaf = certificateFromText(own.chain[0] ?? '')
       const proof = await registries.home.certificateProof(certificateFingerprint(leaf))
@@ -440,6 +445,12 @@ export class TrustKeeper {
       serial: leaf.serial,
       expires_at: formatTimestamp(leaf.notAfter),
     })
+  }
+
+  #isValid({ chain, proof }: OwnCertificates): boolean {
+    const shown = { certificate_chain: [...chain], certificate_proof: proof }
+    const { findings } = this.check(shown, { from: this.#core.identity.amid })
+    return findings['chain'] === 'valid' || findings['chain'] === 'log_inconsistent'
   }
 
   async #setOwn(own: OwnCertificates | undefined): Promise<void> {

@@ -86,6 +86,26 @@ export function readKeyFolder(
   return secrets
 }
 
+/**
+ * Puts one more secret beside those of a folder, sealed as they are.
+ *
+ * @throws as `readKeyFolder`
+ */
+export function addToKeyFolder(
+  home: Home,
+  folder: string,
+  { name, secret }: { readonly name: string; readonly secret: Uint8Array },
+  { random, passphrase }: KeyProtection,
+): void {
+  const file = home.readFile(`${folder}/${OWNER_FILE}`)
+  if (file === undefined) throw new AgentMeshError('HOME_EMPTY', `There are no keys in ${home.path}`)
+  const ownerKey = readOwnerKey(file, passphrase)
+  const key = deriveOwnerKey(ownerKey, 'keys')
+  const path = `${folder}/${name}.key`
+  home.writeFile(path, seal(key, secret, placeOf(path), random))
+  zero(ownerKey, key)
+}
+
 const KeyFile = Type.Object({
   version: Type.Literal(1),
   owner: Type.Object({}),
