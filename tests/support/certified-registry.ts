@@ -111,6 +111,22 @@ export class CertifiedRegistry {
     )
   }
 
+  /** As after `org verify`, with nobody asked for the domain. @returns the organisation's certificate, base64 DER */
+  async verifyOrganization(amid: Amid, domain: string, name: string): Promise<string> {
+    const { record = '' } = (await this.#store.getAgent(amid)) ?? {}
+    const { public_keys } = JSON.parse(record) as Registration
+    const { certificates } = this.#store
+    const now = this.#now()
+    await this.#store.transaction('verify an organisation', async (tx) => {
+      const organization = { amid, public_key: public_keys.signing_public_key, domain, name }
+      await certificates.putOrganization(tx, organization, now)
+      await certificates.setOrganization(tx, amid, { status: 'verified', checked_at: now })
+    })
+    const { organizations } = this.#certification
+    await organizations.recertify(now)
+    return (await organizations.get(amid, now)).certificate ?? ''
+  }
+
   async revoke(agent: Agent, reason: RevocationReason): Promise<void> {
     await this.#certification.authority.revokeAgent(agent.amid, reason, this.#now())
   }

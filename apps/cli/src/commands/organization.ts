@@ -11,18 +11,17 @@ import {
   checkAmid,
   Home,
   issueAgent,
-  issueCrl,
   newSerial,
+  nextOrganizationList,
   openIdentity,
   parseCertificate,
-  parseCrl,
   readOrganization,
   readPublicIdentity,
   REVOCATION_REASONS,
+  updateOrganization,
   writeOrganization,
   type HomeIdentity,
   type OrganizationFile,
-  type RevocationReason,
 } from '@agentmesh/sdk/identity'
 import {
   AgentMeshError,
@@ -42,8 +41,6 @@ import { homePath, readPassphrase } from './shared.ts'
 
 const DAY = 86_400_000
 const MAX_DAYS = 30
-/** How long agents may rely on a list of ours. */
-const LIST_LIFETIME = 30 * DAY
 const MAX_REQUEST_BYTES = 4096
 
 interface Keys {
@@ -110,14 +107,14 @@ export async function orgRegister(
 
 export async function orgVerify(context: Context): Promise<void> {
   const keys = await openKeys(context)
-  const organization = organizationOf(keys.home)
+  organizationOf(keys.home)
   const client = clientOf(keys)
   const record = await client.verifyOrganization()
   const { certificate } = record
   if (certificate === undefined) throw new AgentMeshError('REGISTRY_ANSWER_INVALID')
-  const verified = { ...organization, certificate }
+  updateOrganization(keys.home, (file) => ({ ...file, certificate }))
   // Agents do not trust a chain without a list of its issuer.
-  await publishList(keys, client, verified)
+  await publishList(keys, client)
   show(context, record, () =>
     fields([
       ['organisation', `${record.name} (${record.domain})`],
@@ -153,7 +150,7 @@ export interface IssueOptions {
 export async function orgIssue(context: Context, text: string, options: IssueOptions): Promise<void> {
   const amid = parseAmid(text)
   const keys = await openKeys(context)
-  const { organization, certificate } = certificateOf(keys.home)
+  const { certificate } = certificateOf(keys.home)
   const days = options.days ?? MAX_DAYS
   if (days > MAX_DAYS) throw new UsageError(`--days is at most ${MAX_DAYS}`)
   const asked = options.request === undefined ? undefined : readRequest(options.request, amid)
@@ -177,10 +174,10 @@ export async function orgIssue(context: Context, text: string, options: IssueOpt
     { certificate: certificateFromText(certificate), signing: keys.identity.signing },
   )
   // Noted before it is shown: what was given out can be revoked.
-  writeOrganization(keys.home, {
-    ...organization,
+  updateOrganization(keys.home, (file) => ({
+    ...file,
     issued: [
-      ...organization.issued,
+      ...file.issued,
       {
         serial,
         amid,
@@ -190,7 +187,7 @@ export async function orgIssue(context: Context, text: string, options: IssueOpt
         expires_at: formatTimestamp(notAfter),
       },
     ],
-  })
+  }))
   const chain = [certificateText(parseCertificate(der)), certificate]
   const proof = options.submit === true ? (await clientOf(keys).submitCertificate(chain)).proof : undefined
   const issued = {
@@ -245,10 +242,11 @@ export async function orgRevoke(context: Context, which: string, options: { reas
   }
   const revoked_at = formatTimestamp(Date.now())
   const serials = new Set(rows.map(({ serial }) => serial))
-  const issued = organization.issued.map((row) =>
-    serials.has(row.serial) ? { ...row, revoked_at, reason } : row,
-  )
-  await publishList(keys, clientOf(keys), { ...organization, issued })
+  updateOrganization(keys.home, (file) => ({
+    ...file,
+    issued: file.issued.map((row) => (serials.has(row.serial) ? { ...row, revoked_at, reason } : row)),
+  }))
+  await publishList(keys, clientOf(keys))
   show(
     context,
     { revoked: [...serials], reason },
@@ -258,8 +256,8 @@ export async function orgRevoke(context: Context, which: string, options: { reas
 
 export async function orgCrl(context: Context): Promise<void> {
   const keys = await openKeys(context)
-  const { organization } = certificateOf(keys.home)
-  const list = await publishList(keys, clientOf(keys), organization)
+  certificateOf(keys.home)
+  const list = await publishList(keys, clientOf(keys))
   const facts = {
     number: list.number,
     entries: list.entries.size,
@@ -295,33 +293,10 @@ export function orgList(context: Context): void {
   )
 }
 
-/** Signs the next revocation list, keeps its number, and brings it to the registry. */
-async function publishList(
-  { home, identity }: Keys,
-  client: HttpRegistryClient,
-  organization: OrganizationFile,
-) {
-  const { certificate = '' } = organization
-  const now = Date.now()
-  const number = organization.list_number + 1
-  const entries = organization.issued
-    // Beyond its end nobody asks for a certificate.
-    .filter(
-      ({ revoked_at, expires_at }) => revoked_at !== undefined && parseTimestamp(expires_at) > now - 2 * DAY,
-    )
-    .map(({ serial, revoked_at = '', reason = 'unspecified' }) => ({
-      serial,
-      revokedAt: parseTimestamp(revoked_at),
-      reason: reason as RevocationReason,
-    }))
-  const list = parseCrl(
-    issueCrl(
-      { number, entries, thisUpdate: now - CLOCK_SKEW_SECONDS * 1000, nextUpdate: now + LIST_LIFETIME },
-      { certificate: certificateFromText(certificate), signing: identity.signing },
-    ),
-  )
-  // Kept first: a number is used once, also when the registry cannot be reached (then: agentmesh org crl).
-  writeOrganization(home, { ...organization, list_number: number })
+/** Signs the next revocation list and brings it to the registry; when that is away: agentmesh org crl. */
+async function publishList({ home, identity }: Keys, client: HttpRegistryClient) {
+  const list = nextOrganizationList(home, identity.signing, Date.now())
   await client.putCrl(list)
+  updateOrganization(home, (file) => ({ ...file, list_until: formatTimestamp(list.nextUpdate) }))
   return list
 }

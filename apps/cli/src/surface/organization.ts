@@ -55,7 +55,9 @@ export function organizationCommands(): Command[] {
     )
   org
     .command('crl')
-    .description('sign the revocation list anew (it is good for 30 days) and bring it to the registry')
+    .description(
+      'sign the revocation list anew (it is good for 30 days) and bring it to the registry; a running daemon does it by itself',
+    )
     .action(async (_options: object, command: Command) =>
       (await import('../commands/organization.ts')).orgCrl(contextOf(command)),
     )

@@ -5,6 +5,7 @@
  *                        logs, each held against the one before
  *   of ourselves         certificate (renewed when a third of its life is left), its place in the log (daily), reputation
  *                        credential (renewed at half its life), ratings that wait for the registry
+ *   an organisation      its revocation list, its certificate
  *   peers                who says to go on as one of them
  *
  * Nothing of it holds up a message: what could not be fetched is tried again at the next turn, and a check says what was
@@ -42,6 +43,7 @@ import {
 import type { Closings } from './closings.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import { followLog, headKey } from './log-follower.ts'
+import { OrganizationKeeper } from './organization-keeper.ts'
 import type { Successions } from './successions.ts'
 import type { TrustSummary } from './trust-file.ts'
 
@@ -88,6 +90,7 @@ export class ListsNeeded extends Error {
 export class TrustKeeper {
   readonly #core: Core
   readonly #closings: Closings
+  readonly #organization: OrganizationKeeper
   readonly #successions: Successions
   readonly #distrust: (registry: string) => Promise<void>
   readonly #cache = new ChainCache()
@@ -108,6 +111,7 @@ export class TrustKeeper {
   ) {
     this.#distrust = distrust
     this.#core = core
+    this.#organization = new OrganizationKeeper(core)
     this.#closings = closings
     this.#successions = successions
     for (const { key, value } of core.store.tables.crls.list()) this.#lists.set(key, parseCrl(value))
@@ -335,6 +339,7 @@ export class TrustKeeper {
       await attempt(() => this.#certify(home))
       await attempt(() => this.#renewCredential())
     }
+    await attempt(() => this.#organization.keep())
     await attempt(() => this.#closings.submit())
     await attempt(() => this.#successions.look(atOnce))
     this.#problem = problems[0]

@@ -116,6 +116,8 @@ export interface AuditFields {
   /** A registry shows a statement that `new_amid` goes on as `old_amid`; `refused`: not by a key that says so here. */
   succession_shown: { old_amid: Amid; new_amid: Amid; result: 'offered' | 'refused'; reason?: string }
   succession_accepted: { old_amid: Amid; new_amid: Amid; by: Actor }
+  /** This organisation's revocation list was signed anew and brought to the registry. */
+  organization_list: { number: number; entries: number; next_update: string }
   certificate_renewed: { registry: string; serial: string; expires_at: string }
 
   // --- ours: the log about itself
