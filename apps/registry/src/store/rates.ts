@@ -7,29 +7,10 @@
  */
 import { sha256 } from '@agentmesh/sdk/crypto/signing'
 import { toBase64, utf8Bytes } from '@agentmesh/sdk/wire'
-import { sql, type Kysely, type Migration } from 'kysely'
+import { sql, type Kysely } from 'kysely'
 import type { Rate } from '../rate-limiter.ts'
 import { guarded } from './guard.ts'
 import type { Tables } from './tables.ts'
-
-export interface RateTables {
-  /** `key` is a hash, so that no addresses lie about; who has both can still tell whether they belong together. */
-  rates: { key: string; taken_until: number }
-}
-
-export function ratesMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
-  return {
-    async up(db: Kysely<unknown>) {
-      await db.schema
-        .createTable('rates')
-        .addColumn('key', text, (column) => column.primaryKey())
-        .addColumn('taken_until', 'double precision', (column) => column.notNull())
-        .execute()
-      await db.schema.createIndex('rates_end').on('rates').column('taken_until').execute()
-    },
-  }
-}
 
 export class RateStore {
   readonly #db: Kysely<Tables>

@@ -9,7 +9,7 @@ import { transparencyMigration, type TransparencyTables } from './transparency-t
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
 import { reputationMigration, type ReputationTables } from './reputation-tables.ts'
 import { successionMigration, type SuccessionTables } from './succession-tables.ts'
-import { ratesMigration, type RateTables } from './rates.ts'
+import { ratesMigration, type RateTables } from './rates-tables.ts'
 import { searchMigration, type Reach, type SearchTables } from './search-tables.ts'
 
 export interface Tables

@@ -1,0 +1,21 @@
+/** What `rates.ts` keeps. */
+import { sql, type Kysely, type Migration } from 'kysely'
+
+export interface RateTables {
+  /** `key` is a hash, so that no addresses lie about; who has both can still tell whether they belong together. */
+  rates: { key: string; taken_until: number }
+}
+
+export function ratesMigration(dialect: 'sqlite' | 'postgres'): Migration {
+  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+  return {
+    async up(db: Kysely<unknown>) {
+      await db.schema
+        .createTable('rates')
+        .addColumn('key', text, (column) => column.primaryKey())
+        .addColumn('taken_until', 'double precision', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('rates_end').on('rates').column('taken_until').execute()
+    },
+  }
+}
