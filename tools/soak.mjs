@@ -1,8 +1,8 @@
 /**
- * The kill run of tests/faults at any length: `kill -9` among two daemons and a relay while numbered requests flow both
- * ways. Progress on stderr, a summary on stdout; exit status 1 when anything was lost, done twice or out of order.
+ * The kill run of tests/faults at any length: `kill -9` among two daemons and a relay, or several as one
+ * service, while numbered requests flow both ways. Progress on stderr, a summary on stdout; exit status 1 when anything was lost, done twice or out of order.
  *
- * Usage, in the root of the repository after a build: npm run soak -- [--kills n] [--seed n]
+ * Usage, in the root of the repository after a build: npm run soak -- [--kills n] [--seed n] [--relays n]
  */
 import { register } from 'node:module'
 import { parseArgs } from 'node:util'
@@ -17,6 +17,7 @@ const { values } = parseArgs({
   options: {
     kills: { type: 'string', default: '500' },
     seed: { type: 'string', default: String(Date.now() % 0x1_0000_0000) },
+    relays: { type: 'string', default: '1' },
   },
 })
 
@@ -33,6 +34,7 @@ function duration(milliseconds) {
 
 const kills = wholeNumber('kills', values.kills)
 const seed = wholeNumber('seed', values.seed)
+const relays = wholeNumber('relays', values.relays)
 const begin = performance.now()
 let lastPrinted = 0
 
@@ -51,11 +53,10 @@ function progress(killed, events) {
   }
 }
 
-console.log(`seed ${seed}, ${kills} kills`)
-const report = await killRun({ seed, kills, onStrike: progress })
-const { alice, bob, relay } = report.kills
+console.log(`seed ${seed}, ${kills} kills, ${relays} relays`)
+const report = await killRun({ seed, kills, relays, onStrike: progress })
 const rows = [
-  ['kills: alice, bob, relay', `${alice}, ${bob}, ${relay}`],
+  ...Object.entries(report.kills).map(([victim, count]) => [`kills: ${victim}`, count]),
   ['requests whose send() resolved', report.requests],
   ['handed over again after a crash', report.handedAgain],
   ['sessions', report.sessions],
@@ -65,5 +66,5 @@ const rows = [
 ]
 for (const [name, value] of rows) console.log(`${name.padEnd(44)}${String(value).padStart(16)}`)
 for (const problem of report.problems.slice(0, SHOWN)) console.log(`  ${problem}`)
-console.log(`again: npm run soak -- --kills ${kills} --seed ${seed}`)
+console.log(`again: npm run soak -- --kills ${kills} --seed ${seed} --relays ${relays}`)
 if (report.problems.length > 0) process.exitCode = 1

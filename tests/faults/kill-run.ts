@@ -1,7 +1,8 @@
 /**
  * `kill -9` at random moments, by a schedule drawn from a seed before the run: a relay and two daemons, each a process,
  * carry numbered requests both ways; after so many observed events one or two of them are killed, the others go on for a
- * few messages, and what was killed comes back. At the end everything must come to rest with nothing lost and nothing
+ * few messages, and what was killed comes back. In place of the relay there may be several as one service behind one
+ * address: then they are killed in turn, and so are the NATS and the PostgreSQL they stand on. At the end everything must come to rest with nothing lost and nothing
  * done twice (ledger.ts), and no key used twice (the audit logs).
  */
 import { defaultPolicy } from '@agentmesh/sdk'
@@ -11,7 +12,7 @@ import { Application } from './application.ts'
 import { keyReuse, logProblems } from './audit.ts'
 import { Ledger, type LedgerTotals } from './ledger.ts'
 
-export type Victim = 'alice' | 'bob' | 'relay'
+export type Victim = 'alice' | 'bob' | 'relay' | 'nats' | 'postgres'
 
 export interface Strike {
   readonly victims: readonly Victim[]
@@ -33,6 +34,14 @@ const TARGETS: readonly (readonly Victim[])[] = [
   ['alice', 'relay'],
   ['bob', 'relay'],
 ]
+/** Where there is a service. */
+const SERVICE_TARGETS: readonly (readonly Victim[])[] = [
+  ...TARGETS,
+  ['nats', 'postgres'],
+  ['postgres'],
+  ['relay'],
+  ['nats'],
+]
 const MAX_EVENTS = 24
 const MAX_SENDS = 3
 /** A run in which nothing happens for so long is stuck; longer than the first resend of a lost packet. */
@@ -45,14 +54,23 @@ const BROKEN: ReadonlySet<string> = new Set([
   'agent_error',
 ])
 
-/** The same seed gives the same schedule. @param kills processes killed, at least; a double strike may make it one more */
-export function drawSchedule(seed: number, kills: number): Strike[] {
+/**
+ * The same seed gives the same schedule.
+ *
+ * @param kills processes killed, at least; a double strike may make it one more
+ * @param relays of which there are
+ */
+export function drawSchedule(seed: number, kills: number, relays = 1): Strike[] {
+  const targets = relays === 1 ? TARGETS : SERVICE_TARGETS
+  // However short the run is, every part of a service is struck.
+  const first = relays === 1 ? [] : SERVICE_TARGETS.slice(-3)
   const random = new Random(seed, 'kill run', 0)
   const strikes: Strike[] = []
   let victims: readonly Victim[] = []
   for (let killed = 0; killed < kills; killed += victims.length) {
-    const again = strikes.length > 0 && random.oneIn(6)
-    if (!again) victims = random.pick(TARGETS)
+    const due = first[strikes.length]
+    const again = due === undefined && strikes.length > 0 && random.oneIn(6)
+    if (!again) victims = due ?? random.pick(targets)
     const after = again ? 0 : 1 + random.below(MAX_EVENTS)
     strikes.push({ victims, after, sends: random.below(MAX_SENDS + 1) })
   }
@@ -70,6 +88,8 @@ export interface KillReport extends LedgerTotals {
 export interface KillRunOptions {
   seed: number
   kills: number
+  /** Default: one. */
+  relays?: number
   /** After each strike. */
   onStrike?: (killed: number, events: number) => void
 }
@@ -78,17 +98,30 @@ export interface KillRunOptions {
 export async function killRun(options: KillRunOptions): Promise<KillReport> {
   const run = new KillRun()
   try {
-    await run.start()
+    await run.start(options.relays ?? 1)
     return await run.play(options)
   } finally {
     await run.close()
   }
 }
 
+interface Killable {
+  kill(): Promise<void>
+  start(): Promise<void>
+}
+
+function isServer(victim: Victim): victim is 'relay' | 'nats' | 'postgres' {
+  return victim !== 'alice' && victim !== 'bob'
+}
+
+export function killsOf(kills: KillReport['kills']): number {
+  return Object.values(kills).reduce((sum, count) => sum + count, 0)
+}
+
 class KillRun {
   readonly #ledger = new Ledger()
   readonly #applications = new Map<Victim, Application>()
-  readonly #kills: Record<Victim, number> = { alice: 0, bob: 0, relay: 0 }
+  readonly #kills: Record<Victim, number> = { alice: 0, bob: 0, relay: 0, nats: 0, postgres: 0 }
   #mesh!: ProcessMesh
   #events = 0
   /** Events to go until the next strike. */
@@ -100,9 +133,9 @@ class KillRun {
     this.#fail = reject
   })
 
-  async start(): Promise<void> {
+  async start(relays: number): Promise<void> {
     this.#failure.catch(() => {})
-    this.#mesh = await ProcessMesh.start()
+    this.#mesh = await (relays === 1 ? ProcessMesh.start() : ProcessMesh.startService(relays))
     for (const name of DAEMONS) {
       const member = await this.#mesh.online(name)
       const rate_limit = { knocks_per_minute: 1_000_000, messages_per_minute: 1_000_000 }
@@ -133,15 +166,14 @@ class KillRun {
     )
   }
 
-  async play({ seed, kills, onStrike }: KillRunOptions): Promise<KillReport> {
+  async play({ seed, kills, relays = 1, onStrike }: KillRunOptions): Promise<KillReport> {
     const [alice, bob] = [this.#application('alice'), this.#application('bob')]
     this.#watch()
     const running = [this.#guard(alice.run(bob.member)), this.#guard(bob.run(alice.member))]
     for (const application of [alice, bob]) application.up()
-    for (const strike of drawSchedule(seed, kills)) {
+    for (const strike of drawSchedule(seed, kills, relays)) {
       await this.#guard(this.#play(strike))
-      const { alice: atAlice, bob: atBob, relay } = this.#kills
-      onStrike?.(atAlice + atBob + relay, this.#events)
+      onStrike?.(killsOf(this.#kills), this.#events)
     }
     for (const application of [alice, bob]) application.stop()
     await Promise.all(running)
@@ -195,14 +227,25 @@ class KillRun {
 
   async #kill(victim: Victim): Promise<void> {
     this.#kills[victim]++
-    if (victim === 'relay') return this.#mesh.stop('relay')
+    if (isServer(victim)) return this.#server(victim).kill()
     const application = this.#application(victim)
     application.down()
     await application.member.kill()
   }
 
+  /** The relays of a service take turns: each is the one that was killed last until the next one is. */
+  #server(victim: 'relay' | 'nats' | 'postgres'): Killable {
+    const { service } = this.#mesh
+    if (service === undefined) {
+      return { kill: () => this.#mesh.stop('relay'), start: () => this.#mesh.restart('relay') }
+    }
+    if (victim !== 'relay') return service[victim]
+    const relay = service.relays[this.#kills.relay % service.relays.length]!
+    return { kill: () => relay.end(), start: () => relay.start() }
+  }
+
   async #restart(victim: Victim): Promise<void> {
-    if (victim === 'relay') return this.#mesh.restart('relay')
+    if (isServer(victim)) return this.#server(victim).start()
     const application = this.#application(victim)
     await application.member.start()
     application.up()

@@ -1,4 +1,7 @@
-/** A relay, a registry and daemons, each a process of its own, with clients of the daemons in the test's process. */
+/**
+ * A relay or several as one service, a registry and daemons, each a process of its own, with clients of the daemons in the
+ * test's process.
+ */
 import { mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,6 +16,7 @@ import {
   type MessageId,
   type ProgressEvent,
 } from '@agentmesh/sdk'
+import { RelayService } from './relay-service.ts'
 import { portOf, runServer, startDaemon, type Program, type RunningProgram } from './processes.ts'
 
 type ServerKind = 'relay' | 'registry'
@@ -73,9 +77,18 @@ export class ProcessMesh {
   readonly #servers = new Map<ServerKind, RunningProgram>()
   readonly #members = new Set<Member>()
   readonly #listeners = new Set<Listening>()
+  /** Undefined where there is one relay, with a file. */
+  service: RelayService | undefined
 
   /** Of the servers, where they have a clock of their own. */
   #clockFile: string | undefined
+
+  /** @param relays of one service, with the true time */
+  static async startService(relays: number): Promise<ProcessMesh> {
+    const mesh = new ProcessMesh()
+    ;[mesh.service] = await Promise.all([RelayService.start(relays), mesh.#run('registry', 0)])
+    return mesh
+  }
 
   /** @param clockOffsetMs of all clocks from the true time; given, `setClocks` can move them */
   static async start(clockOffsetMs?: number): Promise<ProcessMesh> {
@@ -100,7 +113,7 @@ export class ProcessMesh {
   }
 
   url(kind: ServerKind): string {
-    return this.#servers.get(kind)!.url
+    return kind === 'relay' && this.service !== undefined ? this.service.url : this.#servers.get(kind)!.url
   }
 
   async stop(kind: ServerKind, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
@@ -143,6 +156,7 @@ export class ProcessMesh {
     const daemons = [...this.#members].map((member) => member.daemon?.end('SIGKILL'))
     const servers = [...this.#servers.values()].map(({ program }) => program.end('SIGKILL'))
     await Promise.all([...daemons, ...servers])
+    await this.service?.close()
     for (const step of undo) step()
     rmSync(this.folder, { recursive: true })
   }

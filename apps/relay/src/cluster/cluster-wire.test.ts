@@ -118,7 +118,7 @@ describe('cluster messages', () => {
           if (!isAgentMeshError(error)) throw error
         }
       }),
-      { numRuns: 1000 },
+      { numRuns: 300 },
     )
   })
 

@@ -358,7 +358,7 @@ describe('Cluster', () => {
           if (each !== last.relay) expect(each.cluster.presenceOf(amid(3))).toBe('online')
         }
       }),
-      { numRuns: 150 },
+      { numRuns: 80 },
     )
   })
 })
