@@ -73,6 +73,7 @@ export class Cluster implements Peers {
   #outbox: Outbox = emptyOutbox()
   #router!: LocalRouter
   #link!: ClusterLink
+  #snapshot: { readonly sequence: number; readonly parts: readonly Uint8Array[] } | undefined
   #leaving = false
   #ticks = 0
   #polling = false
@@ -191,9 +192,17 @@ export class Cluster implements Peers {
     this.#broadcast('presence', { kind: 'presence', sequence: this.#own.sequence, changes: [] })
   }
 
+  /** Written once for all who ask at a time, as they do when NATS has come back. */
   #tellSnapshot(instance: InstanceId): void {
     this.#tellChanges()
-    for (const part of this.#own.snapshot()) this.#tell(instance, { kind: 'snapshot', ...part })
+    const { sequence } = this.#own
+    if (this.#snapshot?.sequence !== sequence) {
+      const parts = this.#own
+        .snapshot()
+        .map((part) => encodeClusterMessage({ kind: 'snapshot', ...part, from: this.instance }))
+      this.#snapshot = { sequence, parts }
+    }
+    for (const part of this.#snapshot.parts) this.#link.tell(instance, part)
   }
 
   // --- what comes in ----------------------------------------------------------------------------------------------------
