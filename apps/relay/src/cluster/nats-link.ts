@@ -8,7 +8,13 @@
  *
  * A relay serves its own agents without NATS, so this never fails: it is up or down, and while it is down it tries again.
  */
-import { connect, type ConnectionOptions, type Msg, type NatsConnection } from '@nats-io/transport-node'
+import {
+  connect,
+  type ConnectionOptions,
+  type Msg,
+  type NatsConnection,
+  type Subscription,
+} from '@nats-io/transport-node'
 import type { RelayLogger } from '../logger.ts'
 import { parseInstanceId, type InstanceId } from './cluster-wire.ts'
 import type { ClusterLink, LinkEvents, OpenLink, Topic } from './link.ts'
@@ -33,6 +39,7 @@ class NatsLink implements ClusterLink {
   readonly #events: LinkEvents
   readonly #logger: RelayLogger
   #connection: NatsConnection | undefined
+  readonly #subscriptions: Subscription[] = []
   #up = false
   #closed = false
   #retry: NodeJS.Timeout | undefined
@@ -76,8 +83,8 @@ class NatsLink implements ClusterLink {
   }
 
   #subscribe(connection: NatsConnection): void {
-    const subscribe = (subject: string, take: (message: Msg) => void) =>
-      connection.subscribe(subject, {
+    const subscribe = (subject: string, take: (message: Msg) => void) => {
+      const subscription = connection.subscribe(subject, {
         callback: (error, message) => {
           try {
             if (error !== null) throw error
@@ -88,6 +95,8 @@ class NatsLink implements ClusterLink {
           }
         },
       })
+      this.#subscriptions.push(subscription)
+    }
     for (const subject of ['agentmesh.presence', 'agentmesh.mail', `agentmesh.relay.${this.#instance}`]) {
       subscribe(subject, ({ data }) => this.#events.onMessage(data))
     }
@@ -139,11 +148,13 @@ class NatsLink implements ClusterLink {
     }
   }
 
+  /** The server has seen that nobody is here any more, where it can be reached, before this resolves. */
   async close(): Promise<void> {
-    if (this.#up) await this.#connection?.flush().catch(() => {})
     this.#closed = true
-    this.#up = false
     clearTimeout(this.#retry)
+    for (const subscription of this.#subscriptions) subscription.unsubscribe()
+    if (this.#up) await this.#connection?.flush().catch(() => {})
+    this.#up = false
     await this.#connection?.close()
   }
 }
