@@ -6,8 +6,11 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { format } from 'oxfmt'
+import { RegistryMetrics } from '../apps/registry/dist/metrics.js'
 import { REGISTRY_DEFINITION } from '../apps/registry/dist/index.js'
+import { Counters } from '../apps/relay/dist/counters.js'
 import { RELAY_DEFINITION } from '../apps/relay/dist/index.js'
+import { metricsRegistry } from '../apps/relay/dist/metrics.js'
 import { settingsOf, valueText } from '../packages/sdk/dist/hosting/index.js'
 
 const root = new URL('../', import.meta.url)
@@ -47,11 +50,45 @@ function limits(definition) {
   return ['| limit | default | what it holds |', '| --- | --- | --- |', ...rows]
 }
 
+/** From what a scrape of everything would begin with. */
+function metrics(text) {
+  const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name, type]))
+  const rows = [...text.matchAll(/^# HELP (\S+) (.*)$/gm)].map(
+    ([, name, help]) => `| ${code(name)} | ${types.get(name)} | ${prose(help)} |`,
+  )
+  return ['| metric | type | |', '| --- | --- | --- |', ...rows]
+}
+
+const nothing = {
+  connected: 0,
+  windowBytes: 0,
+  open: 0,
+  messages: 0,
+  bytes: 0,
+  relays: 0,
+  waiting: 0,
+  linked: false,
+  expiresAt: 0,
+}
+const relayMetrics = await metricsRegistry({
+  counters: new Counters(),
+  router: nothing,
+  senders: nothing,
+  mailbox: nothing,
+  guard: nothing,
+  cluster: nothing,
+  tls: nothing,
+}).metrics()
+const registryMetrics = new RegistryMetrics()
+registryMetrics.watchCertificate(() => 0)
+
 const TABLES = {
   'relay settings': settings(RELAY_DEFINITION),
   'registry settings': settings(REGISTRY_DEFINITION),
   'relay limits': limits(RELAY_DEFINITION),
   'registry limits': limits(REGISTRY_DEFINITION),
+  'relay metrics': metrics(relayMetrics),
+  'registry metrics': metrics(await registryMetrics.text()),
 }
 
 let text = await readFile(target, 'utf8')

@@ -52,10 +52,18 @@ export class RawAgent {
   readonly #codec
   #waiters: Waiter[] = []
 
-  constructor(url: string, subprotocol: Subprotocol = 'bin', identity = newIdentity()) {
+  constructor(
+    url: string,
+    subprotocol: Subprotocol = 'bin',
+    identity = newIdentity(),
+    headers: Record<string, string> = {},
+  ) {
     this.identity = identity
     this.#codec = subprotocol === 'bin' ? binaryCodec : jsonCodec
-    this.webSocket = new WebSocket(url + RELAY_PATH, this.#codec.subprotocol, { perMessageDeflate: false })
+    this.webSocket = new WebSocket(url + RELAY_PATH, this.#codec.subprotocol, {
+      perMessageDeflate: false,
+      headers,
+    })
     this.webSocket.on('message', (data, isBinary) => {
       const bytes = data as Buffer
       this.#take(this.#codec.decodeFromRelay(isBinary ? bytes : bytes.toString()))

@@ -84,7 +84,7 @@ const relayOf = (log: Log, limits = {}) =>
     dataPath: ':memory:',
     tls: files,
     limits: { closeGraceMs: 100, ...limits },
-    logger: { info: log.add, warn: log.add, error: log.add },
+    logger: { debug: log.add, info: log.add, warn: log.add, error: log.add },
   })
 
 test('a relay serves wss and https, and keeps its connections over a reload', async () => {

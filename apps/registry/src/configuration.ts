@@ -1,7 +1,11 @@
 /** What an operator of a registry may set: the one source of options, variables, file keys, help and docs/operators.md. */
 import {
   checkTls,
+  LogLevel,
+  MetricsAddress,
   problemsOf,
+  Seconds,
+  splitAddress,
   TlsSettings,
   tlsFiles,
   TrustedAddresses,
@@ -71,10 +75,14 @@ const RegistrySettings = Type.Object({
   ),
   tls: Type.Optional(TlsSettings),
   trustedProxies: TrustedProxies,
-  logLevel: Type.Enum(['silent', 'error', 'warn', 'info'], {
-    default: 'info',
-    description: 'what to log on stderr',
-  }),
+  drainSeconds: Seconds(
+    0,
+    'after SIGTERM: /readyz says no for so long before the port closes, for a balancer to see it',
+    0,
+    3_600,
+  ),
+  metricsAddress: MetricsAddress,
+  logLevel: LogLevel,
   limit: LimitSettings,
 })
 export type RegistrySettings = Static<typeof RegistrySettings>
@@ -92,6 +100,8 @@ export async function checkRegistrySettings(settings: RegistrySettings): Promise
     admin_tokens: () => parseAdministrators(adminTokens),
     public_url: () => (publicUrl === undefined ? undefined : parsePublicUrl(publicUrl)),
     tls: () => checkTls(settings.tls, Date.now()),
+    metrics_address: () =>
+      settings.metricsAddress === undefined ? undefined : splitAddress(settings.metricsAddress),
     trusted_proxies: () => new TrustedAddresses(trustedProxies),
     dns_resolvers: () => {
       if (dnsResolvers !== undefined && new Set(dnsResolvers).size < 2)
@@ -114,7 +124,9 @@ export function registryOptions(settings: RegistrySettings): RegistryOptions {
     host,
     port,
     trustedProxies,
+    drainSeconds: settings.drainSeconds,
     limits: limit,
+    ...(settings.metricsAddress === undefined ? {} : { metricsAddress: settings.metricsAddress }),
     ...(tls === undefined ? {} : { tls }),
     ...(publicUrl === undefined ? {} : { publicUrl }),
     ...(authority === undefined ? {} : { authority }),

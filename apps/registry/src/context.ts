@@ -61,6 +61,8 @@ export interface Context {
   readonly administrators: readonly Administrator[]
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** Aborted once the registry is on its way out. */
+  readonly leaving: AbortSignal
   /** The `Host` values, lowercase, under which this registry takes signed requests. */
   readonly authorities: Set<string>
 }

@@ -37,6 +37,39 @@ export class RegistryMetrics {
     registers: this.#registers,
   })
 
+  // These two read for themselves when they are scraped.
+  readonly cpu = new Counter({
+    name: 'process_cpu_seconds_total',
+    help: 'Processor time, user and system',
+    registers: this.#registers,
+    collect() {
+      const { user, system } = process.cpuUsage()
+      this.reset()
+      this.inc((user + system) / 1e6)
+    },
+  })
+  readonly memory = new Gauge({
+    name: 'process_resident_memory_bytes',
+    help: 'Resident memory size',
+    registers: this.#registers,
+    collect() {
+      this.set(process.memoryUsage.rss())
+    },
+  })
+
+  /** @param expiresAt of the TLS certificate in force, in milliseconds since the epoch */
+  watchCertificate(expiresAt: () => number): void {
+    // oxlint-disable-next-line no-new -- it registers itself
+    new Gauge({
+      name: 'agentmesh_registry_certificate_expiry_seconds',
+      help: 'Unix time when the TLS certificate ends',
+      registers: this.#registers,
+      collect() {
+        this.set(expiresAt() / 1000)
+      },
+    })
+  }
+
   answered(method: string, route: string, status: number, seconds: number): void {
     this.#requests.inc({ method, route, status: String(status) })
     this.#seconds.observe({ route }, seconds)

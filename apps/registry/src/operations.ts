@@ -1,6 +1,7 @@
 /** What is the same for everybody: taxonomy, published schemas (specification §3.2, §6.4), health, metrics, OpenAPI. */
+import type { RequestListener } from 'node:http'
 import type { FastifyInstance } from 'fastify'
-import { TAXONOMY } from '@agentmesh/sdk/wire'
+import { AgentMeshError, TAXONOMY } from '@agentmesh/sdk/wire'
 import { Type } from 'typebox'
 import type { Context } from './context.ts'
 import { addRoute } from './route.ts'
@@ -53,7 +54,8 @@ export function addCatalogueRoutes(app: FastifyInstance, context: Context): void
   })
 }
 
-export function addOperationRoutes(app: FastifyInstance, context: Context): void {
+/** @param metrics whether this port has them */
+export function addOperationRoutes(app: FastifyInstance, context: Context, metrics: boolean): void {
   addRoute(app, context, {
     method: 'GET',
     url: '/healthz',
@@ -72,14 +74,43 @@ export function addOperationRoutes(app: FastifyInstance, context: Context): void
     signed: false,
     answers: { 200: Status },
     handle: async () => {
+      if (context.leaving.aborted) throw new AgentMeshError('REGISTRY_SHUTTING_DOWN')
       await context.store.ping()
       return { status: 200, body: { status: 'ok' } }
     },
   })
 
-  app.get('/metrics', { schema: { hide: true } }, async (_request, reply) =>
-    reply.type(context.metrics.contentType).send(await context.metrics.text()),
-  )
+  if (metrics) {
+    app.get('/metrics', { schema: { hide: true } }, async (_request, reply) =>
+      reply.type(context.metrics.contentType).send(await context.metrics.text()),
+    )
+  }
 
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+}
+
+const notFound = () => Promise.resolve([404, 'Not found\n'] as const)
+
+/** The same at the port for operators. */
+export function operatorListener(context: Context): RequestListener {
+  const byPath: Readonly<Record<string, () => Promise<readonly [number, string, string?]>>> = {
+    '/healthz': () => Promise.resolve([200, 'ok\n']),
+    '/readyz': async () => {
+      const answers = context.store.ping().then(
+        () => true,
+        () => false,
+      )
+      const ready = !context.leaving.aborted && (await answers)
+      return ready ? [200, 'ready\n'] : [503, 'not ready\n']
+    },
+    '/metrics': async () => [200, await context.metrics.text(), context.metrics.contentType],
+  }
+  return (request, response) => {
+    const answer = byPath[(request.url ?? '').split('?', 1)[0] ?? ''] ?? notFound
+    answer().then(
+      ([status, body, type = 'text/plain']) =>
+        response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(body),
+      () => response.destroy(),
+    )
+  }
 }

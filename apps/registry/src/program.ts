@@ -1,5 +1,5 @@
 /** The registry as a program, for its own `main.ts` and for `agentmesh registry`. */
-import type { ServerProgram } from '@agentmesh/sdk/hosting'
+import { logOptions, type ServerProgram } from '@agentmesh/sdk/hosting'
 import { pino } from 'pino'
 import { checkRegistrySettings, REGISTRY_DEFINITION, registryOptions } from './configuration.ts'
 import { startRegistry, type RunningRegistry } from './server.ts'
@@ -10,6 +10,6 @@ export const registryProgram: ServerProgram<typeof REGISTRY_DEFINITION.schema, R
   start: async (settings) =>
     startRegistry({
       ...registryOptions(settings),
-      logger: pino({ name: 'registry', level: settings.logLevel }, pino.destination(2)),
+      logger: pino(logOptions('registry', settings.logLevel), pino.destination(2)),
     }),
 }

@@ -12,9 +12,12 @@ import fastifySwagger from '@fastify/swagger'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import {
   addressKey,
+  addressNetwork,
   listenerTls,
   TrustedAddresses,
+  openOperatorPort,
   type ListenerTls,
+  type OperatorPort,
   type RunningServer,
   type TlsFiles,
 } from '@agentmesh/sdk/hosting'
@@ -29,7 +32,7 @@ import { makeLimiters, takeToken, type Context } from './context.ts'
 import { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
 import { RegistryMetrics } from './metrics.ts'
 import { openApiOptions } from './openapi.ts'
-import { addCatalogueRoutes, addOperationRoutes } from './operations.ts'
+import { addCatalogueRoutes, addOperationRoutes, operatorListener } from './operations.ts'
 import { DEFAULT_RESOLVERS, type ResolverAddress } from './organizations/dns-lookup.ts'
 import { addPrekeyRoutes } from './prekeys.ts'
 import { addReputationRoutes, evaluateDue, storedPeople } from './reputation/index.ts'
@@ -56,6 +59,10 @@ export type RegistryOptions = {
    * taken for its host only.
    */
   readonly publicUrl?: string
+  /** `host:port` where /metrics, /healthz and /readyz are; /metrics is nowhere else then. */
+  readonly metricsAddress?: string
+  /** How long `drain` says no at /readyz before the port closes; 0 when not given. */
+  readonly drainSeconds?: number
   /** Serves https with these; http without. */
   readonly tls?: TlsFiles
   /** Addresses and networks of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
@@ -90,6 +97,8 @@ export interface RunningRegistry extends RunningServer {
   readonly port: number
   /** Of its certificate authority, if it has one. */
   readonly fingerprint: string | undefined
+  /** Where metrics have a port of their own. */
+  readonly metricsPort: number | undefined
 }
 
 /**
@@ -106,6 +115,7 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
   const tls = options.tls === undefined ? undefined : listenerTls(options.tls, logger, now)
   const store = await openStore(options, logger)
   const certification = await certify(options, publicUrl, store, limits, now())
+  const leaving = new AbortController()
   const context: Context = {
     store,
     limits,
@@ -117,7 +127,9 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     people: storedPeople(store),
     administrators,
     authorities: new Set(),
+    leaving: leaving.signal,
   }
+  if (tls !== undefined) context.metrics.watchCertificate(() => tls.expiresAt)
 
   const host = options.host ?? '127.0.0.1'
   const verifier =
@@ -128,11 +140,17 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     trustedProxies: options.trustedProxies ?? [],
     publicUrl: publicUrl?.origin,
     tls,
+    metrics: options.metricsAddress === undefined,
   })
+  let operatorPort: OperatorPort | undefined
   try {
     await keepHouse(context)
+    if (options.metricsAddress !== undefined) {
+      operatorPort = await openOperatorPort(options.metricsAddress, operatorListener(context))
+    }
     await app.listen({ host, port: options.port ?? 0 })
   } catch (error) {
+    await operatorPort?.close()
     await app.close()
     tls?.close()
     await store.close()
@@ -163,18 +181,32 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
   }, limits.evaluationIntervalMs)
   evaluation.unref()
 
+  let closing: Promise<void> | undefined
+  let wake = () => {}
   /** Answers what has arrived, takes nothing new, closes the database. */
   const close = async () => {
+    leaving.abort()
+    wake()
     clearInterval(timer)
     clearInterval(evaluation)
     await evaluating
     await app.close()
     await verifier?.close()
     await checking
+    await operatorPort?.close()
     tls?.close()
     await store.close()
   }
-  let closing: Promise<void> | undefined
+  const drain = async () => {
+    leaving.abort()
+    if (closing === undefined) {
+      await new Promise<void>((resolve) => {
+        wake = resolve
+        setTimeout(resolve, (options.drainSeconds ?? 0) * 1000)
+      })
+    }
+    await (closing ??= close())
+  }
   return {
     url:
       publicUrl?.origin ??
@@ -182,7 +214,8 @@ export async function startRegistry(options: RegistryOptions): Promise<RunningRe
     port,
     fingerprint: options.authority?.fingerprint,
     close: () => (closing ??= close()),
-    drain: () => (closing ??= close()),
+    drain,
+    metricsPort: operatorPort?.port,
     reload: () => tls?.reload(),
   }
 }
@@ -270,13 +303,15 @@ interface Listening {
   readonly trustedProxies: readonly string[]
   readonly publicUrl: string | undefined
   readonly tls: ListenerTls | undefined
+  /** Whether they are on this port. */
+  readonly metrics: boolean
 }
 
 async function buildApp(
   context: Context,
   { verifier, certification }: Parts,
   logger: FastifyBaseLogger,
-  { trustedProxies, publicUrl, tls }: Listening,
+  { trustedProxies, publicUrl, tls, metrics: withMetrics }: Listening,
 ): Promise<FastifyInstance> {
   const { limits, metrics } = context
   const proxies = new TrustedAddresses(trustedProxies)
@@ -305,11 +340,16 @@ async function buildApp(
 
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-content-type-options', 'nosniff').header('cache-control', 'no-store')
+    // A balancer's connections end with the answers on them.
+    if (context.leaving.aborted) reply.header('connection', 'close')
     takeToken(context, 'requestsPerIp', addressKey(request.ip))
   })
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'none'
     metrics.answered(request.method, route, reply.statusCode, reply.elapsedTime / 1000)
+    const { method, ip } = request
+    const facts = { method, route, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }
+    logger.debug({ ...facts, client: addressNetwork(ip) }, 'answered')
   })
   app.setErrorHandler((error, request, reply) => sendRefusal(metrics, logger, error, request, reply))
   app.setNotFoundHandler((request, reply) =>
@@ -326,7 +366,7 @@ async function buildApp(
   addReputationRoutes(app, context)
   addAdminRoutes(app, context)
   addCatalogueRoutes(app, context)
-  addOperationRoutes(app, context)
+  addOperationRoutes(app, context, withMetrics)
   await app.ready()
   return app
 }

@@ -1,8 +1,11 @@
 /** What an operator of a relay may set: the one source of options, variables, file keys, help and docs/operators.md. */
 import {
   checkTls,
+  LogLevel,
+  MetricsAddress,
   problemsOf,
   Seconds,
+  splitAddress,
   TlsSettings,
   tlsFiles,
   TrustedAddresses,
@@ -73,10 +76,9 @@ const RelaySettings = Type.Object({
       ttlSeconds: Seconds(3_600, 'how long TURN credentials hold', 60, 86_400),
     }),
   ),
-  logLevel: Type.Enum(['silent', 'error', 'warn', 'info'], {
-    default: 'info',
-    description: 'what to log on stderr',
-  }),
+  drainSeconds: Seconds(10, 'after SIGTERM: agents are told to go, in portions, over so long', 0, 3_600),
+  metricsAddress: MetricsAddress,
+  logLevel: LogLevel,
   limit: LimitSettings,
 })
 export type RelaySettings = Static<typeof RelaySettings>
@@ -103,6 +105,8 @@ export function checkRelaySettings(settings: RelaySettings): Promise<readonly st
         throw new Error('uris and secret are set both, or neither')
       }
     },
+    metrics_address: () =>
+      settings.metricsAddress === undefined ? undefined : splitAddress(settings.metricsAddress),
     trusted_proxies: () => new TrustedAddresses(trustedProxies),
   })
 }
@@ -115,8 +119,10 @@ export function relayOptions(settings: RelaySettings): RelayOptions {
     host,
     port,
     trustedProxies,
+    drainSeconds: settings.drainSeconds,
     limits: limit,
     ...(names === undefined ? {} : { names }),
+    ...(settings.metricsAddress === undefined ? {} : { metricsAddress: settings.metricsAddress }),
     ...(tls === undefined ? {} : { tls }),
     ...(uris === undefined || secret === undefined || ttlSeconds === undefined
       ? {}

@@ -13,6 +13,7 @@ import {
   type RelayCodec,
   type RelayFrame,
 } from '@agentmesh/sdk/wire'
+import { addressNetwork, shortAmid } from '@agentmesh/sdk/hosting'
 import { checkConnect, type Challenge } from './authenticate.ts'
 import { stepConnection, type ConnectionEffect, type ConnectionEvent } from './connection-machine.ts'
 import type { Counters } from './counters.ts'
@@ -177,12 +178,19 @@ export class Connection {
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       counters.connectsRefused += 1
+      this.#note(connect, error.code)
       this.cut(error.code, error.retryAfterSeconds)
       return
     }
     counters.connects += 1
+    this.#note(connect, 'accepted')
     this.#parts.onAuthenticated()
     this.#step({ kind: 'accepted', connect })
+  }
+
+  #note({ amid }: ConnectFrame, outcome: string): void {
+    const { logger } = this.#context
+    logger.debug({ agent: shortAmid(amid), client: addressNetwork(this.#parts.address), outcome }, 'CONNECT')
   }
 
   get #accepted(): boolean {
@@ -208,6 +216,7 @@ export class Connection {
 
   #close(closeCode: number, code: ErrorCode): void {
     this.#context.counters.countCut(code)
+    this.#context.logger.debug({ client: addressNetwork(this.#parts.address), code }, 'connection cut')
     this.#writer.flush()
     this.#parts.webSocket.close(closeCode, code)
     this.#closeTimer = setTimeout(() => this.#parts.webSocket.terminate(), this.#context.limits.closeGraceMs)

@@ -1,4 +1,5 @@
 /** `/metrics` in the Prometheus text format. Nothing is counted here: every value is read when it is scraped. */
+import type { ListenerTls } from '@agentmesh/sdk/hosting'
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { Cluster } from './cluster/cluster.ts'
 import type { Counters } from './counters.ts'
@@ -14,6 +15,7 @@ export interface MetricsSources {
   readonly mailbox: Mailbox
   readonly guard: SocketGuard
   readonly cluster: Cluster | undefined
+  readonly tls: ListenerTls | undefined
 }
 
 export function metricsRegistry({
@@ -23,6 +25,7 @@ export function metricsRegistry({
   mailbox,
   guard,
   cluster,
+  tls,
 }: MetricsSources): Registry {
   const registry = new Registry()
   const registers = [registry]
@@ -68,7 +71,18 @@ export function metricsRegistry({
   )
   gauge('agentmesh_relay_mailbox_messages', 'Messages in all mailboxes', () => mailbox.messages)
   gauge('agentmesh_relay_mailbox_bytes', 'Payload bytes in all mailboxes', () => mailbox.bytes)
+  if (tls !== undefined) {
+    gauge(
+      'agentmesh_relay_certificate_expiry_seconds',
+      'Unix time when the TLS certificate ends',
+      () => tls.expiresAt / 1000,
+    )
+  }
   gauge('process_resident_memory_bytes', 'Resident memory size', () => process.memoryUsage.rss())
+  counter('process_cpu_seconds_total', 'Processor time, user and system', () => {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1e6
+  })
 
   counter('agentmesh_relay_sockets_refused_total', 'Sockets over a limit', () => counters.socketsRefused)
   counter('agentmesh_relay_connects_total', 'CONNECTs accepted', () => counters.connects)

@@ -1,5 +1,5 @@
 /** The relay as a program, for its own `main.ts` and for `agentmesh relay`. */
-import type { ServerProgram } from '@agentmesh/sdk/hosting'
+import { logOptions, type ServerProgram } from '@agentmesh/sdk/hosting'
 import { pino } from 'pino'
 import { checkRelaySettings, RELAY_DEFINITION, relayOptions } from './configuration.ts'
 import { startRelay, type RunningRelay } from './server.ts'
@@ -10,6 +10,6 @@ export const relayProgram: ServerProgram<typeof RELAY_DEFINITION.schema, Running
   start: (settings) =>
     startRelay({
       ...relayOptions(settings),
-      logger: pino({ name: 'relay', level: settings.logLevel }, pino.destination(2)),
+      logger: pino(logOptions('relay', settings.logLevel), pino.destination(2)),
     }),
 }

@@ -13,7 +13,9 @@ import {
   clientAddress,
   listenerTls,
   TrustedAddresses,
+  openOperatorPort,
   type ListenerTls,
+  type OperatorPort,
   type RunningServer,
   type TlsFiles,
 } from '@agentmesh/sdk/hosting'
@@ -30,6 +32,7 @@ import type { OpenLink } from './cluster/link.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
 import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
+import { drainInPortions } from './drain.ts'
 import { HttpEndpoints, type Readiness } from './http-endpoints.ts'
 import { createListener, listen } from './listener.ts'
 import { silentLogger, type RelayLogger } from './logger.ts'
@@ -57,6 +60,10 @@ export type RelayOptions = {
   readonly trustedProxies?: readonly string[]
   /** Gives out credentials for a TURN server that has the same secret; none without. */
   readonly turn?: TurnSettings
+  /** `host:port` where /metrics, /healthz and /readyz are; /metrics is nowhere else then. */
+  readonly metricsAddress?: string
+  /** In which `drain` tells agents to go; 10 when not given. */
+  readonly drainSeconds?: number
   readonly limits?: Partial<RelayLimits>
   readonly logger?: RelayLogger
   /** Milliseconds since the epoch. */
@@ -92,10 +99,14 @@ export interface RunningRelay extends RunningServer {
   readonly url: string
   readonly port: number
   readonly relayIds: readonly string[]
+  /** Where metrics have a port of their own. */
+  readonly metricsPort: number | undefined
   stats(): RelayStats
 }
 
 const SHUTDOWN_RETRY_SECONDS = 1
+const DRAINING_RETRY_SECONDS = 10
+const DEFAULT_DRAIN_SECONDS = 10
 const TICK_MS = 1_000
 const PURGE_TICKS = 60
 /** Fragments of one message; enough for any honest client, too few to make reassembly costly. */
@@ -124,8 +135,7 @@ export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
   try {
     await relay.listen()
   } catch (error) {
-    tls?.close()
-    await mailbox.close()
+    await relay.giveUp()
     throw error
   }
   return relay
@@ -160,6 +170,8 @@ class RelayServer implements RunningRelay {
   readonly #tls: ListenerTls | undefined
   readonly #proxies: TrustedAddresses
   readonly #turn: TurnDesk
+  readonly #endpoints: HttpEndpoints
+  #operatorPort: OperatorPort | undefined
   readonly #http: Server
   readonly #webSockets = new WebSocketServer({
     noServer: true,
@@ -172,6 +184,7 @@ class RelayServer implements RunningRelay {
   #metrics: Promise<Registry> | undefined
   #timers: NodeJS.Timeout[] = []
   #ticks = 0
+  #phase: 'serving' | 'draining' | 'closing' = 'serving'
   #closing: Promise<void> | undefined
   #relayIds: readonly string[] = []
   #port = 0
@@ -214,7 +227,7 @@ class RelayServer implements RunningRelay {
       signatureChecks: this.#context.signatureChecks,
       now,
     })
-    const endpoints = new HttpEndpoints({
+    this.#endpoints = new HttpEndpoints({
       counters: this.#counters,
       logger: this.#logger,
       proxies: this.#proxies,
@@ -224,7 +237,7 @@ class RelayServer implements RunningRelay {
       metrics: () => this.#metricsRegistry(),
     })
     this.#http = createListener(this.#guard, tls, (request, response) =>
-      endpoints.answer(request, response, true),
+      this.#endpoints.answer(request, response, options.metricsAddress === undefined),
     )
     this.#http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) =>
       this.#upgrade(request, socket, head),
@@ -237,12 +250,20 @@ class RelayServer implements RunningRelay {
   get url(): string {
     return `${this.#tls === undefined ? 'ws' : 'wss'}://${authority(this.#options.host ?? '127.0.0.1', this.#port)}`
   }
+  get metricsPort(): number | undefined {
+    return this.#operatorPort?.port
+  }
   get relayIds(): readonly string[] {
     return this.#relayIds
   }
 
   async listen(): Promise<void> {
     const { host = '127.0.0.1', port = 0, names } = this.#options
+    if (this.#options.metricsAddress !== undefined) {
+      this.#operatorPort = await openOperatorPort(this.#options.metricsAddress, (request, response) =>
+        this.#endpoints.answer(request, response, true),
+      )
+    }
     this.#port = await listen(this.#http, host, port)
     this.#relayIds =
       names === undefined || names.length === 0
@@ -291,7 +312,7 @@ class RelayServer implements RunningRelay {
   // --- HTTP -----------------------------------------------------------------------------------------------------------
 
   async #readiness(): Promise<Readiness> {
-    if (this.#closing !== undefined || !(await this.#mailbox.check())) return 'not ready'
+    if (this.#phase !== 'serving' || !(await this.#mailbox.check())) return 'not ready'
     // Its own agents are served, so a balancer should go on sending them.
     return this.#cluster?.linked === false ? 'degraded: NATS is away' : 'ready'
   }
@@ -305,6 +326,7 @@ class RelayServer implements RunningRelay {
         senders: this.#context.senders,
         mailbox: this.#mailbox,
         guard: this.#guard,
+        tls: this.#tls,
         cluster: this.#cluster,
       }),
     )
@@ -316,7 +338,7 @@ class RelayServer implements RunningRelay {
     const guarded = this.#guard.of(socket)
     if (guarded === undefined) return
     if ((request.url ?? '').split('?', 1)[0] !== RELAY_PATH) return refuseUpgrade(socket, '404 Not Found')
-    if (this.#closing !== undefined) return refuseUpgrade(socket, '503 Service Unavailable')
+    if (this.#phase === 'closing') return refuseUpgrade(socket, '503 Service Unavailable')
     const codec = chooseCodec(request.headers['sec-websocket-protocol'])
     if (codec === undefined) return refuseUpgrade(socket, '400 Bad Request')
     if (!this.#isWelcome(request, guarded)) return refuseUpgrade(socket, '429 Too Many Requests')
@@ -334,6 +356,7 @@ class RelayServer implements RunningRelay {
         onAuthenticated: () => guarded.release(),
         onEnded: () => this.#connections.delete(connection),
       })
+      if (this.#phase === 'draining') return connection.cut('RELAY_SHUTTING_DOWN', DRAINING_RETRY_SECONDS)
       this.#connections.add(connection)
       guarded.onTimeout = () => connection.cut('CONNECT_TIMEOUT')
     })
@@ -357,11 +380,29 @@ class RelayServer implements RunningRelay {
     this.#tls?.reload()
   }
 
-  drain(): Promise<void> {
-    return this.close()
+  /** What was opened by a start that failed. */
+  async giveUp(): Promise<void> {
+    this.#tls?.close()
+    await this.#operatorPort?.close()
+    await this.#mailbox.close()
+  }
+
+  async drain(): Promise<void> {
+    if (this.#phase === 'serving') {
+      this.#phase = 'draining'
+      const { drainSeconds = DEFAULT_DRAIN_SECONDS } = this.#options
+      this.#logger.info({ connections: this.#connections.size, drainSeconds }, 'relay draining')
+      await drainInPortions({
+        connections: this.#connections,
+        seconds: drainSeconds,
+        stopped: () => this.#phase === 'closing',
+      })
+    }
+    await this.close()
   }
 
   async close(): Promise<void> {
+    this.#phase = 'closing'
     this.#closing ??= this.#close()
     await this.#closing
   }
@@ -378,6 +419,7 @@ class RelayServer implements RunningRelay {
     await closed
     clearTimeout(grace)
     this.#tls?.close()
+    await this.#operatorPort?.close()
     await left
     await this.#mailbox.close()
     this.#logger.info({}, 'relay closed')

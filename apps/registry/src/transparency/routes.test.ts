@@ -59,6 +59,7 @@ function serve(authority: Pick<Authority, 'fingerprint' | 'serviceKey'> | undefi
     now: () => NOW,
     administrators: [],
     authorities: new Set(),
+    leaving: new AbortController().signal,
   }
   const made: FastifyInstance = Fastify()
   made.setValidatorCompiler(() => () => true)

@@ -68,6 +68,7 @@ export async function startVerification(
     administrators: [],
     now,
     authorities,
+    leaving: new AbortController().signal,
   }
   const verifier = new Verifier(context, { providers: read, secret: HUMAN_SECRET }, (error) =>
     mailErrors.push(error),

@@ -60,4 +60,5 @@ test.each([
 ])('counts %s under %s and logs %s', (address, key, network) => {
   expect(addressKey(address)).toBe(key)
   expect(addressNetwork(address)).toBe(network)
+  expect(addressNetwork(addressKey(address))).toBe(network)
 })

@@ -81,10 +81,10 @@ export function addressKey(address: string | undefined): string {
   return groups === undefined ? plain : `${groups.slice(0, 4).join(':')}::/64`
 }
 
-/** For logs: the network, `203.0.113.0/24` or `2001:db8:1::/48`. */
+/** For logs: the network, `203.0.113.0/24` or `2001:db8:1::/48`, of an address or of a key of `addressKey`. */
 export function addressNetwork(address: string | undefined): string {
   if (address === undefined) return 'unknown'
-  const plain = unmapped(address)
+  const plain = unmapped(address.replace(/\/64$/, ''))
   const groups = ipv6Groups(plain)
   if (groups !== undefined) return `${groups.slice(0, 3).join(':')}::/48`
   return isIP(plain) === 4 ? plain.replace(/\d+$/, '0/24') : 'unknown'

@@ -4,7 +4,16 @@
  */
 export { shown, valueText } from './command-line.ts'
 export { addressKey, addressNetwork, clientAddress, TrustedAddresses } from './client-address.ts'
-export { checkTls, TlsSettings, tlsFiles, TrustedProxies } from './shared-settings.ts'
+export {
+  checkTls,
+  LogLevel,
+  MetricsAddress,
+  TlsSettings,
+  tlsFiles,
+  TrustedProxies,
+} from './shared-settings.ts'
+export { logOptions, shortAmid } from './log-privacy.ts'
+export { openOperatorPort, splitAddress, type OperatorPort } from './operator-port.ts'
 export { problemsOf, runMain, serve, type RunningServer, type ServerProgram } from './serve.ts'
 export { settingsOf, type ServerDefinition, type SettingsSchema } from './settings.ts'
 export { Bytes, Count, defaultsOf, Milliseconds, RateLimit, Seconds } from './setting-kinds.ts'

@@ -1,5 +1,6 @@
 /** Settings that both servers have. */
 import { Type, type Static } from 'typebox'
+import { LOG_LEVELS } from './log-privacy.ts'
 import { readTlsPair, type TlsFiles } from './tls-files.ts'
 
 export const TlsSettings = Type.Object({
@@ -21,6 +22,19 @@ export const TrustedProxies = Type.Array(Type.String({ minLength: 1, maxLength: 
   option: 'trusted-proxy',
   description: 'address of a proxy whose X-Forwarded-For is believed, or a network such as 10.0.0.0/8',
 })
+
+export const LogLevel = Type.Enum([...LOG_LEVELS], {
+  default: 'info' as const,
+  description: 'what to log on stderr',
+})
+
+export const MetricsAddress = Type.Optional(
+  Type.String({
+    minLength: 3,
+    maxLength: 300,
+    description: 'host:port for /metrics, /healthz and /readyz; /metrics is nowhere else then',
+  }),
+)
 
 /** @throws Error for one file without the other, and for a pair that cannot be taken */
 export function checkTls(settings: TlsSettings | undefined, now: number): void {

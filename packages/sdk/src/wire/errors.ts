@@ -84,6 +84,7 @@ export const ERROR_CODES = {
   },
   RELAY_DISCONNECTED: { summary: 'The connection to the relay ended before the answer came' },
   RELAY_STORE_FAILED: { summary: 'The relay could not write or read its mailboxes', stranger: true },
+  REGISTRY_SHUTTING_DOWN: { summary: 'The registry is shutting down', stranger: true },
   TURN_UNAVAILABLE: { summary: 'This relay gives out no TURN credentials', stranger: true },
   MAILBOX_FULL: { summary: 'The mailbox of the receiver is full', stranger: true },
   SENDER_QUOTA: { summary: 'The sender has used up its share of mailbox room', stranger: true },
