@@ -65,7 +65,7 @@ export interface Mailbox {
   count(to: Amid): Promise<number>
   /** Forgets messages their receiver acknowledged. */
   remove(to: Amid, messages: readonly Place[]): Promise<void>
-  /** Deletes what is past its time; returns how many. An engine may leave it for up to half a day longer, unseen. */
+  /** Deletes what is past its time; returns how many. An engine may leave it for up to a day longer, unseen. */
   purge(): Promise<number>
   /** Whether the database can be written. */
   check(): Promise<boolean>

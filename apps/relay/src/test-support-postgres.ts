@@ -19,7 +19,7 @@ export class TestPostgres {
   readonly #server: EmbeddedPostgres
   #databases = 0
 
-  private constructor(port: number) {
+  private constructor(port: number, flags: readonly string[]) {
     this.port = port
     this.#folder = mkdtempSync(join(tmpdir(), 'agentmesh-postgres-'))
     // As root the server runs as a user of its own, who must be able to reach its data in there.
@@ -32,14 +32,15 @@ export class TestPostgres {
       persistent: true,
       createPostgresUser: process.getuid?.() === 0,
       initdbFlags: ['--no-sync'],
-      postgresFlags: ['-c', 'fsync=off'],
+      postgresFlags: [...flags],
       onLog: () => undefined,
       onError: () => undefined,
     })
   }
 
-  static async start(): Promise<TestPostgres> {
-    const postgres = new TestPostgres(await freePort())
+  /** @param flags of the server; a bench lets it wait for the disk */
+  static async start(flags: readonly string[] = ['-c', 'fsync=off']): Promise<TestPostgres> {
+    const postgres = new TestPostgres(await freePort(), flags)
     await postgres.#server.initialise()
     await postgres.start()
     return postgres

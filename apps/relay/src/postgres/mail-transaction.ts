@@ -11,7 +11,7 @@
  * A position is taken under the mailbox's lock, which is held until the commit: in each mailbox positions are in the order of
  * commits. Done twice, a batch stores nothing twice: what the first time committed is found by the second.
  */
-import type { Amid } from '@agentmesh/sdk/wire'
+import type { Amid, MessageId } from '@agentmesh/sdk/wire'
 import type { MailboxMessage, Place, StoreOutcome } from '../mailbox.ts'
 import { refusalOf, type MailboxLimits } from '../quotas.ts'
 import { given, type PoolClient } from './database.ts'
@@ -54,33 +54,28 @@ const DELETE = {
     RETURNING m.expires_at, m.size`,
 }
 
-/** Rows of one shape for five questions; `n` counts from 1 through the arrays of the question. */
+/**
+ * Rows of one shape for three questions; `n` counts from 1 through the arrays of the question. A mailbox is walked once for each
+ * sender to it; it is short, and no index knows better. The ids of a share come as one text.
+ */
 const LOOK = {
   name: 'relay-mail-look',
   text: `
-    SELECT 'known' AS about, w.n, 0::bigint AS messages, 0::bigint AS bytes
-    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w (recipient, sender, id, n)
-    WHERE EXISTS (
-      SELECT FROM relay_mail m
-      WHERE m.recipient = w.recipient AND m.sender = w.sender AND m.id = w.id AND m.expires_at > $4)
+    SELECT 'share' AS about, w.n, u.messages, u.bytes, u.sender_messages, u.sender_bytes, u.names
+    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS w (recipient, sender, ids, n) CROSS JOIN LATERAL (
+      SELECT count(*) AS messages, coalesce(sum(m.size), 0)::bigint AS bytes,
+        count(*) FILTER (WHERE m.sender = w.sender) AS sender_messages,
+        coalesce(sum(m.size) FILTER (WHERE m.sender = w.sender), 0)::bigint AS sender_bytes,
+        array_agg(m.id) FILTER (WHERE m.sender = w.sender AND strpos(w.ids, m.id) > 0) AS names
+      FROM relay_mail m WHERE m.recipient = w.recipient AND m.expires_at > $4) u
     UNION ALL
-    SELECT 'mailbox', w.n, u.messages, u.bytes
-    FROM unnest($5::text[]) WITH ORDINALITY AS w (recipient, n) CROSS JOIN LATERAL (
-      SELECT count(*) AS messages, coalesce(sum(m.size), 0)::bigint AS bytes FROM relay_mail m
-      WHERE m.recipient = w.recipient AND m.expires_at > $4) u
-    UNION ALL
-    SELECT 'share', w.n, u.messages, u.bytes
-    FROM unnest($6::text[], $7::text[]) WITH ORDINALITY AS w (recipient, sender, n) CROSS JOIN LATERAL (
-      SELECT count(*) AS messages, coalesce(sum(m.size), 0)::bigint AS bytes FROM relay_mail m
-      WHERE m.recipient = w.recipient AND m.sender = w.sender AND m.expires_at > $4) u
-    UNION ALL
-    SELECT 'sender', w.n, u.messages, 0
-    FROM unnest($8::text[]) WITH ORDINALITY AS w (sender, n) CROSS JOIN LATERAL (
+    SELECT 'sender', w.n, 0, 0, u.messages, 0, NULL
+    FROM unnest($5::text[]) WITH ORDINALITY AS w (sender, n) CROSS JOIN LATERAL (
       SELECT count(*) AS messages FROM relay_mail m WHERE m.sender = w.sender AND m.expires_at > $4) u
     UNION ALL
-    SELECT 'store', 0, coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM relay_mail_usage
-    UNION ALL
-    SELECT 'position', nextval('relay_mail_position'), 0, 0 FROM generate_series(1, $9::integer)`,
+    SELECT 'store', 0, coalesce(sum(messages), 0)::bigint, coalesce(sum(bytes), 0)::bigint, 0, 0,
+      ARRAY(SELECT nextval('relay_mail_position')::text COLLATE "C" FROM generate_series(1, $6::integer))
+    FROM relay_mail_usage`,
 }
 
 /** Payloads come as one value, since an array of them would be sent as text. */
@@ -202,13 +197,10 @@ export class MailTransaction {
     const { rows } = await client.query<LookRow>({
       ...LOOK,
       values: [
-        this.#stores.map(({ message }) => message.to),
-        this.#stores.map(({ message }) => message.from),
-        this.#stores.map(({ message }) => message.id),
+        keys.shares.map(({ to }) => to),
+        keys.shares.map(({ from }) => from),
+        keys.shares.map(({ ids }) => ids.join(' ')),
         now,
-        keys.recipients,
-        keys.shares.map(([to]) => to),
-        keys.shares.map(([, from]) => from),
         keys.senders,
         this.#stores.length,
       ],
@@ -218,11 +210,10 @@ export class MailTransaction {
 
   #decide(found: Found): { accepted: Accepted[]; outcomes: StoreOutcome[] } {
     const accepted: Accepted[] = []
-    const taken = new Set<string>()
-    const outcomes = this.#stores.map(({ message, place }, index): StoreOutcome => {
+    const outcomes = this.#stores.map(({ message, place }): StoreOutcome => {
       const { to, from, id, payload } = message
       const name = `${to} ${from} ${id}`
-      if (found.known.has(index) || taken.has(name)) return 'stored'
+      if (found.known.has(name)) return 'stored'
       const mailbox = given(found.mailboxes.get(to))
       const share = given(found.shares.get(`${to} ${from}`))
       const sender = given(found.senders.get(from))
@@ -240,7 +231,7 @@ export class MailTransaction {
         held.messages += 1
         held.bytes += payload.length
       }
-      taken.add(name)
+      found.known.add(name)
       const position = given(found.positions[accepted.length])
       accepted.push({ message, position, place: place ?? position })
       return 'stored'
@@ -289,52 +280,68 @@ interface Held {
 }
 
 interface LookRow extends Held {
-  readonly about: 'known' | 'mailbox' | 'share' | 'sender' | 'store' | 'position'
+  readonly about: 'share' | 'sender' | 'store'
   readonly n: number
+  readonly sender_messages: number
+  readonly sender_bytes: number
+  /** Ids that are there already; of the store, new positions. */
+  readonly names: readonly string[] | null
 }
 
-/** The distinct mailboxes, shares and senders of a batch, in the order in which they are asked about. */
+interface Share {
+  readonly to: Amid
+  readonly from: Amid
+  readonly ids: MessageId[]
+}
+
+/** The distinct shares (a sender in a mailbox) and senders of a batch, in the order in which they are asked about. */
 class LookKeys {
-  readonly recipients: Amid[] = []
-  readonly shares: [Amid, Amid][] = []
+  readonly shares: Share[] = []
   readonly senders: Amid[] = []
-  readonly #seen = new Set<string>()
+  readonly #byName = new Map<string, Share>()
+  readonly #bySender = new Set<Amid>()
 
-  add({ to, from }: MailboxMessage): void {
-    if (this.#isNew(`to ${to}`)) this.recipients.push(to)
-    if (this.#isNew(`${to} ${from}`)) this.shares.push([to, from])
-    if (this.#isNew(`from ${from}`)) this.senders.push(from)
-  }
-
-  #isNew(key: string): boolean {
-    return this.#seen.size < this.#seen.add(key).size
+  add({ to, from, id }: MailboxMessage): void {
+    const name = `${to} ${from}`
+    let share = this.#byName.get(name)
+    if (share === undefined) {
+      share = { to, from, ids: [] }
+      this.#byName.set(name, share)
+      this.shares.push(share)
+    }
+    share.ids.push(id)
+    if (this.#bySender.has(from)) return
+    this.#bySender.add(from)
+    this.senders.push(from)
   }
 }
 
 /** What the look found, and, while a batch is decided, what it adds. */
 class Found {
-  /** Indexes of messages that are stored already. */
-  readonly known = new Set<number>()
+  /** Messages that are stored, as `to from id`. */
+  readonly known = new Set<string>()
   readonly mailboxes = new Map<Amid, Held>()
   readonly shares = new Map<string, Held>()
   readonly senders = new Map<Amid, Held>()
   readonly store: Held = { messages: 0, bytes: 0 }
-  readonly positions: number[] = []
+  readonly positions: readonly number[] = []
 
   /** @param freed what the same transaction has removed, which is not in the usage yet */
   constructor({ rows, keys }: { rows: readonly LookRow[]; keys: LookKeys }, freed: Totals) {
-    for (const { about, n, messages, bytes } of rows) {
-      const held = { messages, bytes }
-      const index = n - 1
-      if (about === 'known') this.known.add(index)
-      else if (about === 'mailbox') this.mailboxes.set(given(keys.recipients[index]), held)
-      else if (about === 'share') this.shares.set(given(keys.shares[index]).join(' '), held)
-      else if (about === 'sender') this.senders.set(given(keys.senders[index]), held)
-      else if (about === 'store')
+    for (const row of rows) {
+      const { about, n, messages, bytes, sender_messages, sender_bytes, names } = row
+      const ofSender = { messages: sender_messages, bytes: sender_bytes }
+      if (about === 'share') {
+        const { to, from } = given(keys.shares[n - 1])
+        this.mailboxes.set(to, { messages, bytes })
+        this.shares.set(`${to} ${from}`, ofSender)
+        for (const id of names ?? []) this.known.add(`${to} ${from} ${id}`)
+      } else if (about === 'sender') this.senders.set(given(keys.senders[n - 1]), ofSender)
+      else {
         this.store = { messages: messages + freed.messages, bytes: bytes + freed.bytes }
-      else this.positions.push(n)
+        this.positions = (names ?? []).map(Number).toSorted((a, b) => a - b)
+      }
     }
-    this.positions.sort((a, b) => a - b)
   }
 }
 

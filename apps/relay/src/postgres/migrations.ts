@@ -3,7 +3,7 @@
  * at a time, while others are at work: a migration must leave what a relay of the version before it uses, and may
  * only take locks that it gets at once. It is never edited once released.
  *
- *     relay_mail             messages, in partitions by the half day in which they expire (`partitions.ts`)
+ *     relay_mail             messages, in partitions by the day in which they expire (`partitions.ts`)
  *     relay_mail_position    the sequence that positions come from
  *     relay_mail_usage       what each relay has added to and taken from each partition; their sum is what is stored
  *
@@ -44,7 +44,6 @@ const MIGRATIONS: readonly Migration[] = [
       ) PARTITION BY RANGE (expires_at);
       ALTER TABLE relay_mail ALTER COLUMN payload SET STORAGE EXTERNAL;
       CREATE INDEX relay_mail_order ON relay_mail (recipient, place, position);
-      CREATE INDEX relay_mail_message ON relay_mail (recipient, sender, id);
       CREATE INDEX relay_mail_sender ON relay_mail (sender);
       CREATE INDEX relay_mail_stamp ON relay_mail (stamp);
       CREATE TABLE relay_mail_usage (

@@ -1,8 +1,8 @@
 /**
- * Expiry at no cost: a message lies in the partition of the half day in which it expires, and a partition whose half day is over
- * is dropped whole. Partitions are made ahead, and when a message needs one that is not there.
+ * Expiry at no cost: a message lies in the partition of the day (UTC) in which it expires, and a partition whose day is over is dropped
+ * whole. Partitions are made ahead, and when a message needs one that is not there.
  *
- *     relay_mail_<start>     expires_at in [start, start + half a day), milliseconds since the epoch
+ *     relay_mail_<start>     expires_at in [start, start + a day), milliseconds since the epoch
  *
  * ATTACH makes others wait for nothing. DROP has to be alone with the table for a moment; it gives up quickly where
  * somebody holds it (a dump takes its time), because everybody who comes after it waits behind it.
@@ -10,7 +10,7 @@
 import { given, type PoolClient } from './database.ts'
 import { LOCKS } from './locks.ts'
 
-const PARTITION_MS = 12 * 3600_000
+const PARTITION_MS = 24 * 3600_000
 const DROP_LOCK_MILLISECONDS = 100
 const NAME = /^relay_mail_(\d{1,15})$/
 
