@@ -172,6 +172,22 @@ describe('Cluster', () => {
     expect([bob.received(), cluster.mailbox.messages]).toEqual([[1], 0])
   })
 
+  it('lets no message overtake one that is still being stored', async () => {
+    const { cluster, b, alice } = await two()
+    let open: () => void = () => {}
+    cluster.gate = new Promise((resolve) => {
+      open = resolve
+    })
+    alice.send(amid(3), 1)
+    const carol = b.connect(amid(3))
+    await cluster.quiet()
+    alice.send(amid(3), 2)
+    await cluster.quiet()
+    open()
+    await cluster.quiet()
+    expect(carol.received()).toEqual([1, 2])
+  })
+
   it('keeps its order when messages go to the mailbox in between', async () => {
     const { cluster, alice, bob } = await two({ windowMessages: 2 })
     for (let number = 1; number <= 9; number++) {

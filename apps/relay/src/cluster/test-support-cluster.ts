@@ -101,7 +101,7 @@ export class Bus {
 }
 
 /** What PostgreSQL is to a cluster: it also knows who was given mail. */
-function sharedMailbox(limits: RelayLimits, now: () => number): Mailbox {
+function sharedMailbox(limits: RelayLimits, now: () => number, gate: () => Promise<void>): Mailbox {
   const inner = new SqliteMailbox(':memory:', limits, now)
   const log: Amid[] = []
   return {
@@ -112,6 +112,7 @@ function sharedMailbox(limits: RelayLimits, now: () => number): Mailbox {
       return inner.bytes
     },
     store: async (message: MailboxMessage, place?: number) => {
+      await gate()
       const outcome = await inner.store(message, place)
       log.push(message.to)
       return outcome
@@ -233,11 +234,17 @@ export class TestCluster {
   readonly bus = new Bus()
   readonly clock = { now: 1_000_000 }
   readonly mailbox: Mailbox
+  /** What is stored from now on waits for this. */
+  gate: Promise<void> = Promise.resolve()
   readonly #limits: RelayLimits
 
   constructor(limits: Partial<RelayLimits> = {}) {
     this.#limits = { ...DEFAULT_LIMITS, ...limits }
-    this.mailbox = sharedMailbox(this.#limits, () => this.clock.now)
+    this.mailbox = sharedMailbox(
+      this.#limits,
+      () => this.clock.now,
+      () => this.gate,
+    )
   }
 
   relay(): TestRelay {
