@@ -7,6 +7,8 @@
  * A message to the relay is signed-in, acknowledged by its receiver and confirmed to its sender (SEND, RECEIVE, ACK, SENT); one to NATS is
  * published and delivered (PUB, MSG), and nobody hears what became of it. Payloads of JSON agents are base64 on the wire.
  *
+ * `forward` is the bound: a Node program that only writes on what it reads, to the other connection of a pair.
+ *
  * Run after a build: node bench/relay.mjs [--quick] [--shapes pairs,latency,mailbox,idle] [--rounds 5] [--profile FILE]
  */
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -21,6 +23,7 @@ import {
   processorTime,
   residentMemory,
   scrape,
+  startForwarder,
   startLoad,
   startMosquitto,
   startNats,
@@ -45,6 +48,7 @@ const rounds = Number(values.rounds ?? (quick ? 3 : 7))
 const milliseconds = Number(values.seconds ?? (quick ? 0.7 : 2)) * 1000
 const idleConnections = quick ? 2000 : 10_000
 const wanted = values.shapes.split(',')
+const WARM_MESSAGES = 200_000
 const folder = mkdtempSync(join(values.folder, 'agentmesh-bench-relay-'))
 
 /** @typedef {import('./relay/servers.mjs').Server} Server */
@@ -60,14 +64,17 @@ console.log(
 try {
   const relay = await startRelayServer(folder)
   const nats = versions.nats === undefined ? undefined : await startNats(folder)
+  const bound = await startForwarder()
   /** @type {Target[]} */
-  const online = [...asRelay(relay), ...(nats === undefined ? [] : asNats(nats))].filter(
-    ({ kind }) => values.only === undefined || values.only.split(',').includes(kind),
-  )
+  const online = [
+    ...asRelay(relay),
+    ...(nats === undefined ? [] : asNats(nats)),
+    { kind: 'forward', server: bound, port: bound.port },
+  ].filter(({ kind }) => values.only === undefined || values.only.split(',').includes(kind))
 
   if (wanted.includes('pairs')) {
     const few = { connections: 64, inFlight: 16 }
-    const many = { connections: quick ? 200 : 1000, inFlight: 1 }
+    const many = { connections: 1000, inFlight: 1 }
     for (const shape of [many, few]) {
       for (const size of [256, 4096]) await pairs(relay, online, { ...shape, size })
     }
@@ -125,7 +132,7 @@ async function pairs(relay, targets, { connections, inFlight, size }) {
     const load = await startLoad(target.kind, target.port)
     await load.ask({ do: 'open', count: connections })
     await load.ask({ do: 'pair', size, inFlight: Math.max(1, inFlight) })
-    await load.ask({ do: 'run', milliseconds: quick ? 1000 : 2500 })
+    await warmUp(async () => load.ask({ do: 'run', milliseconds: 1000 }))
     loads.push({ ...target, load, costs: /** @type {number[]} */ ([]), rates: /** @type {number[]} */ ([]) })
   }
   if (values.profile !== undefined) await askServer(relay, 'profile')
@@ -148,6 +155,13 @@ async function pairs(relay, targets, { connections, inFlight, size }) {
     row([kind, median(costs).toFixed(2), thousands(median(rates)), ratio, spread(costs)])
   }
   for (const { load } of loads) await load.end()
+}
+
+/** Until compilers have seen enough, or time is up. @param {() => Promise<Record<string, number>>} run */
+async function warmUp(run) {
+  const end = performance.now() + 20_000
+  for (let messages = 0; messages < WARM_MESSAGES && performance.now() < end;)
+    messages += (await run()).messages ?? 0
 }
 
 /** @param {readonly Target[]} targets */

@@ -1,9 +1,10 @@
 /**
  * The load generator, a process of its own on the core the servers do not use: `node load.mjs KIND HOST PORT`, where KIND is
- * relay-bin, relay-json, nats-ws, nats-tcp or mqtt. It does what it is told over IPC, one command after the other, and
+ * relay-bin, relay-json, nats-ws, nats-tcp, forward or mqtt. It does what it is told over IPC, one command after the other, and
  * answers each with what it measured.
  */
 import { quantile } from '../lib/measure.mjs'
+import { ForwardPeer } from './forward-peer.mjs'
 import { MqttPeer } from './mqtt-peer.mjs'
 import { NatsPeer } from './nats-peer.mjs'
 import { RelayPeer } from './relay-peer.mjs'
@@ -12,7 +13,7 @@ const [kind = '', host = '127.0.0.1', port = '0'] = process.argv.slice(2)
 /** Sockets that may be opening from one address: the relay's own limit is 64. */
 const OPENING = 32
 
-/** @typedef {RelayPeer | NatsPeer | MqttPeer} Peer */
+/** @typedef {RelayPeer | NatsPeer | ForwardPeer | MqttPeer} Peer */
 /** @type {Peer[]} */
 let peers = []
 
@@ -29,6 +30,8 @@ function newPeer(localAddress, former) {
     case 'nats-ws':
     case 'nats-tcp':
       return new NatsPeer({ ...options, encoding: kind === 'nats-ws' ? 'ws' : 'tcp' })
+    case 'forward':
+      return new ForwardPeer(options)
     default:
       return new MqttPeer({ ...options, ...(former === undefined ? {} : { name: former.name }) })
   }
@@ -53,7 +56,7 @@ const COMMANDS = {
   async open({ count, addresses = 1 }) {
     const began = seconds()
     const opened = Array.from({ length: count }, (_, index) => `127.0.0.${2 + (index % addresses)}`)
-    await inTurn(opened, Math.min(count, OPENING * addresses), async (address) => {
+    await inTurn(opened, kind === 'forward' ? 1 : Math.min(count, OPENING * addresses), async (address) => {
       const peer = newPeer(addresses === 1 ? undefined : address)
       await peer.open()
       peers.push(peer)

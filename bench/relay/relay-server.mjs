@@ -25,6 +25,7 @@ const relay = await startRelay({
 process.stdout.write(`${JSON.stringify({ port: relay.port })}\n`)
 
 const session = new Session()
+session.connect()
 process.on('message', (/** @type {string} */ question) => {
   void answer(question).then((word) => process.send?.(word))
 })
@@ -38,13 +39,13 @@ async function answer(question) {
     return process.memoryUsage()
   }
   if (what === 'profile') {
-    session.connect()
     await session.post('Profiler.enable')
     await session.post('Profiler.setSamplingInterval', { interval: 200 })
     await session.post('Profiler.start')
     return {}
   }
   const result = await session.post('Profiler.stop')
+  await session.post('Profiler.disable')
   writeFileSync(file, JSON.stringify(result.profile))
   return {}
 }

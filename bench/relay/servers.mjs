@@ -52,15 +52,23 @@ function start(core, command, { ipc = false, output = false, env = {} } = {}) {
   return child
 }
 
-/** @param {string} folder @returns {Promise<Server>} */
+/** @param {string} folder */
 export async function startRelayServer(folder) {
-  const program = fileURLToPath(new URL('relay-server.mjs', import.meta.url))
-  const data = join(folder, 'relay.db')
-  const child = start(SERVER_CORE, [process.execPath, program, data], { ipc: true, output: true })
+  return startProgram('relay', ['relay-server.mjs', join(folder, 'relay.db')])
+}
+
+export async function startForwarder() {
+  return startProgram('forward', ['forward-server.mjs'])
+}
+
+/** @param {string} name @param {readonly string[]} command @returns {Promise<Server>} */
+async function startProgram(name, [program = '', ...more]) {
+  const file = fileURLToPath(new URL(program, import.meta.url))
+  const child = start(SERVER_CORE, [process.execPath, file, ...more], { ipc: true, output: true })
   const output = child.stdout
   if (output === null) throw new Error('no output')
   const [line] = /** @type {[string]} */ (await once(createInterface({ input: output }), 'line'))
-  return { name: 'relay', pid: child.pid ?? 0, port: JSON.parse(line).port, child }
+  return { name, pid: child.pid ?? 0, port: JSON.parse(line).port, child }
 }
 
 /** @param {string} folder @returns {Promise<Server>} */
@@ -114,11 +122,20 @@ export async function startLoad(kind, port) {
   const program = fileURLToPath(new URL('load.mjs', import.meta.url))
   const child = start(LOAD_CORE, [process.execPath, program, kind, '127.0.0.1', String(port)], { ipc: true })
   await once(child, 'message')
+  /** @type {(answer: Record<string, number>) => void} */
+  let onAnswer = () => {}
+  child.on('message', (answer) => onAnswer(/** @type {Record<string, number>} */ (answer)))
+  const ended = new Promise((_, reject) => {
+    child.on('exit', () => reject(new Error(`the load of ${kind} ended`)))
+  })
+  // Ended on purpose it interrupts nobody.
+  ended.catch(() => {})
   const ask = async (/** @type {object} */ command) => {
-    const ended = once(child, 'exit').then(() => Promise.reject(new Error(`the load of ${kind} ended`)))
-    const answer = once(child, 'message')
+    const answer = new Promise((resolve) => {
+      onAnswer = resolve
+    })
     child.send(command)
-    return /** @type {Record<string, number>} */ ((await Promise.race([answer, ended]))[0])
+    return /** @type {Record<string, number>} */ (await Promise.race([answer, ended]))
   }
   return { ask, end: async () => end(child) }
 }

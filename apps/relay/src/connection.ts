@@ -1,11 +1,11 @@
 /**
  * The shell around `connection-machine.ts`: one WebSocket, its codec, and the effects carried out.
  */
-import type { Duplex } from 'node:stream'
-import type { RawData, WebSocket } from 'ws'
 import {
   AgentMeshError,
+  MAX_JSON_FRAME_BYTES,
   isAgentMeshError,
+  jsonCodec,
   PROTOCOL_VERSION,
   type Amid,
   type ConnectFrame,
@@ -17,13 +17,17 @@ import { addressNetwork, shortAmid } from '@agentmesh/sdk/hosting'
 import { checkConnect, type Challenge } from './authenticate.ts'
 import { stepConnection, type ConnectionEffect, type ConnectionEvent } from './connection-machine.ts'
 import type { Counters } from './counters.ts'
+import type { InPlaceEncoding } from './in-place/encoding.ts'
+import { InFlight, MessageInPlace, SentInPlace } from './in-place/message-in-place.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
 import type { RateLimiter } from './rate-limit.ts'
 import type { Outlet } from './outlet.ts'
 import type { Router } from './router.ts'
 import type { Senders } from './senders.ts'
-import { SocketWriter, type WriteBatch } from './socket-writer.ts'
+import type { GuardedSocket } from './socket-guard.ts'
+import type { WriteBatch } from './socket-writer.ts'
+import { WebSocket, type WebSocketParts, type WebSocketUser } from './web-socket.ts'
 
 /** What all connections of a relay share. */
 export interface ConnectionContext {
@@ -34,6 +38,7 @@ export interface ConnectionContext {
   readonly logger: RelayLogger
   readonly now: () => number
   readonly batch: WriteBatch
+  readonly encodings: { readonly binary: InPlaceEncoding; readonly json: InPlaceEncoding }
   /** By IP address key. */
   readonly signatureChecks: RateLimiter
   /** By AMID. */
@@ -41,45 +46,54 @@ export interface ConnectionContext {
 }
 
 export interface ConnectionParts {
-  readonly webSocket: WebSocket
-  readonly socket: Duplex
+  readonly webSocket: Pick<WebSocketParts, 'socket' | 'head' | 'answer'>
   readonly codec: RelayCodec
   readonly challenge: Challenge
-  readonly address: string
-  readonly onAuthenticated: () => void
-  readonly onEnded: () => void
+  readonly guarded: GuardedSocket
+  readonly onEnded: (connection: Connection) => void
 }
 
-export class Connection {
+/** The SEND that is being routed; one at a time. */
+const incoming = new MessageInPlace()
+
+/** First bytes of frames with a whole message (RFC 6455 §5.2). */
+const TEXT = 0x81
+const BINARY = 0x82
+/** Enough for any honest client, too few to make reassembly costly. */
+const MAX_FRAGMENTS = 64
+
+export class Connection implements WebSocketUser {
   readonly #context: ConnectionContext
   readonly #parts: ConnectionParts
-  readonly #writer: SocketWriter
+  readonly #webSocket: WebSocket
   #state: ReturnType<typeof stepConnection>['state'] = 'awaiting-connect'
   #outlet: Outlet | undefined
-  #closeTimer: NodeJS.Timeout | undefined
-  /** A ping is out and nothing has come back since. */
-  #silent = false
 
   constructor(context: ConnectionContext, parts: ConnectionParts) {
     this.#context = context
     this.#parts = parts
-    this.#writer = new SocketWriter(parts.socket, context.batch, context.counters)
-    const { webSocket, challenge } = parts
-    webSocket.on('message', (data, isBinary) => this.#read(data, isBinary))
-    webSocket.on('pong', () => (this.#silent = false))
-    // `close` follows, and says all there is to know.
-    webSocket.on('error', () => {})
-    webSocket.on('close', () => {
-      clearTimeout(this.#closeTimer)
-      this.#step({ kind: 'socket-ended' })
-      parts.onEnded()
-    })
+    const { limits, batch, counters } = context
+    this.#webSocket = new WebSocket(
+      {
+        ...parts.webSocket,
+        batch,
+        counters,
+        maxMessageBytes: MAX_JSON_FRAME_BYTES,
+        maxFragments: MAX_FRAGMENTS,
+        maxWaitingBytes: limits.socketBufferBytes,
+        closeGraceMs: limits.closeGraceMs,
+      },
+      this,
+    )
+    if (this.#webSocket.socket !== parts.webSocket.socket) parts.guarded.follow(this.#webSocket.socket)
+    parts.guarded.onTimeout = () => this.cut('CONNECT_TIMEOUT')
+    const { relayId, nonce } = parts.challenge
     this.#send({
       frame: 'HELLO',
       protocol: PROTOCOL_VERSION,
-      relayId: challenge.relayId,
-      nonce: challenge.nonce,
-      maxPayloadBytes: context.limits.maxPayloadBytes,
+      relayId,
+      nonce,
+      maxPayloadBytes: limits.maxPayloadBytes,
     })
   }
 
@@ -87,28 +101,24 @@ export class Connection {
     this.#step({ kind: 'cut', code, ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }) })
   }
 
-  /** Ends a connection whose other side is gone without a word; asks the others for a sign of life. */
-  ping(): void {
-    if (this.#silent) {
-      this.#parts.webSocket.terminate()
-      return
-    }
-    this.#silent = true
-    this.#parts.webSocket.ping()
+  checkAlive(): void {
+    this.#webSocket.checkAlive()
   }
 
-  terminate(): void {
-    this.#parts.webSocket.terminate()
-  }
+  // --- from the WebSocket ---------------------------------------------------------------------------------------------
 
-  #read(data: RawData, isBinary: boolean): void {
-    this.#silent = false
+  message(data: Buffer, start: number, end: number, isText: boolean): void {
+    const { counters } = this.#context
     const { codec } = this.#parts
-    // The default `binaryType` gives one Buffer a message.
-    const bytes = data as Buffer
-    this.#context.counters.framesIn += 1
-    this.#context.counters.bytesIn += bytes.length
-    const message = isBinary ? bytes : bytes.toString('utf8')
+    counters.framesIn += 1
+    counters.bytesIn += end - start
+    if (
+      this.#outlet !== undefined &&
+      this.#accepted &&
+      this.#messageInPlace(this.#outlet, data, start, end, isText)
+    )
+      return
+    const message = isText ? data.toString('utf8', start, end) : new Uint8Array(data.subarray(start, end))
     let event: ConnectionEvent
     try {
       event = { kind: 'frame', frame: codec.decodeFromAgent(message) }
@@ -118,6 +128,37 @@ export class Connection {
     }
     this.#step(event)
   }
+
+  /** SEND and ACK of an accepted agent, without frames and events: what the machine would answer to them is to carry them out. */
+  #messageInPlace(outlet: Outlet, data: Buffer, start: number, end: number, isText: boolean): boolean {
+    const { router, encodings } = this.#context
+    if (isText !== this.#isText) return false
+    const encoding = isText ? encodings.json : encodings.binary
+    if (encoding.readSend(incoming, data, start, end)) {
+      router.send(outlet, incoming)
+      return true
+    }
+    if (this.#state !== 'connected') return false
+    const sequence = encoding.readAck(data, start, end)
+    if (sequence < 0) return false
+    router.acknowledge(outlet, sequence)
+    return true
+  }
+
+  behind(): void {
+    if (this.#accepted) this.cut('SLOW_READER')
+    else this.#webSocket.terminate()
+  }
+
+  ending(): void {
+    this.#step({ kind: 'socket-ended' })
+  }
+
+  ended(): void {
+    this.#parts.onEnded(this)
+  }
+
+  // --- rules and their effects ----------------------------------------------------------------------------------------
 
   #step(event: ConnectionEvent): void {
     const { state, effects } = stepConnection(this.#state, event)
@@ -157,7 +198,7 @@ export class Connection {
       case 'dismiss-sender':
         return senders.dismiss(outlet)
       case 'route':
-        return router.send(outlet, effect.send)
+        return router.send(outlet, MessageInPlace.of(effect.send))
       case 'refuse':
         return router.refuse(outlet, effect.id, effect.code)
       case 'acknowledge':
@@ -172,7 +213,7 @@ export class Connection {
   #authenticate(connect: ConnectFrame): void {
     const { counters, now, signatureChecks, connects } = this.#context
     try {
-      takeToken(signatureChecks, this.#parts.address, now())
+      takeToken(signatureChecks, this.#parts.guarded.address, now())
       checkConnect(connect, this.#parts.challenge, now())
       takeToken(connects, connect.amid, now())
     } catch (error) {
@@ -184,13 +225,16 @@ export class Connection {
     }
     counters.connects += 1
     this.#note(connect, 'accepted')
-    this.#parts.onAuthenticated()
+    this.#parts.guarded.release()
     this.#step({ kind: 'accepted', connect })
   }
 
   #note({ amid }: ConnectFrame, outcome: string): void {
     const { logger } = this.#context
-    logger.debug({ agent: shortAmid(amid), client: addressNetwork(this.#parts.address), outcome }, 'CONNECT')
+    logger.debug(
+      { agent: shortAmid(amid), client: addressNetwork(this.#parts.guarded.address), outcome },
+      'CONNECT',
+    )
   }
 
   get #accepted(): boolean {
@@ -208,19 +252,38 @@ export class Connection {
   }
 
   #send(frame: RelayFrame): void {
-    this.#writer.push(this.#parts.codec.encode(frame))
-    if (this.#accepted && this.#writer.waiting > this.#context.limits.socketBufferBytes) {
-      this.cut('SLOW_READER')
+    const { writer } = this.#webSocket
+    const { encodings } = this.#context
+    const encoding = this.#isText ? encodings.json : encodings.binary
+    if (frame instanceof InFlight) encoding.writeReceive(writer, frame)
+    else if (frame instanceof SentInPlace) encoding.writeSent(writer, frame)
+    else this.#write(frame)
+    this.#webSocket.checkWaiting()
+  }
+
+  #write(frame: RelayFrame): void {
+    const data = this.#parts.codec.encode(frame)
+    const { writer } = this.#webSocket
+    if (typeof data === 'string') {
+      const at = writer.take(TEXT, Buffer.byteLength(data))
+      writer.slab.bytes.write(data, at)
+    } else {
+      const at = writer.take(BINARY, data.length)
+      writer.slab.bytes.set(data, at)
     }
+  }
+
+  get #isText(): boolean {
+    return this.#parts.codec === jsonCodec
   }
 
   #close(closeCode: number, code: ErrorCode): void {
     this.#context.counters.countCut(code)
-    this.#context.logger.debug({ client: addressNetwork(this.#parts.address), code }, 'connection cut')
-    this.#writer.flush()
-    this.#parts.webSocket.close(closeCode, code)
-    this.#closeTimer = setTimeout(() => this.#parts.webSocket.terminate(), this.#context.limits.closeGraceMs)
-    this.#closeTimer.unref()
+    this.#context.logger.debug(
+      { client: addressNetwork(this.#parts.guarded.address), code },
+      'connection cut',
+    )
+    this.#webSocket.close(closeCode, code)
   }
 }
 

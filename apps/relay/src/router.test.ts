@@ -16,6 +16,7 @@ import {
 import { Counters } from './counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
 import { silentLogger } from './logger.ts'
+import { MessageInPlace } from './in-place/message-in-place.ts'
 import type { Mailbox, MailboxMessage, Page, Place } from './mailbox.ts'
 import type { Outlet } from './outlet.ts'
 import { Router } from './router.ts'
@@ -123,7 +124,8 @@ function setUp(limits: Partial<RelayLimits> = {}, turns: () => number = () => 0)
     return outlet
   }
   const send = (from: Outlet, to: Amid, number: number, type: MessageType = 'message') => {
-    router.send(from, { frame: 'SEND', id: messageId(number), to, type, payload: Uint8Array.of(number) })
+    const payload = Uint8Array.of(number)
+    router.send(from, MessageInPlace.of({ id: messageId(number), to, type, payload }))
     return messageId(number)
   }
   /** Until the mailbox has answered everything and nobody asked for more. */

@@ -19,17 +19,17 @@
  */
 import {
   AgentMeshError,
-  isAgentMeshError,
   newSessionId,
   type Amid,
   type ErrorCode,
+  type MessageId,
   type PresenceState,
-  type SendFrame,
 } from '@agentmesh/sdk/wire'
 import type { RandomBytes } from '@agentmesh/sdk/crypto/signing'
 import { Admission } from './admission.ts'
 import type { Counters } from './counters.ts'
-import { DeliveryWindow, type InFlight } from './delivery-window.ts'
+import { DeliveryWindow } from './delivery-window.ts'
+import { InFlight, MessageInPlace, SentInPlace } from './in-place/message-in-place.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
 import { MailWriter, STORE_RETRY_SECONDS } from './mail-writer.ts'
@@ -143,9 +143,11 @@ export class Router {
     this.#parts.peers?.detached(outlet.amid)
     this.#windowBytes -= attachment.window.bytes
     let behind = FRONT.place
-    for (const { message, place, sender } of attachment.window.entries()) {
-      if (place === undefined) this.#store(message, sender, behind)
+    for (const entry of attachment.window.entries()) {
+      const { from, timestamp, place, sender } = entry
+      if (place === undefined) this.#store(entry.copy(from, timestamp), sender, behind)
       else behind = Math.max(behind, place.place)
+      entry.release()
     }
   }
 
@@ -165,43 +167,50 @@ export class Router {
 
   // --- SEND and ACK ---------------------------------------------------------------------------------------------------
 
-  send(sender: Outlet, frame: SendFrame): void {
+  /** @param message lies in the buffer its sender was read into */
+  send(sender: Outlet, message: MessageInPlace): void {
     const { limits, counters, now } = this.#parts
     counters.sends += 1
     const time = now()
-    const { id, to, type, payload } = frame
+    const { to, type, size } = message
     const from = sender.amid
-    if (this.#stopping) return this.refuse(sender, id, 'RELAY_SHUTTING_DOWN', STORE_RETRY_SECONDS)
-    if (payload.length > limits.maxPayloadBytes) return this.refuse(sender, id, 'TOO_LARGE')
-    const wait = this.#admission.send(from, type, payload.length, time)
-    if (wait > 0) return this.refuse(sender, id, 'RATE_LIMITED', wait)
-    const message = { to, from, id, type, timestamp: time, payload }
+    if (this.#stopping) return this.refuse(sender, message.id, 'RELAY_SHUTTING_DOWN', STORE_RETRY_SECONDS)
+    if (size > limits.maxPayloadBytes) return this.refuse(sender, message.id, 'TOO_LARGE')
+    const wait = this.#admission.send(from, type, size, time)
+    if (wait > 0) return this.refuse(sender, message.id, 'RATE_LIMITED', wait)
     const { peers } = this.#parts
     // Behind a message that is still on its way to the mailbox, so that they keep their order.
     if (peers !== undefined && !this.#attachments.has(to) && !this.#mail.isWriting(to)) {
-      if (peers.forward(message, sender)) return
+      if (peers.forward(message.copy(from, time), sender)) return
     }
-    this.take(message, sender)
+    this.#take(message, from, time, sender)
   }
 
-  /** A message that was let in, here or at another relay: delivered or stored, and `sender` gets its SENT. */
+  /** A message that was let in at another relay: delivered or stored, and `sender` gets its SENT. */
   take(message: MailboxMessage, sender: Outlet): void {
-    const { to, from, id, type } = message
-    const attachment = this.#attachments.get(to)
-    const earlier = attachment?.window.find(from, id)
-    if (earlier !== undefined) {
-      earlier.sender = sender
-      if (earlier.place !== undefined) sender.deliver({ frame: 'SENT', id, status: 'stored' })
-      return
-    }
-    if (attachment?.mode === 'live' && !(attachment.presence === 'dnd' && type === 'knock')) {
-      if (this.#hasRoom(attachment)) return this.#deliver(attachment, { message, place: undefined, sender })
-      attachment.mode = 'draining'
-    }
-    this.#store(message, sender)
+    this.#take(MessageInPlace.of(message), message.from, message.timestamp, sender)
   }
 
-  refuse(sender: Outlet, id: SendFrame['id'], code: ErrorCode, retryAfterSeconds?: number): void {
+  #take(message: MessageInPlace, from: Amid, timestamp: number, sender: Outlet): void {
+    const attachment = this.#attachments.get(message.to)
+    if (attachment !== undefined) {
+      const earlier = attachment.window.find(from, message)
+      if (earlier !== undefined) {
+        earlier.sender = sender
+        if (earlier.place !== undefined) sender.deliver(new SentInPlace(message, 'stored'))
+        return
+      }
+      if (attachment.mode === 'live' && !(attachment.presence === 'dnd' && message.type === 'knock')) {
+        if (this.#hasRoom(attachment)) {
+          return this.#deliver(attachment, new InFlight(message, from, timestamp, sender, undefined))
+        }
+        attachment.mode = 'draining'
+      }
+    }
+    this.#store(message.copy(from, timestamp), sender)
+  }
+
+  refuse(sender: Outlet, id: MessageId, code: ErrorCode, retryAfterSeconds?: number): void {
     this.#parts.counters.countRefused(code)
     deliverRefusal(sender, id, code, retryAfterSeconds)
   }
@@ -209,30 +218,30 @@ export class Router {
   acknowledge(outlet: Outlet, sequence: number): void {
     const attachment = this.#attachmentOf(outlet)
     if (attachment === undefined) return
-    const before = attachment.window.bytes
-    let done: InFlight<Outlet>[]
-    try {
-      done = attachment.window.acknowledge(sequence)
-    } catch (error) {
-      if (!isAgentMeshError(error)) throw error
-      outlet.cut(error.code)
+    const { window } = attachment
+    if (sequence > window.sent) {
+      outlet.cut('ACK_OUT_OF_RANGE')
       return
     }
-    if (done.length === 0) return
-    this.#windowBytes -= before - attachment.window.bytes
-    attachment.progressAt = this.#parts.now()
-    const places: Place[] = []
-    for (const { message, place, sender } of done) {
-      this.#parts.counters.received += 1
-      if (attachment.reading) attachment.acknowledged.add(`${message.from} ${message.id}`)
-      if (place !== undefined) {
-        places.push(place)
-        continue
+    const { counters } = this.#parts
+    const before = window.count
+    let places: Place[] | undefined
+    for (let entry = window.takeUpTo(sequence); entry !== undefined; entry = window.takeUpTo(sequence)) {
+      counters.received += 1
+      this.#windowBytes -= entry.size
+      if (attachment.reading) attachment.acknowledged.add(`${entry.from} ${entry.id}`)
+      if (entry.place === undefined) {
+        counters.delivered += 1
+        entry.sender?.deliver(new SentInPlace(entry, 'delivered'))
+      } else {
+        places ??= []
+        places.push(entry.place)
       }
-      this.#parts.counters.delivered += 1
-      sender?.deliver({ frame: 'SENT', id: message.id, status: 'delivered' })
+      entry.release()
     }
-    if (places.length > 0) this.#remove(outlet.amid, places)
+    if (window.count === before) return
+    attachment.progressAt = this.#parts.now()
+    if (places !== undefined) this.#remove(outlet.amid, places)
     if (attachment.mode === 'draining') void this.#drain(attachment)
   }
 
@@ -251,10 +260,9 @@ export class Router {
   #deliver(attachment: Attachment, entry: InFlight<Outlet>): void {
     const { window, outlet } = attachment
     if (window.count === 0) attachment.progressAt = this.#parts.now()
-    const { from, type, timestamp, payload } = entry.message
-    const sequence = window.add(entry)
-    this.#windowBytes += payload.length
-    outlet.deliver({ frame: 'RECEIVE', sequence, from, type, timestamp, payload })
+    window.add(entry)
+    this.#windowBytes += entry.size
+    outlet.deliver(entry)
   }
 
   #store(message: MailboxMessage, sender: Outlet | undefined, place?: number): void {
@@ -293,18 +301,19 @@ export class Router {
           attachment.mode = 'live'
           return
         }
-        for (const { place, position, ...message } of page) {
+        for (const { place, position, from, timestamp, ...message } of page) {
           attachment.cursor = { place, position }
-          if (attachment.acknowledged.has(`${message.from} ${message.id}`)) {
+          if (attachment.acknowledged.has(`${from} ${message.id}`)) {
             this.#remove(outlet.amid, [attachment.cursor])
             continue
           }
-          const earlier = attachment.window.find(message.from, message.id)
-          if (earlier !== undefined) {
-            this.#nowStored(earlier, attachment.cursor)
-            continue
+          const found = MessageInPlace.of(message)
+          const earlier = attachment.window.find(from, found)
+          if (earlier !== undefined) this.#nowStored(earlier, attachment.cursor)
+          else {
+            const entry = new InFlight<Outlet>(found, from, timestamp, undefined, attachment.cursor)
+            this.#deliver(attachment, entry)
           }
-          this.#deliver(attachment, { message, place: attachment.cursor, sender: undefined })
         }
       }
     } catch (error) {
@@ -317,10 +326,10 @@ export class Router {
   /** Another relay stored what was delivered here already: its ACK is to take it out of the mailbox. */
   #nowStored(entry: InFlight<Outlet>, place: Place): void {
     if (entry.place !== undefined) return
-    const { message, sender } = entry
+    const { sender } = entry
     entry.place = place
     entry.sender = undefined
-    sender?.deliver({ frame: 'SENT', id: message.id, status: 'stored' })
+    sender?.deliver(new SentInPlace(entry, 'stored'))
   }
 
   /**

@@ -5,7 +5,6 @@
  */
 import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { WebSocketServer } from 'ws'
 import type { Registry } from 'prom-client'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import {
@@ -20,17 +19,14 @@ import {
   type TlsFiles,
 } from '@agentmesh/sdk/hosting'
 import { CONNECT_NONCE_BYTES } from '@agentmesh/sdk/identity'
-import {
-  binaryCodec,
-  jsonCodec,
-  MAX_JSON_FRAME_BYTES,
-  RELAY_PATH,
-  type RelayCodec,
-} from '@agentmesh/sdk/wire'
+import { binaryCodec, jsonCodec, RELAY_PATH, type RelayCodec } from '@agentmesh/sdk/wire'
 import { Cluster } from './cluster/cluster.ts'
 import type { OpenLink } from './cluster/link.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
 import { Counters } from './counters.ts'
+import { AmidMemo } from './in-place/amid-memo.ts'
+import { BinaryInPlace } from './in-place/binary-in-place.ts'
+import { JsonInPlace } from './in-place/json-in-place.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
 import { drainInPortions } from './drain.ts'
 import { HttpEndpoints, type Readiness } from './http-endpoints.ts'
@@ -44,6 +40,8 @@ import { SocketGuard, type GuardedSocket } from './socket-guard.ts'
 import { TurnDesk, type TurnSettings } from './turn-credentials.ts'
 import { WriteBatch } from './socket-writer.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
+import { TurnClock } from './turn.ts'
+import { handshakeAnswer, handshakeFault } from './web-socket-upgrade.ts'
 
 export type RelayOptions = {
   readonly host?: string
@@ -109,9 +107,6 @@ const DRAINING_RETRY_SECONDS = 10
 const DEFAULT_DRAIN_SECONDS = 10
 const TICK_MS = 1_000
 const PURGE_TICKS = 60
-/** Fragments of one message; enough for any honest client, too few to make reassembly costly. */
-const MAX_FRAGMENTS = 64
-const MAX_BUFFERED_CHUNKS = 1024
 
 const CODECS = new Map<string, RelayCodec>(
   [binaryCodec, jsonCodec].map((codec) => [codec.subprotocol, codec]),
@@ -173,14 +168,6 @@ class RelayServer implements RunningRelay {
   readonly #endpoints: HttpEndpoints
   #operatorPort: OperatorPort | undefined
   readonly #http: Server
-  readonly #webSockets = new WebSocketServer({
-    noServer: true,
-    clientTracking: false,
-    perMessageDeflate: false,
-    maxPayload: MAX_JSON_FRAME_BYTES,
-    maxFragments: MAX_FRAGMENTS,
-    maxBufferedChunks: MAX_BUFFERED_CHUNKS,
-  })
   #metrics: Promise<Registry> | undefined
   #timers: NodeJS.Timeout[] = []
   #ticks = 0
@@ -209,15 +196,18 @@ class RelayServer implements RunningRelay {
       proxies: this.#proxies,
       tls: tls !== undefined,
     })
-    const shared = { limits, counters: this.#counters, logger: this.#logger, now }
+    const clock = new TurnClock(now)
+    const shared = { limits, counters: this.#counters, logger: this.#logger, now: () => clock.now() }
     const parts = { ...shared, mailbox, random: systemRandom }
     this.#cluster = openLink === undefined ? undefined : new Cluster({ ...parts, openLink })
     const router = new Router({ ...parts, ...(this.#cluster === undefined ? {} : { peers: this.#cluster }) })
+    const amids = new AmidMemo()
     this.#context = {
       ...shared,
       router,
       senders: new Senders(limits, systemRandom),
       batch: new WriteBatch(),
+      encodings: { binary: new BinaryInPlace(amids), json: new JsonInPlace(amids) },
       signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
       connects: new RateLimiter(limits.connects),
     }
@@ -273,7 +263,7 @@ class RelayServer implements RunningRelay {
     this.#timers = [
       setInterval(() => this.#tick(), TICK_MS),
       setInterval(() => {
-        for (const connection of this.#connections) connection.ping()
+        for (const connection of this.#connections) connection.checkAlive()
       }, this.#limits.pingIntervalMs),
     ]
     this.#logger.info({ url: this.url, relayIds: this.#relayIds }, 'relay listening')
@@ -341,25 +331,24 @@ class RelayServer implements RunningRelay {
     if (this.#phase === 'closing') return refuseUpgrade(socket, '503 Service Unavailable')
     const codec = chooseCodec(request.headers['sec-websocket-protocol'])
     if (codec === undefined) return refuseUpgrade(socket, '400 Bad Request')
+    const fault = handshakeFault(request)
+    if (fault !== undefined) return refuseUpgrade(socket, fault)
     if (!this.#isWelcome(request, guarded)) return refuseUpgrade(socket, '429 Too Many Requests')
-    // `ws` names the first subprotocol of the header in its answer; ours may stand behind one we do not know.
-    request.headers['sec-websocket-protocol'] = codec.subprotocol
-    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const { host } = request.headers
-      const relayId = host !== undefined && this.#relayIds.includes(host) ? host : (this.#relayIds[0] ?? '')
-      const connection: Connection = new Connection(this.#context, {
-        webSocket,
-        socket,
-        codec,
-        challenge: { relayId, nonce: systemRandom(CONNECT_NONCE_BYTES) },
-        address: guarded.address,
-        onAuthenticated: () => guarded.release(),
-        onEnded: () => this.#connections.delete(connection),
-      })
-      if (this.#phase === 'draining') return connection.cut('RELAY_SHUTTING_DOWN', DRAINING_RETRY_SECONDS)
-      this.#connections.add(connection)
-      guarded.onTimeout = () => connection.cut('CONNECT_TIMEOUT')
+    const { host } = request.headers
+    const relayId = host !== undefined && this.#relayIds.includes(host) ? host : (this.#relayIds[0] ?? '')
+    const connection = new Connection(this.#context, {
+      webSocket: { socket, head, answer: handshakeAnswer(request, codec.subprotocol) },
+      codec,
+      challenge: { relayId, nonce: systemRandom(CONNECT_NONCE_BYTES) },
+      guarded,
+      onEnded: this.#ended,
     })
+    if (this.#phase === 'draining') return connection.cut('RELAY_SHUTTING_DOWN', DRAINING_RETRY_SECONDS)
+    this.#connections.add(connection)
+  }
+
+  readonly #ended = (connection: Connection) => {
+    this.#connections.delete(connection)
   }
 
   /** Whether the client for whom a proxy asks has room for another connection. */
@@ -416,7 +405,8 @@ class RelayServer implements RunningRelay {
     for (const connection of this.#connections) connection.cut('RELAY_SHUTTING_DOWN', SHUTDOWN_RETRY_SECONDS)
     this.#http.closeIdleConnections()
     const grace = setTimeout(() => this.#guard.destroyAll(), this.#limits.closeGraceMs)
-    await closed
+    // The sockets of agents are no longer the HTTP server's.
+    await Promise.all([closed, this.#guard.emptied()])
     clearTimeout(grace)
     this.#tls?.close()
     await this.#operatorPort?.close()

@@ -8,6 +8,7 @@ import { addressKey, type TrustedAddresses } from '@agentmesh/sdk/hosting'
 import type { Counters } from './counters.ts'
 import type { RelayLimits } from './limits.ts'
 
+/** One TCP connection's place. */
 export interface GuardedSocket {
   /** What limits by address count under. */
   readonly address: string
@@ -15,6 +16,8 @@ export interface GuardedSocket {
   onTimeout: () => void
   /** The socket belongs to an agent: no limit, no timer. */
   release(): void
+  /** The same connection goes on as another socket. */
+  follow(socket: Socket): void
 }
 
 export interface GuardOptions {
@@ -31,6 +34,7 @@ export class SocketGuard {
   /** TLS sockets, by the TCP sockets they stand on. */
   readonly #secured = new WeakMap<Socket, Guarded>()
   readonly #unknownByAddress = new Map<string, number>()
+  #onEmpty: (() => void) | undefined
 
   constructor(options: GuardOptions) {
     this.#options = options
@@ -49,13 +53,18 @@ export class SocketGuard {
     if (!proxied && this.#isFull(address)) return this.#refuse(socket, '429 Too Many Requests')
 
     counters.socketsOpened += 1
-    const guarded = new Guarded(address, socket, limits.connectTimeoutMs, this.#unknownByAddress)
+    const guarded = new Guarded(address, socket, limits.connectTimeoutMs, this.#unknownByAddress, {
+      moved: (from, to) => {
+        this.#sockets.delete(from)
+        this.#sockets.set(to, guarded)
+      },
+      gone: (last) => {
+        this.#sockets.delete(last)
+        if (this.#sockets.size === 0) this.#onEmpty?.()
+      },
+    })
     if (!proxied) guarded.countUnder(address)
     this.#sockets.set(socket, guarded)
-    socket.once('close', () => {
-      guarded.release()
-      this.#sockets.delete(socket)
-    })
   }
 
   /** The TLS connection on a socket that was admitted. */
@@ -79,6 +88,14 @@ export class SocketGuard {
     for (const socket of this.#sockets.keys()) socket.destroy()
   }
 
+  /** Resolves when no socket is open. */
+  async emptied(): Promise<void> {
+    if (this.#sockets.size === 0) return
+    await new Promise<void>((resolve) => {
+      this.#onEmpty = resolve
+    })
+  }
+
   #isFull(address: string): boolean {
     return (this.#unknownByAddress.get(address) ?? 0) >= this.#options.limits.preAuthSocketsPerIp
   }
@@ -97,17 +114,38 @@ export class SocketGuard {
   }
 }
 
+interface GuardHooks {
+  moved(from: Socket, to: Socket): void
+  gone(socket: Socket): void
+}
+
 class Guarded implements GuardedSocket {
   address: string
   onTimeout: () => void
+  #socket: Socket
+  readonly #hooks: GuardHooks
   readonly #timeoutMs: number
   readonly #unknownByAddress: Map<string, number>
   #timer: NodeJS.Timeout | undefined
   #counted = false
 
-  constructor(address: string, socket: Socket, timeoutMs: number, unknownByAddress: Map<string, number>) {
+  readonly #closed = () => {
+    this.release()
+    this.#hooks.gone(this.#socket)
+  }
+
+  constructor(
+    address: string,
+    socket: Socket,
+    timeoutMs: number,
+    unknownByAddress: Map<string, number>,
+    hooks: GuardHooks,
+  ) {
     this.address = address
-    this.onTimeout = () => socket.destroy()
+    this.#socket = socket
+    this.#hooks = hooks
+    this.onTimeout = () => this.#socket.destroy()
+    socket.once('close', this.#closed)
     this.#timeoutMs = timeoutMs
     this.#unknownByAddress = unknownByAddress
     this.#startTimer()
@@ -128,6 +166,13 @@ class Guarded implements GuardedSocket {
     const left = (this.#unknownByAddress.get(this.address) ?? 1) - 1
     if (left === 0) this.#unknownByAddress.delete(this.address)
     else this.#unknownByAddress.set(this.address, left)
+  }
+
+  follow(socket: Socket): void {
+    this.#socket.off('close', this.#closed)
+    this.#hooks.moved(this.#socket, socket)
+    this.#socket = socket
+    socket.once('close', this.#closed)
   }
 
   #startTimer(): void {

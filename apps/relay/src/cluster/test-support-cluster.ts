@@ -12,6 +12,7 @@ import { Counters } from '../counters.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from '../limits.ts'
 import { silentLogger } from '../logger.ts'
 import type { Mailbox, MailboxMessage } from '../mailbox.ts'
+import { MessageInPlace } from '../in-place/message-in-place.ts'
 import type { Outlet } from '../outlet.ts'
 import { Router } from '../router.ts'
 import { SqliteMailbox } from '../sqlite-mailbox.ts'
@@ -157,13 +158,8 @@ export class Wire implements Outlet {
     this.relay.router.detach(this)
   }
   send(to: Amid, number: number, type: MessageType = 'message'): void {
-    this.relay.router.send(this, {
-      frame: 'SEND',
-      id: messageId(number),
-      to,
-      type,
-      payload: Uint8Array.of(number),
-    })
+    const message = { id: messageId(number), to, type, payload: Uint8Array.of(number) }
+    this.relay.router.send(this, MessageInPlace.of(message))
   }
   /** Payloads received, in order. */
   received(): number[] {

@@ -1,0 +1,178 @@
+/**
+ * One WebSocket, the server's side, on a TCP connection that has asked for it: frames in and out, pings, and the closing
+ * handshake (RFC 6455 §5.5, §7).
+ *
+ *     open ---- close(), fault ----> closing ---- Close came, or its time is up ----> closed
+ *       \------ Close came, answered, socket ended -------------------------------------^
+ *
+ * What comes while closing is read only to find the Close: leaving it unread would make the kernel reset the connection, and
+ * the other side would lose what it was told.
+ */
+import type { Socket } from 'node:net'
+import type { Counters } from './counters.ts'
+import { readInPlace } from './read-in-place.ts'
+import { SocketWriter, type WriteBatch } from './socket-writer.ts'
+import {
+  NO_STATUS,
+  WebSocketFault,
+  WebSocketReader,
+  type ReaderLimits,
+  type WebSocketSink,
+} from './web-socket-reader.ts'
+
+/** First bytes of frames a server sends whole (§5.2). */
+const CLOSE = 0x88
+const PING = 0x89
+const PONG = 0x8a
+
+export interface WebSocketUser {
+  /** Valid during the call only. */
+  message(data: Buffer, start: number, end: number, isText: boolean): void
+  /** The other side does not read what it is sent: more waits than may. */
+  behind(): void
+  /** The first sign that it is over; once. Nothing comes after it. */
+  ending(): void
+  /** The TCP connection is gone; once. */
+  ended(): void
+}
+
+export interface WebSocketParts extends ReaderLimits {
+  /** As accepted; `WebSocket.socket` is the one to use after. */
+  readonly socket: Socket
+  /** What came behind the request. */
+  readonly head: Buffer
+  /** The HTTP answer that is written first. */
+  readonly answer: string
+  readonly batch: WriteBatch
+  readonly counters: Counters
+  /** Bytes that may wait for the other side to read them. */
+  readonly maxWaitingBytes: number
+  /** Milliseconds a closing socket may take to finish by itself. */
+  readonly closeGraceMs: number
+}
+
+export class WebSocket implements WebSocketSink {
+  readonly socket: Socket
+  readonly writer: SocketWriter
+  readonly #user: WebSocketUser
+  readonly #reader: WebSocketReader
+  readonly #maxWaitingBytes: number
+  readonly #closeGraceMs: number
+  #state: 'open' | 'closing' | 'closed' = 'open'
+  /** A fault was found: nothing that comes can be understood. */
+  #deaf = false
+  /** A ping is out and nothing has come back since. */
+  #silent = false
+  #closeTimer: NodeJS.Timeout | undefined
+
+  constructor(parts: WebSocketParts, user: WebSocketUser) {
+    this.#user = user
+    this.#maxWaitingBytes = parts.maxWaitingBytes
+    this.#closeGraceMs = parts.closeGraceMs
+    this.#reader = new WebSocketReader(this, parts)
+    this.socket = readInPlace(parts.socket, (data, length) => this.#read(data, length))
+    this.writer = new SocketWriter(this.socket, parts.batch, parts.counters)
+    // `close` follows, and says all there is to know.
+    this.socket.on('error', () => {})
+    this.socket.on('close', () => this.#socketClosed())
+    this.socket.write(parts.answer)
+    if (parts.head.length > 0) {
+      const head = Buffer.from(parts.head)
+      // Not before the user has this object.
+      setImmediate(() => this.#read(head, head.length))
+    }
+  }
+
+  /** Ends a connection whose other side is gone without a word; asks the others for a sign of life. */
+  checkAlive(): void {
+    if (this.#silent) return this.terminate()
+    this.#silent = true
+    this.#control(PING, Buffer.alloc(0))
+  }
+
+  /** Begins the closing handshake. @param reason ASCII, at most 123 characters */
+  close(closeCode: number, reason: string): void {
+    if (this.#state !== 'open') return
+    this.#state = 'closing'
+    this.#sendClose(closeCode, reason)
+    this.#limitTime()
+  }
+
+  terminate(): void {
+    if (this.#state === 'open') this.#user.ending()
+    this.#state = 'closed'
+    this.socket.destroy()
+  }
+
+  #limitTime(): void {
+    clearTimeout(this.#closeTimer)
+    this.#closeTimer = setTimeout(() => this.terminate(), this.#closeGraceMs)
+    this.#closeTimer.unref()
+  }
+
+  #read(data: Buffer, length: number): void {
+    this.#silent = false
+    if (this.#deaf) return
+    try {
+      this.#reader.read(data, length)
+    } catch (error) {
+      if (!(error instanceof WebSocketFault)) throw error
+      this.#deaf = true
+      if (this.#state === 'open') this.#user.ending()
+      this.close(error.closeCode, error.message)
+    }
+  }
+
+  #socketClosed(): void {
+    clearTimeout(this.#closeTimer)
+    if (this.#state === 'open') this.#user.ending()
+    this.#state = 'closed'
+    this.#user.ended()
+  }
+
+  // --- from the reader ------------------------------------------------------------------------------------------------
+
+  onMessage(data: Buffer, start: number, end: number, isText: boolean): void {
+    if (this.#state === 'open') this.#user.message(data, start, end, isText)
+  }
+
+  onPing(payload: Buffer): void {
+    if (this.#state === 'open') this.#control(PONG, payload)
+  }
+
+  onPong(): void {}
+
+  onClose(closeCode: number): void {
+    if (this.#state === 'open') {
+      this.#user.ending()
+      // §5.5.1: the answer names the same code.
+      this.#sendClose(closeCode, '')
+    }
+    this.#state = 'closed'
+    this.socket.end()
+    this.#limitTime()
+  }
+
+  // --- out ------------------------------------------------------------------------------------------------------------
+
+  /** To be called after writing. */
+  checkWaiting(): void {
+    if (this.#state === 'open' && this.writer.waiting > this.#maxWaitingBytes) this.#user.behind()
+  }
+
+  #sendClose(closeCode: number, reason: string): void {
+    const payload = Buffer.alloc(closeCode === NO_STATUS ? 0 : 2 + reason.length)
+    if (payload.length > 0) {
+      payload.writeUInt16BE(closeCode)
+      payload.write(reason, 2, 'latin1')
+    }
+    this.#control(CLOSE, payload)
+    this.writer.flush()
+  }
+
+  #control(first: number, payload: Buffer): void {
+    const at = this.writer.take(first, payload.length)
+    this.writer.slab.bytes.set(payload, at)
+    this.checkWaiting()
+  }
+}
