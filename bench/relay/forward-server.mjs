@@ -6,8 +6,8 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { readInPlace } from '../../apps/relay/dist/read-in-place.js'
 
-/** @type {import('node:net').Socket | undefined} */
-let waiting
+/** Those without a partner, one at most. @type {import('node:net').Socket[]} */
+const waiting = []
 /** @type {WeakMap<import('node:net').Socket, import('node:net').Socket>} */
 const partners = new WeakMap()
 
@@ -16,11 +16,11 @@ const server = createServer({ noDelay: true }, (accepted) => {
     partners.get(socket)?.write(Buffer.from(data.subarray(0, length)))
   })
   socket.on('error', () => {})
-  if (waiting === undefined) waiting = socket
+  const partner = waiting.pop()
+  if (partner === undefined) waiting.push(socket)
   else {
-    partners.set(socket, waiting)
-    partners.set(waiting, socket)
-    waiting = undefined
+    partners.set(socket, partner)
+    partners.set(partner, socket)
   }
 })
 server.listen(0, '127.0.0.1')

@@ -34,6 +34,28 @@ export function newIdentity(): Identity {
   return identityFromKeyPair(ed25519KeyPair(systemRandom(32)))
 }
 
+/** The answer to a relay's HELLO. */
+export function signConnect(
+  { amid, signing }: Identity,
+  hello: HelloFrame,
+  changes: Partial<ConnectFrame> & { relayId?: string } = {},
+): ConnectFrame {
+  const { publicKey, secretKey } = signing
+  const { relayId = hello.relayId, ...rest } = changes
+  const timestamp = changes.timestamp ?? Date.now()
+  const parts = connectSignatureParts(relayId, hello.nonce, amid, publicKey, timestamp)
+  return {
+    frame: 'CONNECT',
+    protocol: PROTOCOL_VERSION,
+    amid,
+    publicKey,
+    timestamp,
+    presence: 'online',
+    signature: sign('connect', secretKey, ...parts),
+    ...rest,
+  }
+}
+
 type FrameOf<Name extends RelayFrame['frame']> = Extract<RelayFrame, { frame: Name }>
 
 interface Waiter {
@@ -107,20 +129,7 @@ export class RawAgent {
   }
 
   signConnect(hello: HelloFrame, changes: Partial<ConnectFrame> & { relayId?: string } = {}): ConnectFrame {
-    const { publicKey, secretKey } = this.identity.signing
-    const { relayId = hello.relayId, ...rest } = changes
-    const timestamp = changes.timestamp ?? Date.now()
-    const parts = connectSignatureParts(relayId, hello.nonce, this.amid, publicKey, timestamp)
-    return {
-      frame: 'CONNECT',
-      protocol: PROTOCOL_VERSION,
-      amid: this.amid,
-      publicKey,
-      timestamp,
-      presence: 'online',
-      signature: sign('connect', secretKey, ...parts),
-      ...rest,
-    }
+    return signConnect(this.identity, hello, changes)
   }
 
   async connect(presence: PresenceState = 'online'): Promise<FrameOf<'CONNECTED'>> {

@@ -15,8 +15,8 @@ function entry(number: number, size = 1): InFlight<string> {
 
 function acknowledge(window: DeliveryWindow<string>, sequence: number): InFlight<string>[] {
   const done: InFlight<string>[] = []
-  for (let entry = window.takeUpTo(sequence); entry !== undefined; entry = window.takeUpTo(sequence)) {
-    done.push(entry)
+  for (let each = window.takeUpTo(sequence); each !== undefined; each = window.takeUpTo(sequence)) {
+    done.push(each)
   }
   return done
 }

@@ -12,8 +12,9 @@ const SHARED_BYTES = 64 * 1024
 const shared = Buffer.allocUnsafeSlow(SHARED_BYTES)
 
 /** What Node's sockets have and its types leave out. */
+const HANDLE = '_handle'
 interface Handled {
-  _handle?: object | null
+  [HANDLE]?: object | null
 }
 interface HandleOptions {
   readonly handle: object
@@ -26,12 +27,12 @@ const SocketOnHandle = Socket as unknown as new (options: HandleOptions) => Sock
  * during the call. Returns the socket to use in the place of `accepted`, which is destroyed where that is another.
  */
 export function readInPlace(accepted: Socket, take: (data: Buffer, length: number) => void): Socket {
-  const { _handle: handle } = accepted as Handled
+  const { [HANDLE]: handle } = accepted as Handled
   if (accepted.constructor !== Socket || handle === undefined || handle === null) {
     accepted.on('data', (data: Buffer) => take(data, data.length))
     return accepted
   }
-  ;(accepted as Handled)._handle = null
+  ;(accepted as Handled)[HANDLE] = null
   accepted.destroy()
   return new SocketOnHandle({
     handle,

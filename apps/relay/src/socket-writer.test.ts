@@ -120,7 +120,7 @@ describe('SocketWriter', () => {
     const expected: number[] = []
     for (let round = 0; round < 30; round++) {
       write(writer, BINARY, new Uint8Array(60).fill(round))
-      expected.push(BINARY, 60, ...new Array<number>(60).fill(round))
+      expected.push(BINARY, 60, ...new Uint8Array(60).fill(round))
       writer.flush()
       expect(writer.waiting).toBeGreaterThan(0)
     }
@@ -128,7 +128,7 @@ describe('SocketWriter', () => {
     socket.on('data', (chunk: Buffer) => chunks.push(chunk))
     socket.end()
     await once(socket, 'end')
-    expect([...Buffer.concat(chunks)]).toEqual(expected)
+    expect(Buffer.concat(chunks)).toEqual(Buffer.from(expected))
   })
 
   it('writes nothing to a socket that has ended', async () => {

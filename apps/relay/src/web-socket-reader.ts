@@ -26,8 +26,8 @@ const MAX_HEADER_BYTES = 14
 const FIRST_HELD_BYTES = 256
 
 /** Close codes of RFC 6455 §7.4.1. */
-export const PROTOCOL_ERROR = 1002
-export const INVALID_PAYLOAD = 1007
+const PROTOCOL_ERROR = 1002
+const INVALID_PAYLOAD = 1007
 const POLICY_VIOLATION = 1008
 const TOO_BIG = 1009
 /** §7.4.1: no code in a Close that names none. Never sent. */
@@ -97,18 +97,20 @@ export class WebSocketReader {
   /** Adds to the held frame what belongs to it, reads it when it is whole, and returns where the next one begins. */
   #complete(data: Buffer, end: number): number {
     let at = 0
-    while (at < end && this.#held !== undefined) {
+    while (this.#held !== undefined) {
       const size = this.#frameSize(this.#held, 0, this.#heldBytes)
-      // A header that is not whole grows byte by byte: where it ends is not known yet.
-      const wanted = size === 0 ? 1 : size - this.#heldBytes
-      const next = Math.min(end, at + wanted)
-      this.#hold(data, at, next, size)
-      at = next
-      if (size === 0 || this.#heldBytes < size) continue
-      const frame = this.#held
-      this.#held = undefined
-      this.#heldBytes = 0
-      this.#frame(frame, 0, size)
+      if (size > 0 && this.#heldBytes >= size) {
+        const frame = this.#held
+        this.#held = undefined
+        this.#heldBytes = 0
+        this.#frame(frame, 0, size)
+      } else if (at === end) break
+      else {
+        // A header that is not whole grows byte by byte: where it ends is not known yet.
+        const next = size === 0 ? at + 1 : Math.min(end, at + size - this.#heldBytes)
+        this.#hold(data, at, next, size)
+        at = next
+      }
     }
     return at
   }
