@@ -120,10 +120,12 @@ test('a daemon renews its certificate when a third of its life is left, and not 
 test('with a stale revocation list a daemon does what its owner chose', async () => {
   const alice = await agent('alice')
   await registry.verify(alice, 'Alice')
+  // A slow machine may not have fetched its lists within the time that a KNOCK waits for them.
+  await client.refreshTrust()
   expect(await knock(alice)).toMatchObject({ tier: 'verified', revocation: 'good' })
-  setClock(26 * HOUR)
   const list = `${registry.registry.url}/v1/registry/crl/${'0'.repeat(40)}`
   while ((await fetch(list)).status !== 429);
+  setClock(26 * HOUR)
   expect(await knock(alice)).toMatchObject({ tier: 'anonymous', chain: 'valid', revocation: 'unknown' })
   await setPolicy({ unknown_revocation: 'accept' })
   expect(await knock(alice)).toMatchObject({ tier: 'verified', chain: 'valid', revocation: 'unknown' })
@@ -142,7 +144,7 @@ test('a registry whose log tells two stories counts for nothing until the owner 
   await expect.poll(() => refreshed(() => alice.trust.refresh()), { timeout: 10_000 }).toBe(true)
   await expect.poll(() => refreshed(() => client.refreshTrust()), { timeout: 10_000 }).toBe(true)
   await setPolicy({ accept_tiers: [1, 1.5] })
-  expect(await knock(alice)).toMatchObject({ tier: 'verified', chain: 'valid' })
+  expect(await knock(alice)).toMatchObject({ tier: 'verified', chain: 'valid', revocation: 'good' })
   const open = async () => (await client.sessions()).filter(({ state }) => state === 'open').length
   expect(await open()).toBe(1)
 
