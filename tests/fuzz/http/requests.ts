@@ -88,8 +88,8 @@ export class RequestSource {
   readonly #signers: number
 
   /**
-   * @param named values that parameters of a name may have with effect
-   * @param samples true bodies by operation, beside those that the schemas give
+   * @param named values that parameters of a name may have with effect; the one at place n for signer n
+   * @param samples true bodies by operation, beside those that the schemas give; the one at place n is true from signer n
    */
   constructor(
     document: OpenApiDocument,
@@ -119,32 +119,83 @@ export class RequestSource {
     // In turn, so that no operation is left out.
     const operation = this.operations[index % this.operations.length]
     if (operation === undefined) throw new Error('the document describes no operation')
-    const schemes = Object.keys(operation.security?.[0] ?? {})
-    const scheme = schemes.includes('adminToken') ? 'token' : schemes.length > 0 ? 'signature' : 'none'
-    const body = this.#body(operation, random)
+    const signer = random.below(this.#signers)
+    const body = this.#body(operation, signer, random)
     const type = random.oneIn(25) ? random.pick(TYPES) : 'application/json'
     return {
       operation: operation.id,
       method: random.oneIn(25) ? random.pick(METHODS) : operation.method,
-      target: this.#target(operation, random),
+      target: this.#target(operation, signer, random),
       headers: {
         ...(body === undefined ? {} : { 'content-type': type }),
         ...(random.oneIn(15) ? random.pick(EXTRA_HEADERS) : {}),
       },
       body,
-      scheme,
+      scheme: schemeOf(operation),
       credential: random.oneIn(6)
         ? random.pick<Credential>(['none', 'wrong', 'other body', 'stale', 'replayed'])
         : 'right',
-      signer: random.below(this.#signers),
+      signer,
     }
   }
 
-  #target({ path, parameters = [] }: Operation, random: Random): string {
+  /** True requests but for a zero byte in one text each: no text has one, and not every database takes it. */
+  withZeroBytes(): HostileRequest[] {
+    return this.operations.flatMap((operation, index) => {
+      const random = new Random(this.#seed, 'zero', index)
+      const { parameters = [] } = operation
+      const schema = operation.requestBody?.content['application/json']?.schema
+      const body = this.#samples[operation.id]?.[0] ?? valueOf(schema ?? {}, this.#values, random)
+      const text = schema === undefined ? undefined : JSON.stringify(body)
+      const request = (target: string, content: string | undefined): HostileRequest => ({
+        operation: operation.id,
+        method: operation.method,
+        target,
+        headers: content === undefined ? {} : { 'content-type': 'application/json' },
+        body: content === undefined ? undefined : Buffer.from(content),
+        scheme: schemeOf(operation),
+        credential: 'right',
+        signer: 0,
+      })
+      const asked = (zero: string | undefined) => {
+        const value = ({ name, schema: of }: Parameter) =>
+          name === zero
+            ? 'a%00'
+            : (this.#named[name]?.[0] ?? encodeURIComponent(String(valueOf(of, this.#values, random))))
+        const path = operation.path.replaceAll(/\{([^}]+)\}/g, (_, name: string) =>
+          value(
+            parameters.find((one) => one.in === 'path' && one.name === name) ?? {
+              name,
+              in: 'path',
+              schema: {},
+            },
+          ),
+        )
+        const query = parameters
+          .filter((one) => one.in === 'query' && (one.required === true || one.name === zero))
+          .map((one) => `${one.name}=${value(one)}`)
+        return query.length === 0 ? path : `${path}?${query.join('&')}`
+      }
+      const strings = text === undefined ? [] : [...text.matchAll(/:"((?:[^"\\]|\\.)*)"/g)]
+      return [
+        ...parameters.map(({ name }) => request(asked(name), text)),
+        ...strings.map(({ index: at, 0: field }) =>
+          request(
+            asked(undefined),
+            `${text!.slice(0, at)}${field.slice(0, -1)}\\u0000"${text!.slice(at + field.length)}`,
+          ),
+        ),
+      ]
+    })
+  }
+
+  #target({ path, parameters = [] }: Operation, signer: number, random: Random): string {
     const text = (name: string, schema: Schema) => {
       if (random.oneIn(3)) return random.pick(HOSTILE)
       const known = this.#named[name]
-      if (known !== undefined && !random.oneIn(4)) return random.pick(known)
+      if (known !== undefined && !random.oneIn(4)) {
+        return (random.oneIn(2) ? known[signer] : undefined) ?? random.pick(known)
+      }
       const value = valueOf(schema, this.#values, random)
       return encodeURIComponent(typeof value === 'string' ? value : JSON.stringify(value))
     }
@@ -163,13 +214,13 @@ export class RequestSource {
     return query.length === 0 ? filled : `${filled}?${query.join('&')}`
   }
 
-  #body(operation: Operation, random: Random): Uint8Array | undefined {
+  #body(operation: Operation, signer: number, random: Random): Uint8Array | undefined {
     const schema = operation.requestBody?.content['application/json']?.schema
     if (schema === undefined) return random.oneIn(20) ? random.bytes(random.below(200)) : undefined
     if (random.oneIn(30)) return undefined
     const samples = this.#samples[operation.id] ?? []
-    const value =
-      samples.length > 0 && !random.oneIn(3) ? random.pick(samples) : valueOf(schema, this.#values, random)
+    const own = samples[(random.oneIn(6) ? random.below(this.#signers) : signer) % samples.length]
+    const value = own === undefined || random.oneIn(4) ? valueOf(schema, this.#values, random) : own
     let tree = parseTree(JSON.stringify(value))
     const other = parseTree(JSON.stringify(valueOf(schema, this.#values, random)))
     for (let changes = random.below(4); changes > 0; changes--) {
@@ -183,6 +234,11 @@ export class RequestSource {
     if (random.oneIn(60)) bytes = nested(random)
     return bytes
   }
+}
+
+function schemeOf(operation: Operation): HostileRequest['scheme'] {
+  const schemes = Object.keys(operation.security?.[0] ?? {})
+  return schemes.includes('adminToken') ? 'token' : schemes.length > 0 ? 'signature' : 'none'
 }
 
 function nested(random: Random): Uint8Array {

@@ -13,7 +13,7 @@ export type Headers = Readonly<Record<string, string>>
 
 export interface HttpRun {
   readonly url: string
-  readonly source: RequestSource
+  readonly source: Pick<RequestSource, 'at'>
   readonly codes: ReadonlySet<string>
   readonly requests: number
   readonly from?: number

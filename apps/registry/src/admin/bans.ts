@@ -4,6 +4,9 @@ import type { Context } from '../context.ts'
 
 export type BanScope = 'agent' | 'human'
 
+/** What the two below make, and nothing else. */
+export const BAN_SUBJECT = '^(agent:[1-9A-HJ-NP-Za-km-z]{1,64}|human:[A-Za-z0-9+/=]{1,64})$'
+
 export function agentSubject(amid: Amid): string {
   return `agent:${amid}`
 }

@@ -1,6 +1,7 @@
 /** Pages of what an operator may take away, each row one line of JSON. A cursor is the place of the last row. */
 import { AgentMeshError, formatTimestamp } from '@agentmesh/sdk/wire'
 import type { Store } from '../store/store.ts'
+import { BAN_SUBJECT } from './bans.ts'
 
 export interface ExportPage {
   readonly lines: Record<string, unknown>[]
@@ -15,6 +16,7 @@ export async function exportPage(
   limit: number,
 ): Promise<ExportPage> {
   if (kind === 'bans') {
+    if (cursor !== undefined && !new RegExp(BAN_SUBJECT).test(cursor)) throw badCursor()
     const bans = await store.admin.bans(cursor ?? '', limit)
     const lines = bans.map((ban) => ({ ...ban, at: formatTimestamp(ban.at) }))
     return { lines, next_cursor: bans.length < limit ? null : (bans.at(-1)?.subject ?? null) }
@@ -48,6 +50,10 @@ export async function exportPage(
 function parsePlace(text: string | undefined): { at: number; key: string } {
   if (text === undefined) return { at: -1, key: '' }
   const [, at, key] = /^(\d{1,15}) ([0-9A-Za-z -]{1,128})$/.exec(text) ?? []
-  if (at === undefined || key === undefined) throw new AgentMeshError('MALFORMED', 'The cursor is not valid')
+  if (at === undefined || key === undefined) throw badCursor()
   return { at: Number(at), key }
+}
+
+function badCursor(): AgentMeshError {
+  return new AgentMeshError('MALFORMED', 'The cursor is not valid')
 }

@@ -25,12 +25,18 @@ import { approveHeld, rejectHeld } from '../reputation/index.ts'
 import { addRoute } from '../route.ts'
 import type { StoredScore } from '../store/reputation-store.ts'
 import type { Tables } from '../store/tables.ts'
-import { agentSubject, humanSubject, type BanScope } from './bans.ts'
+import { agentSubject, BAN_SUBJECT, humanSubject, type BanScope } from './bans.ts'
 import { exportPage } from './export.ts'
 
 const PAGE = 100
 const MAX_CURSOR_LENGTH = 256
-const Reason = Type.String({ minLength: 1, maxLength: 500, description: 'Why; kept, never published' })
+const Reason = Type.String({
+  minLength: 1,
+  maxLength: 500,
+  // PostgreSQL keeps no zero byte.
+  pattern: '^[^\\u0000]*$',
+  description: 'Why; kept, never published',
+})
 const Done = Type.Object({ done: Type.Literal(true) })
 const Cursor = Type.Optional(Type.String({ maxLength: MAX_CURSOR_LENGTH }))
 
@@ -55,7 +61,10 @@ const RevokeBody = Type.Object({ amid: AmidText, code: Type.Enum([...REVOCATION_
 const RevokeAnswer = Type.Object({ revoked: Type.Integer({ minimum: 0 }) })
 const BanBody = Type.Object({ amid: AmidText, scope: Type.Enum(['agent', 'human']), reason: Reason })
 const BanAnswer = Type.Object({ banned: Type.Array(Type.String()) })
-const UnbanBody = Type.Object({ subject: Type.String({ maxLength: 128 }), reason: Reason })
+const UnbanBody = Type.Object({
+  subject: Type.String({ maxLength: 128, pattern: BAN_SUBJECT }),
+  reason: Reason,
+})
 const ExportQuery = Type.Object(
   { kind: Type.Enum(['evidence', 'actions', 'bans']), cursor: Cursor },
   { additionalProperties: false },

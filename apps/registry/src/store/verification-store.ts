@@ -266,15 +266,15 @@ export class SqlVerificationStore implements VerificationStore {
 
   /** The lowest free place at an address; one statement, whether there is one or not. */
   async #takePlace(id: string, address: string, code: string, perAddress: number): Promise<boolean> {
-    const places = Array.from({ length: perAddress }, (_, place) => sql`select ${sql.lit(place)} as place`)
     const { numUpdatedRows } = await this.#db
       .updateTable('verifications')
       .set({
         address,
         details: JSON.stringify({ code }),
         place: sql<number>`(
-          select min(free.place) from (${sql.join(places, sql` union all `)}) as free
-          where free.place not in (select place from verifications where address = ${address})
+          select min(free.place) from (
+            select 0 as place union all select place + 1 from verifications where address = ${address}
+          ) as free where free.place not in (select place from verifications where address = ${address})
         )`,
       })
       .where('id', '=', id)

@@ -159,7 +159,8 @@ export function addVerificationRoutes(
     async (request, reply) => {
       const query = request.query as Readonly<Record<string, unknown>>
       const state = query['state']
-      if (typeof state !== 'string') throw new AgentMeshError('VERIFICATION_UNKNOWN')
+      if (typeof state !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(state))
+        throw new AgentMeshError('VERIFICATION_UNKNOWN')
       const target = await open().returned(state)
       for (const field of RETURNED) {
         const value = query[field]

@@ -20,7 +20,7 @@ import { addVerificationRoutes } from './routes.ts'
 import { Verifier } from './verifier.ts'
 
 const HUMAN_SECRET = new Uint8Array(32).fill(7)
-const VERIFIER = 'v'.repeat(64)
+export const VERIFIER = 'v'.repeat(64)
 export const CHALLENGE = toBase64Url(sha256(utf8Bytes(VERIFIER)))
 export const REDIRECT = 'http://127.0.0.1:45678/callback'
 
