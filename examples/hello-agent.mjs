@@ -8,7 +8,7 @@ import { Agent } from '@agentmesh/sdk'
 
 const [home = './hello-agent', peer] = process.argv.slice(2)
 const { AGENTMESH_REGISTRY: registry, AGENTMESH_RELAY: relay } = process.env
-const config = { ...(registry && { registry }), ...(relay && { relay }) }
+const config = { ...(registry && { registry }), ...(relay && { relays: [relay] }) }
 
 const agent = await Agent.open({ home, config })
 agent.on('request', ({ from, payload }) => ({ results: { hello: from, you_said: payload.parameters } }))

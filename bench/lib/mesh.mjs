@@ -64,7 +64,11 @@ export class Mesh {
       this.run('relay', this.folder),
       this.run('registry', this.folder),
     ])
-    return { relay, registry, config: JSON.stringify({ relay: relay.word.url, registry: registry.word.url }) }
+    return {
+      relay,
+      registry,
+      config: JSON.stringify({ relays: [relay.word.url], registry: registry.word.url }),
+    }
   }
 
   /** @param {string} name */

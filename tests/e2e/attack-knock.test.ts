@@ -53,9 +53,9 @@ test('a KNOCK that waited for a receiver which lost its exchange key is made ane
 
 test('a peer that can open none of our KNOCKs: the message fails with a clear error, not after days', async () => {
   const relay = await HostileRelay.start()
-  const bob = await network.agent('bob', { relay: relay.url })
+  const bob = await network.agent('bob', { relays: [relay.url] })
   const { signing, amid } = openIdentity(Home.open(bob.home))
-  const alice = await network.agent('alice', { relay: relay.url })
+  const alice = await network.agent('alice', { relays: [relay.url] })
   const knocks = new Set<string>()
   relay.mischief = (message) => {
     if (message.type !== 'knock') return [message]

@@ -24,12 +24,12 @@ beforeEach(async () => {
   network = await TestNetwork.start(now)
   relay = await HostileRelay.start()
   seen = []
-  bob = await network.agent('bob', { relay: relay.url }, { now })
+  bob = await network.agent('bob', { relays: [relay.url] }, { now })
   bob.on('request', ({ payload }) => {
     seen.push(payload.parameters['n'])
     return { results: payload.parameters['n'] }
   })
-  alice = await network.agent('alice', { relay: relay.url }, { now: () => now() + aliceSkew })
+  alice = await network.agent('alice', { relays: [relay.url] }, { now: () => now() + aliceSkew })
 })
 afterEach(async () => {
   await network.close()
@@ -55,7 +55,7 @@ test('what no envelope can carry is refused by send(), and does not stand in the
 
 test('one id for two peers is refused, not sent to one of them only', async () => {
   const id = newMessageId(systemRandom)
-  const carol = await network.agent('carol', { relay: relay.url }, { now })
+  const carol = await network.agent('carol', { relays: [relay.url] }, { now })
   await alice.send(bob.amid, ask(1), { id })
   await expect(alice.send(carol.amid, ask(2), { id })).rejects.toMatchObject({ code: 'INVALID_ID' })
 })
@@ -134,7 +134,7 @@ test('a relay that loses a CLOSE does not leave the other side talking to nobody
 })
 
 test('a relay that says "later" with the largest number is not asked without pause', async () => {
-  const carol = await network.agent('carol', { relay: relay.url }, { now })
+  const carol = await network.agent('carol', { relays: [relay.url] }, { now })
   relay.refusal = ({ from }) =>
     from === alice.amid ? { code: 'RATE_LIMITED', retryAfterSeconds: 0xffff_ffff } : undefined
   await alice.send(bob.amid, ask(1))
@@ -167,7 +167,7 @@ test('closing while a handler works breaks nothing, and the request is handed ov
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
   process.off('unhandledRejection', note)
   expect(unhandled).toEqual([])
-  bob = await network.agent('bob', { relay: relay.url }, { now })
+  bob = await network.agent('bob', { relays: [relay.url] }, { now })
   bob.on('request', () => ({ results: 'in time' }))
   expect(await sent.answer({ timeoutSeconds: 40 })).toMatchObject({ payload: { results: 'in time' } })
 })

@@ -137,7 +137,7 @@ describe('init', () => {
     expect(value.recovery_words.split(' ')).toHaveLength(24)
     expect(JSON.parse(readFileSync(join(fresh, 'config.json'), 'utf8'))).toMatchObject({
       display_name: 'Bob',
-      relay: 'ws://127.0.0.1:7800/v1/connect',
+      relays: ['ws://127.0.0.1:7800/v1/connect'],
       capabilities: [{ category: 'travel', subcategory: 'flights' }],
     })
     for (const name of ['config.json', 'policy.json', 'keys/owner.key', 'keys/signing.key']) {

@@ -15,12 +15,12 @@ beforeEach(async () => {
   network = await TestNetwork.start()
   relay = await HostileRelay.start()
   seen = []
-  bob = await network.agent('bob', { relay: relay.url })
+  bob = await network.agent('bob', { relays: [relay.url] })
   bob.on('request', (request) => {
     seen.push(request.payload.parameters['n'])
     return { results: request.payload.parameters['n'] }
   })
-  alice = await network.agent('alice', { relay: relay.url })
+  alice = await network.agent('alice', { relays: [relay.url] })
 })
 afterEach(async () => {
   await network.close()
@@ -110,7 +110,7 @@ test('a KNOCK with another random part but the same header is refused as a repla
 })
 
 test('a KNOCK passed on to somebody else is not opened', async () => {
-  const carol = await network.agent('carol', { relay: relay.url })
+  const carol = await network.agent('carol', { relays: [relay.url] })
   await ask(1)
   const [knock] = passed('knock')
   const decided = once(carol.events, 'knock')
@@ -121,7 +121,7 @@ test('a KNOCK passed on to somebody else is not opened', async () => {
 })
 
 test('the relay names somebody else as the sender of a KNOCK: it does not open', async () => {
-  const carol = await network.agent('carol', { relay: relay.url })
+  const carol = await network.agent('carol', { relays: [relay.url] })
   const decided = once(bob.events, 'knock')
   relay.mischief = (message) => (message.type === 'knock' ? [{ ...message, from: carol.amid }] : [message])
   await alice.send(bob.amid, { intent: FLIGHTS, parameters: {} })
@@ -131,7 +131,7 @@ test('the relay names somebody else as the sender of a KNOCK: it does not open',
 })
 
 test('the relay changes the sender of a message: refused, and the session goes on', async () => {
-  const carol = await network.agent('carol', { relay: relay.url })
+  const carol = await network.agent('carol', { relays: [relay.url] })
   await ask(1)
   const original = passed('message').find((message) => message.to === bob.amid)!
   const forged = { ...original, from: carol.amid, payload: flip(original.payload, 60) }

@@ -66,7 +66,11 @@ test('daemons that start before the relay talk once it is up', async () => {
   await reached(alice!.client, id, 'knocked')
   await mesh.restart('relay')
   expect(await answerOf(alice!.client, id)).toMatchObject({ payload: { results: 4 } })
-  expect((await alice!.client.status()).relay).toEqual({ url: mesh.url('relay'), state: 'connected' })
+  expect((await alice!.client.status()).relay).toEqual({
+    url: `${mesh.url('relay')}/v1/connect`,
+    state: 'connected',
+    reason: 'only',
+  })
 })
 
 test.each([2, -2])('a clock %i hours off is named by status, for relay and registry', async (hours) => {

@@ -124,7 +124,7 @@ test('requests wait on disk while nobody listens, also over a restart', async ()
 
 test('a second daemon of a home refuses and names the first, which is not disturbed', async () => {
   const alice = await mesh.online('alice')
-  const second = startDaemon(alice.home, { relay: mesh.url('relay'), registry: mesh.url('registry') })
+  const second = startDaemon(alice.home, { relays: [mesh.url('relay')], registry: mesh.url('registry') })
   expect(await second.ended()).not.toBe(0)
   expect(second.stderr).toContain('HOME_LOCKED')
   expect(second.stderr).toContain(`process ${alice.daemon.pid} since`)

@@ -37,7 +37,7 @@ async function certified(name: string): Promise<CertifiedRegistry> {
 async function agent(name: string, { registry } = home, config: AgentOptions['config'] = {}): Promise<Agent> {
   const opened = await Agent.open({
     home: join(folder, name),
-    config: { relay: relay.url, registry: registry.url, display_name: name, ...config },
+    config: { relays: [relay.url], registry: registry.url, display_name: name, ...config },
     now: clock,
   })
   closing.push(() => opened.close())

@@ -46,7 +46,7 @@ interface Party {
 async function party(name: string): Promise<Party> {
   const agent = await Agent.open({
     home: join(folder, name),
-    config: { relay: `ws://${proxy.authority}`, registry: registry.url, display_name: name },
+    config: { relays: [`ws://${proxy.authority}`], registry: registry.url, display_name: name },
   })
   agents.push(agent)
   const rate_limit = { knocks_per_minute: 1_000_000, messages_per_minute: 1_000_000 }

@@ -29,7 +29,7 @@ export class TestNetwork {
     const agent = await Agent.open({
       ...options,
       home: join(this.folder, name),
-      config: { relay: this.relay.url, registry: this.registry.url, display_name: name, ...config },
+      config: { relays: [this.relay.url], registry: this.registry.url, display_name: name, ...config },
     })
     this.#agents.add(agent)
     await agent.ready()

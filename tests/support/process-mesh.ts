@@ -128,7 +128,7 @@ export class ProcessMesh {
   /** A daemon that is not yet started. */
   member(name: string, config: Partial<Config> = {}, clockOffsetMs = 0): Member {
     const whole = {
-      relay: this.url('relay'),
+      relays: [this.url('relay')],
       registry: this.url('registry'),
       display_name: name,
       ...config,

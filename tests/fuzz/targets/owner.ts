@@ -196,7 +196,7 @@ function policies(): Target {
 function configs(): Target {
   const config = {
     registry: 'http://127.0.0.1:7700',
-    relay: 'ws://127.0.0.1:7800/v1/connect',
+    relays: ['ws://127.0.0.1:7800/v1/connect', 'wss://relay.example'],
     relay_encoding: 'json',
     display_name: 'Näme',
     capabilities: ['travel', { category: 'travel', subcategory: 'flights', actions: ['search'] }],

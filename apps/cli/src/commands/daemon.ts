@@ -18,6 +18,8 @@ import {
   runDaemon,
   type Agent,
   type AgentStatus,
+  type HomeReason,
+  type RelayStanding,
   type Notice,
 } from '@agentmesh/sdk'
 import { Home } from '@agentmesh/sdk/identity'
@@ -213,8 +215,21 @@ export async function status(context: Context): Promise<void> {
   show(context, await clientOf(context).status(), describe)
 }
 
+const WHY_HOME: Record<HomeReason, string> = {
+  only: '',
+  nearest: '(the nearest)',
+  near_enough: '(no other is clearly nearer)',
+  fallback: '(a nearer one is passed over, since it failed)',
+  last_resort: '(none can be reached)',
+}
+
+function describeRelay({ url, home, latency_ms, down }: RelayStanding): [string, string] {
+  const latency = latency_ms === null ? 'not reached when measured' : `${latency_ms} ms`
+  return ['', `${home ? '*' : ' '} ${url}  ${latency}${down ? ', passed over for now' : ''}`]
+}
+
 function describe(state: AgentStatus): string {
-  const { sessions, outbox, inbox, prekeys, policy, registry, relay, trust } = state
+  const { sessions, outbox, inbox, prekeys, policy, registry, relay, relays, trust } = state
   const good = (fine: boolean, text: string) => (fine ? text : `${text}  (!)`)
   const capabilities = state.capabilities.map((capability) =>
     typeof capability === 'string'
@@ -230,9 +245,11 @@ function describe(state: AgentStatus): string {
     ['presence', state.presence],
     [
       'relay',
-      `${good(relay.state === 'connected', relay.state)}  ${relay.url}` +
+      `${good(relay.state === 'connected', relay.state)}  ${relay.url ?? '-'}` +
+        (relay.reason === undefined ? '' : `  ${WHY_HOME[relay.reason]}`) +
         (relay.last_error === undefined ? '' : `  ${relay.last_error}`),
     ],
+    ...(relays.length === 1 ? [] : relays.map(describeRelay)),
     [
       'registry',
       `${good(registry.state === 'registered', registry.state)}  ${registry.url}` +

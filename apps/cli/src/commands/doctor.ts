@@ -69,7 +69,7 @@ async function checkAgent(context: Context): Promise<Check[]> {
   checks.push(...(await checkDaemon(context, home)))
   if (config !== undefined) {
     checks.push(...(await probe('registry', config.registry)))
-    checks.push(...(await probe('relay', config.relay.replace(/^ws/, 'http'))))
+    for (const relay of config.relays) checks.push(...(await probe('relay', relay.replace(/^ws/, 'http'))))
   }
   return checks
 }

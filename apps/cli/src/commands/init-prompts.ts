@@ -7,7 +7,7 @@ import { UsageError } from '../exit-codes.ts'
 export interface InitOptions {
   name?: string
   registry?: string
-  relay?: string
+  relay?: readonly string[]
   relayEncoding?: string
   capability?: readonly string[]
   framework?: string
@@ -23,15 +23,21 @@ export async function askForOptions(): Promise<InitOptions> {
     }),
   )
   const registry = answered(await text({ message: 'Registry', initialValue: DEFAULT_REGISTRY_URL }))
-  const relay = answered(await text({ message: 'Relay', initialValue: DEFAULT_RELAY_URL }))
+  const relays = answered(
+    await text({ message: 'Relays, with commas: the nearest is used', initialValue: DEFAULT_RELAY_URL }),
+  )
   const passphrasePrompt = answered(
     await confirm({ message: 'Seal the keys under a passphrase?', initialValue: false }),
   )
-  const capability = (capabilities ?? '')
+  const [capability, relay] = [capabilities, relays].map(listed) as [string[], string[]]
+  return { registry, relay, capability, passphrasePrompt, ...(name ? { name } : {}) }
+}
+
+function listed(text: string | undefined): string[] {
+  return (text ?? '')
     .split(',')
     .map((part) => part.trim())
     .filter(Boolean)
-  return { registry, relay, capability, passphrasePrompt, ...(name ? { name } : {}) }
 }
 
 function answered<T>(answer: T): Exclude<T, symbol> {

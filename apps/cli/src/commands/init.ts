@@ -10,8 +10,8 @@ import {
   defaultPolicy,
   hasConfig,
   isAgentMeshError,
+  normalRelays,
   POLICY_FILE,
-  RELAY_PATH,
   utf8Bytes,
   validate,
   writeConfig,
@@ -27,7 +27,7 @@ export interface NewAgent {
   readonly amid: string
   readonly home: string
   readonly registry: string
-  readonly relay: string
+  readonly relays: readonly string[]
   readonly capabilities: Config['capabilities']
   readonly keys: 'passphrase' | 'file'
   /** 24 words, shown once. */
@@ -66,7 +66,7 @@ export function makeAgent(path: string, options: InitOptions, passphrase: string
     amid: identity.amid,
     home: home.path,
     registry: config.registry,
-    relay: config.relay,
+    relays: config.relays,
     capabilities: config.capabilities,
     keys: passphrase === undefined ? 'file' : 'passphrase',
     recovery_words: recoveryWords,
@@ -77,7 +77,7 @@ function configFrom(options: InitOptions): Config {
   const { name, relayEncoding, framework } = options
   const config = {
     registry: options.registry ?? DEFAULT_REGISTRY_URL,
-    relay: relayUrl(options.relay ?? DEFAULT_RELAY_URL),
+    relays: normalRelays(options.relay ?? [DEFAULT_RELAY_URL]),
     ...(relayEncoding === undefined ? {} : { relay_encoding: relayEncoding }),
     ...(name === undefined ? {} : { display_name: name }),
     ...(framework === undefined ? {} : { framework }),
@@ -90,14 +90,6 @@ function configFrom(options: InitOptions): Config {
     if (isAgentMeshError(error)) throw new UsageError(`An option is not in form: ${error.message}`)
     throw error
   }
-}
-
-/** The relay's address may be given without the path, which is always the same. */
-function relayUrl(text: string): string {
-  if (!URL.canParse(text)) throw new UsageError('--relay is not a URL')
-  const url = new URL(text)
-  if (url.pathname === '/') url.pathname = RELAY_PATH
-  return url.href
 }
 
 function capabilityFrom(text: string): { category: string; subcategory?: string } {
@@ -121,7 +113,7 @@ export function describeNewAgent(made: NewAgent): string {
       ['AMID', made.amid],
       ['home', made.home],
       ['registry', made.registry],
-      ['relay', made.relay],
+      [made.relays.length === 1 ? 'relay' : 'relays', made.relays.join('  ')],
       ['keys', made.keys === 'file' ? 'protected by file permissions' : 'sealed under the passphrase'],
     ]),
     '',

@@ -13,7 +13,7 @@ export function agentCommands(): Command[] {
     .description('make an agent: identity, configuration and policy in the home folder')
     .option('--name <text>', 'how the agent calls itself to others')
     .option('--registry <url>', 'registry to be found in')
-    .option('--relay <url>', 'relay to be reached through')
+    .option('--relay <url>', 'relay to be reached through; of several, the nearest', collect)
     .option('--relay-encoding <encoding>', 'how to talk to the relay: binary or json')
     .option('--capability <intent>', 'what it can do, category[/subcategory]; may be given again', collect)
     .option('--framework <name>', 'the agent framework behind it')

@@ -140,11 +140,14 @@ export class Agent {
     this.#trust = new TrustKeeper(core, this.#closings, this.#successions, (registry) =>
       this.#sessions.distrust(registry),
     )
-    this.#initiator = new Initiator(core, this.#outbox, this.#keyring, this.#trust)
+    this.#registrar = new Registrar(core, this.#keyring)
+    this.#network = new Network(core, this.#outbox, this.#registrar, this.#trust)
+    const { routes } = this.#network
+    this.#initiator = new Initiator(core, this.#outbox, this.#keyring, this.#trust, routes)
     this.#responder = new Responder(core, this.#outbox, this.#keyring, this.#trust, () => ({
       paused: this.#breakers.refusesKnocks,
       presence: this.#network.presence,
-      connectedSince: this.#network.connectedSince,
+      connectedSince: this.#network.home.connectedSince,
     }))
     this.#outgoing = new Outgoing(core, this.#outbox, this.#closings, (row) => {
       if (!this.#breakers.offline) this.#initiator.need(row)
@@ -154,7 +157,6 @@ export class Agent {
     this.#sessions = new SessionKeeper(core, this.#outgoing)
     this.#retention = new Retention(core)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
-    this.#registrar = new Registrar(core, this.#keyring)
     this.#stateMark = new StateMark(core)
     this.#recovery = new Recovery(core, this.#outbox, this.#outgoing, this.#initiator, () =>
       this.#registrar.startOver(),
@@ -167,7 +169,6 @@ export class Agent {
       trust: this.#trust,
       recovery: this.#recovery,
     })
-    this.#network = new Network(core, this.#outbox, this.#registrar, this.#trust)
     this.#network.join(this.#receiver)
     for (const notice of notices) core.events.emit('notice', notice)
     this.#sessions.followPolicy()
@@ -428,6 +429,7 @@ export class Agent {
     audit(this.#core, { event: 'breaker', action: 'forget', peer, by })
     await this.#sessions.endWith(peer, 'killed')
     await forgetPeer(this.#core, peer)
+    this.#network.routes.forget(peer)
   }
 
   /** Ends one session at once; the peer is told when it can be reached. @throws INVALID_ID, SESSION_UNKNOWN */

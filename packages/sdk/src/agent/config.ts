@@ -1,5 +1,5 @@
 /**
- * `config.json` in an agent's home: where its registry and relay are, and what it says about itself. Written by
+ * `config.json` in an agent's home: where its registry and relays are, and what it says about itself. Written by
  * `init`, edited by the owner, read at start. The policy is a file of its own (`policy.json`, specification §7.3).
  */
 import { Type, type Static } from 'typebox'
@@ -9,10 +9,12 @@ import {
   Capability,
   CategoryText,
   parseJsonObject,
+  type JsonObject,
   PeerText,
   validate,
 } from '../wire/index.ts'
 import type { Home } from '../identity/index.ts'
+import { normalRelayUrl } from '../transport/index.ts'
 
 export const DEFAULT_REGISTRY_URL = 'http://127.0.0.1:7700'
 export const DEFAULT_RELAY_URL = 'ws://127.0.0.1:7800/v1/connect'
@@ -21,7 +23,11 @@ const MAX_CONFIG_BYTES = 64 * 1024
 export const Config = Type.Object(
   {
     registry: Type.String({ pattern: '^https?://', maxLength: 256 }),
-    relay: Type.String({ pattern: '^wss?://', maxLength: 256 }),
+    /** Of these the nearest is where the agent is reached; when it is away, the next. */
+    relays: Type.Array(Type.String({ pattern: '^wss?://[!-~]+$', maxLength: 256 }), {
+      minItems: 1,
+      maxItems: 8,
+    }),
     /** Default `binary`; `json` for relays and onlookers that want text frames. */
     relay_encoding: Type.Optional(Type.Enum(['binary', 'json'])),
     display_name: Type.Optional(PeerText(64)),
@@ -51,7 +57,7 @@ export function hasConfig(home: Home): boolean {
 }
 
 /**
- * Reads `config.json`.
+ * Reads `config.json`. Relays come in the form in which they are compared, each once.
  *
  * @throws CONFIG_INVALID naming the field that is wrong; HOME_EMPTY when there is no file; HOME_UNSAFE
  */
@@ -61,10 +67,34 @@ export function readConfig(home: Home): Config {
     throw new AgentMeshError('HOME_EMPTY', `No agent in ${home.path}: run \`agentmesh init\``)
   }
   try {
-    return validate(Config, parseJsonObject(bytes, MAX_CONFIG_BYTES), `read ${CONFIG_FILE}`)
+    const config = validate(Config, oneForm(parseJsonObject(bytes, MAX_CONFIG_BYTES)), `read ${CONFIG_FILE}`)
+    return { ...config, relays: normalRelays(config.relays) }
   } catch (cause) {
     throw new AgentMeshError('CONFIG_INVALID', `${CONFIG_FILE}: ${(cause as Error).message}`, { cause })
   }
+}
+
+/** A file written for one relay names it in `relay`. */
+function oneForm(file: JsonObject): JsonObject {
+  const { relay, ...rest } = file
+  return relay === undefined || 'relays' in file ? file : { ...rest, relays: [relay] }
+}
+
+/** @throws MALFORMED */
+export function normalRelays(relays: readonly string[]): string[] {
+  return [...new Set(relays.map(normalRelayUrl))]
+}
+
+/**
+ * Writes a file that still names one relay in the form of today. The agent's lock must be held.
+ *
+ * @throws as `readConfig`, HOME_FAILED
+ */
+export function renewConfig(home: Home): void {
+  const bytes = home.readFile(CONFIG_FILE)
+  if (bytes === undefined) return
+  const config = readConfig(home)
+  if (!('relays' in parseJsonObject(bytes, MAX_CONFIG_BYTES))) writeConfig(home, config)
 }
 
 /**

@@ -6,6 +6,7 @@ export {
   DEFAULT_REGISTRY_URL,
   DEFAULT_RELAY_URL,
   hasConfig,
+  normalRelays,
   readConfig,
   writeConfig,
 } from './config.ts'

@@ -25,6 +25,7 @@ import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import { laneOf } from './outgoing-rows.ts'
 import { MAX_REBINDS, type Outgoing } from './outgoing.ts'
+import type { Routes } from './routes.ts'
 import { startSession } from './session-rows.ts'
 import type { HandshakeRow, OutgoingRow } from './tables.ts'
 import type { TrustKeeper } from './trust-keeper.ts'
@@ -38,6 +39,7 @@ const FINAL: ReadonlySet<ErrorCode> = new Set([
   'AGENT_NOT_FOUND',
   'REGISTRY_ANSWER_INVALID',
   'AMID_MISMATCH',
+  'RELAY_FORBIDDEN',
   'INVALID_SIGNATURE',
   'INVALID_KEY',
   'KEY_EXPIRED',
@@ -51,17 +53,19 @@ export class Initiator {
   readonly #outbox: Outbox
   readonly #keyring: Keyring
   readonly #trust: TrustKeeper
+  readonly #routes: Routes
   readonly #lookingUp = new Set<string>()
   /** By peer and lane. Without a timer: the attempt it waited for is under way. */
   readonly #retries = new Map<string, { timer: NodeJS.Timeout | undefined; delay: number }>()
   #closed = false
   #outgoing!: Outgoing
 
-  constructor(core: Core, outbox: Outbox, keyring: Keyring, trust: TrustKeeper) {
+  constructor(core: Core, outbox: Outbox, keyring: Keyring, trust: TrustKeeper, routes: Routes) {
     this.#core = core
     this.#outbox = outbox
     this.#keyring = keyring
     this.#trust = trust
+    this.#routes = routes
   }
 
   /** Outgoing asks for sessions and is told of them, so the two are joined after both exist. */
@@ -94,6 +98,7 @@ export class Initiator {
     const { state } = stepInitiator({ name: 'idle' }, { type: 'knock', peer: row.to }, this.#environment())
     try {
       const { record, registry } = await registries.find(row.to)
+      this.#routes.note(record)
       await commit(this.#core, (afterCommit) =>
         this.#outgoing.note(row.id, { stage: 'looked_up' }, afterCommit),
       )
@@ -156,12 +161,16 @@ export class Initiator {
       if (effect.type !== 'send-knock') continue
       const { expiresAt } = pending
       const { to, packet } = effect
+      // Sent again until it is answered: a relay can lose it, and the peer can move to another.
+      const packetId = this.#outbox.put(
+        { to, type: 'knock', packet, awaitsReceipt: true, expiresAt },
+        afterCommit,
+      )
       this.#core.store.tables.handshakes.put(
         toHex(pending.knockHash),
-        { pending, lane, packetHash: toBase64(sha256(packet)), createdAt: this.#core.now() },
+        { pending, lane, packetHash: toBase64(sha256(packet)), packetId, createdAt: this.#core.now() },
         { a: to, b: lane, at: expiresAt },
       )
-      this.#outbox.put({ to, type: 'knock', packet, awaitsReceipt: false, expiresAt }, afterCommit)
     }
     const note = { event: 'knock_sent', to: row.to, intent: formatIntent(row.intent) } as const
     audit(this.#core, note, afterCommit)
@@ -232,7 +241,7 @@ export class Initiator {
       this.#environment(),
     )
     for (const effect of step.effects) if (effect.type === 'report') throw new AgentMeshError(effect.code)
-    handshakes.delete(hash)
+    this.#endHandshake(hash, handshake)
     if (step.state.name === 'open') {
       // What an ACCEPT shows falsely counts for nothing; whether to talk to such a peer was for who sent to it.
       const { standing } = this.#trust.check(step.state.accept, { from })
@@ -261,9 +270,21 @@ export class Initiator {
     }
   }
 
-  /** The peer cannot use a KNOCK of ours: another one, with keys fetched anew. Call within a commit. */
-  knockAgain(hash: string, { pending, lane }: HandshakeRow, afterCommit: (() => void)[]): void {
+  /** Its KNOCK waits for no answer any more. Call within a commit. */
+  #endHandshake(hash: string, { packetId }: HandshakeRow): void {
     this.#core.store.tables.handshakes.delete(hash)
+    if (packetId !== undefined) this.#outbox.remove(packetId)
+  }
+
+  /** Gives up every KNOCK that was not answered; what waits for them knocks anew. Call within a commit. */
+  forgetAll(): void {
+    for (const { key, value } of this.#core.store.tables.handshakes.list()) this.#endHandshake(key, value)
+  }
+
+  /** The peer cannot use a KNOCK of ours: another one, with keys fetched anew. Call within a commit. */
+  knockAgain(hash: string, handshake: HandshakeRow, afterCommit: (() => void)[]): void {
+    const { pending, lane } = handshake
+    this.#endHandshake(hash, handshake)
     for (const row of this.#outgoing.queuedFor(pending.peer, lane)) {
       if (row.rebinds >= MAX_REBINDS) {
         const message = 'The peer could not open any of our KNOCKs'
@@ -282,7 +303,7 @@ export class Initiator {
     const { handshakes } = this.#core.store.tables
     await commit(this.#core, (afterCommit) => {
       for (const { key, value } of handshakes.list({ before: this.#core.now() })) {
-        handshakes.delete(key)
+        this.#endHandshake(key, value)
         for (const row of this.#outgoing.queuedFor(value.pending.peer, value.lane)) {
           const message = 'The peer did not answer'
           this.#outgoing.fail(row, { code: 'KNOCK_UNANSWERED', message }, afterCommit)

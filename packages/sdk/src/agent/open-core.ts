@@ -15,7 +15,9 @@ import {
   DEFAULT_REGISTRY_URL,
   DEFAULT_RELAY_URL,
   hasConfig,
+  normalRelays,
   readConfig,
+  renewConfig,
   writeConfig,
   type Config,
 } from './config.ts'
@@ -70,7 +72,9 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
   }
   try {
     const { identity, recoveryWords } = openOrCreate(home, options, random, now())
-    const config = { ...readConfig(home), ...options.config }
+    renewConfig(home)
+    const given = { ...readConfig(home), ...options.config }
+    const config = { ...given, relays: normalRelays(given.relays) }
     const policy = new PolicyFile(home)
     const opened = await openStore(home, identity, random, now())
     store = opened.store
@@ -211,7 +215,7 @@ function openOrCreate(
   if (!hasConfig(home)) {
     writeConfig(home, {
       registry: DEFAULT_REGISTRY_URL,
-      relay: DEFAULT_RELAY_URL,
+      relays: [DEFAULT_RELAY_URL],
       capabilities: [],
       ...options.config,
     })

@@ -5,11 +5,11 @@
  *                           ^                                                              |
  *                           +---- refused for now, disconnected, no receipt in time, restart ----+
  *
- * Packets go out in the order they were put; ratchet and relay keep that order a peer, and the receiver's duplicate
+ * Packets of a peer go out in the order they were put; ratchet and relay keep that order, and the receiver's duplicate
  * filter takes a packet sent twice once. That a relay has a packet is therefore remembered in memory only: after a crash
- * it goes out once more. DESIGN §6 and §7.
+ * it goes out once more. Each peer has a queue, since each may be reached at another relay: one that is slow or away holds
+ * up nobody else. A peer that moves gets what it has not confirmed once more, where it is then. DESIGN §6 and §7.
  */
-import type { RelayConnection } from '../transport/index.ts'
 import {
   formatTimestamp,
   isAgentMeshError,
@@ -21,14 +21,22 @@ import {
 } from '../wire/index.ts'
 import { audit, background, commit, isDue, noteProgress, type Core } from './core.ts'
 import { putOutgoing } from './outgoing-rows.ts'
+import type { Route, Routes } from './routes.ts'
 import type { PacketRow } from './tables.ts'
 
-/** Packets handed to the relay and not yet answered, at most: bounds memory, keeps the pipe full. */
-const MAX_IN_FLIGHT = 64
 /** First wait for a peer's receipt before a packet is sent again; doubles each time. */
 const RESEND_AFTER_MS = 60_000
 const MAX_RESEND_AFTER_MS = 3_600_000
 const REFUSED_RETRY_MS = 5_000
+/** Times a KNOCK is sent again: the relay that had it may have lost it, and the peer may be elsewhere. */
+const MAX_KNOCK_ATTEMPTS = 12
+/**
+ * What nobody confirms (an answer to a KNOCK, a RESET) waits so long for a relay that a stranger named; asked for again, it
+ * is made again.
+ */
+const STRANGER_PATIENCE_MS = 600_000
+/** The peer was expected to confirm within that: it may be elsewhere. */
+const DOUBT_AFTER_MS = 5_000
 
 /** Refusals that time heals; any other ends the message. */
 const TEMPORARY: ReadonlySet<ErrorCode> = new Set([
@@ -51,22 +59,50 @@ export interface NewPacket {
   expiresAt: number
 }
 
+interface Queued {
+  readonly id: MessageId
+  readonly order: number
+  readonly awaitsReceipt: boolean
+  /** When it was queued, milliseconds since the epoch. */
+  readonly since: number
+  readonly expiresAt: number
+}
+
+/** What a relay has and the peer has not confirmed. */
+interface Relayed {
+  readonly to: Amid
+  readonly at: number
+  readonly attempts: number
+  /** By which relay. */
+  readonly url: string
+}
+
 export class Outbox {
   readonly #core: Core
-  /** Ids in order; rows are read when they are sent. */
-  #waiting: MessageId[] = []
-  readonly #inFlight = new Set<MessageId>()
+  /** In order, by peer; rows are read when they are sent. */
+  readonly #queues = new Map<Amid, Queued[]>()
+  readonly #inFlight = new Map<MessageId, string>()
+  /** Number of packets in flight on a route, by its URL. */
+  readonly #load = new Map<string, number>()
+  /** Peers whose packets wait for room on a route, by its URL. */
+  readonly #full = new Map<string, Set<Amid>>()
   /** Refused for now, with the timer that tries them again. */
   readonly #held = new Map<MessageId, { to: Amid; full: boolean; timer: NodeJS.Timeout }>()
-  /** What a relay has and the peer has not confirmed. */
-  readonly #relayed = new Map<MessageId, { at: number; attempts: number }>()
+  readonly #relayed = new Map<MessageId, Relayed>()
+  /** Of those, what is queued to be sent again. */
+  readonly #again = new Set<MessageId>()
   /** What nobody waits for any more: deleted with the next commit that puts something. */
   #finished: MessageId[] = []
   #lastOrder = 0
-  #relay: RelayConnection | undefined
+  #routes: Routes | undefined
 
   constructor(core: Core) {
     this.#core = core
+  }
+
+  /** Routes tell of connections that are ready, so the two are joined after both exist. */
+  join(routes: Routes): void {
+    this.#routes = routes
   }
 
   /** Stores a packet; call within a commit and `send` after it. */
@@ -81,16 +117,16 @@ export class Outbox {
     const { packets } = this.#core.store.tables
     this.#deleteFinished(afterCommit)
     packets.put(row.id, row, { a: row.to, at: row.order })
-    afterCommit.push(() => this.#enqueue(row.id))
+    afterCommit.push(() => this.#enqueue(row))
     return row.id
   }
 
   #deleteFinished(afterCommit: (() => void)[]): void {
-    const done = this.#finished
-    if (done.length === 0) return
+    const done = new Set(this.#finished)
+    if (done.size === 0) return
     for (const id of done) this.#core.store.tables.packets.delete(id)
     afterCommit.push(() => {
-      this.#finished = this.#finished.slice(done.length)
+      this.#finished = this.#finished.filter((id) => !done.has(id))
     })
   }
 
@@ -100,20 +136,55 @@ export class Outbox {
     this.#relayed.delete(id)
   }
 
-  #enqueue(id: MessageId): void {
-    this.#waiting.push(id)
-    this.#pump()
+  #enqueue(row: PacketRow): void {
+    this.#queue(row)
+    this.#pump(row.to)
   }
 
-  /** The relay connection is up: everything without an answer goes out again, in order. */
-  connected(relay: RelayConnection): void {
-    this.#relay = relay
+  #queue(row: PacketRow): void {
+    const queue = this.#queues.get(row.to)
+    if (queue) queue.push(this.#queued(row))
+    else this.#queues.set(row.to, [this.#queued(row)])
+  }
+
+  #queued({ id, order, awaitsReceipt, expiresAt }: PacketRow): Queued {
+    return { id, order, awaitsReceipt, since: this.#core.now(), expiresAt }
+  }
+
+  /** Our home is connected: everything without an answer goes out again, in order. */
+  connected(): void {
     this.#release(() => true)
     this.reload()
   }
 
+  /** A connection came up, or where a peer is became known. */
+  ready(): void {
+    for (const peer of this.#queues.keys()) this.#pump(peer)
+  }
+
+  /** A relay cannot be reached: who is reached there may have moved. */
+  failed(url: string): void {
+    const peers = new Set(
+      [...this.#relayed.values()].filter((known) => known.url === url).map(({ to }) => to),
+    )
+    for (const peer of this.#queues.keys()) if (this.#routes?.isAt(peer, url) === true) peers.add(peer)
+    for (const peer of peers) this.#routes?.doubt(peer, true)
+  }
+
+  /** The peer is reached elsewhere: what it has not confirmed goes there. */
+  moved(peer: Amid): void {
+    this.#release(({ to }) => to === peer)
+    for (const [id, { to, url }] of this.#relayed) {
+      // Counted as sent before: that it moved says nothing of how often it was sent to where it is.
+      if (to === peer) this.#relayed.set(id, { to, url, at: Number.NEGATIVE_INFINITY, attempts: 0 })
+    }
+    this.#resendDue()
+    this.ready()
+  }
+
   /** The peer empties its mailbox: what found no room there goes out again. */
   heard(from: Amid): void {
+    this.#routes?.heard(from)
     if (this.#release(({ to, full }) => full && to === from)) this.reload()
   }
 
@@ -126,56 +197,89 @@ export class Outbox {
     return released.length > 0
   }
 
-  disconnected(): void {
-    this.#relay = undefined
-  }
-
   /** Reads the waiting packets back from the store and sends. */
   reload(): void {
     const rows = this.#core.store.tables.packets.list()
     this.#lastOrder = Math.max(this.#lastOrder, rows.at(-1)?.value.order ?? 0)
     const finished = new Set(this.#finished)
-    this.#waiting = rows
-      .map((row) => row.value.id)
-      .filter(
-        (id) => !this.#inFlight.has(id) && !this.#held.has(id) && !this.#relayed.has(id) && !finished.has(id),
-      )
-    this.#pump()
+    this.#queues.clear()
+    this.#again.clear()
+    for (const { value: row } of rows) {
+      const { id } = row
+      const known = this.#inFlight.has(id) || this.#held.has(id) || this.#relayed.has(id)
+      if (!known && !finished.has(id)) this.#queue(row)
+    }
+    this.ready()
   }
 
-  #pump(): void {
-    while (this.#relay && this.#inFlight.size < MAX_IN_FLIGHT) {
-      const id = this.#waiting.shift()
-      if (id === undefined) return
+  /** Sends what waits for a peer, as far as there is a way and room on it. */
+  #pump(peer: Amid): void {
+    const queue = this.#queues.get(peer)
+    const route = queue && this.#routes?.to(peer)
+    if (route === undefined) return
+    while (queue !== undefined && queue.length > 0) {
+      if ((this.#load.get(route.url) ?? 0) >= route.room) {
+        const waiting = this.#full.get(route.url) ?? new Set()
+        this.#full.set(route.url, waiting.add(peer))
+        return
+      }
+      const id = queue.shift()!.id
+      this.#again.delete(id)
       const row = this.#core.store.tables.packets.get(id)
       if (!row || this.#inFlight.has(id)) continue
       if (row.expiresAt <= this.#core.now()) this.#finished.push(id)
-      else background(this.#core, 'send a packet', this.#send(this.#relay, row))
+      else background(this.#core, 'send a packet', this.#send(route, row))
     }
+    if (this.#queues.get(peer) === queue) this.#queues.delete(peer)
   }
 
-  async #send(relay: RelayConnection, row: PacketRow): Promise<void> {
-    this.#inFlight.add(row.id)
+  async #send(route: Route, row: PacketRow): Promise<void> {
+    const { url } = route
+    this.#inFlight.set(row.id, url)
+    this.#load.set(url, (this.#load.get(url) ?? 0) + 1)
     try {
-      const result = await relay.send({ id: row.id, to: row.to, type: row.type, payload: row.packet })
+      const result = await route.send({ id: row.id, to: row.to, type: row.type, payload: row.packet })
       if (result.status === 'refused') {
         await this.#refused(row, result.code ?? 'MALFORMED', result.retryAfterSeconds)
       } else {
-        await this.#taken(row, result.status)
+        await this.#taken(row, result.status, url)
       }
     } catch (error) {
-      // The connection ended before an answer: `connected` sends it again. A store failure leaves it waiting too.
+      // The connection ended before an answer, or our store failed: it goes out again when a connection is ready.
       if (!isAgentMeshError(error)) throw error
+      if (!this.#relayed.has(row.id)) this.#unsent(row)
     } finally {
       this.#inFlight.delete(row.id)
-      this.#pump()
+      this.#unload(url)
     }
   }
 
-  async #taken(row: PacketRow, status: 'delivered' | 'stored'): Promise<void> {
-    const { id } = row
+  /** Before what was put after it. */
+  #unsent(row: PacketRow): void {
+    const queue = this.#queues.get(row.to) ?? []
+    const later = queue.findIndex(({ order }) => order > row.order)
+    queue.splice(later < 0 ? queue.length : later, 0, this.#queued(row))
+    this.#queues.set(row.to, queue)
+  }
+
+  /** The next peer whose packets wait for this route has its turn. */
+  #unload(url: string): void {
+    const left = (this.#load.get(url) ?? 1) - 1
+    if (left > 0) this.#load.set(url, left)
+    else this.#load.delete(url)
+    const waiting = this.#full.get(url)
+    for (const peer of waiting ?? []) {
+      waiting!.delete(peer)
+      if (waiting!.size === 0) this.#full.delete(url)
+      return this.#pump(peer)
+    }
+  }
+
+  async #taken(row: PacketRow, status: 'delivered' | 'stored', url: string): Promise<void> {
+    const { id, to } = row
     if (row.awaitsReceipt) {
-      this.#relayed.set(id, { at: this.#core.now(), attempts: (this.#relayed.get(id)?.attempts ?? 0) + 1 })
+      const attempts = (this.#relayed.get(id)?.attempts ?? 0) + 1
+      this.#relayed.set(id, { to, at: this.#core.now(), attempts, url })
     } else {
       this.#finished.push(id)
     }
@@ -184,6 +288,8 @@ export class Outbox {
       this.#core.events.emit('progress', id, { stage: 'sent', at })
       return
     }
+    // Not there at the moment, or not there any more.
+    this.#routes?.doubt(to)
     await commit(this.#core, (afterCommit) => {
       if (row.type === 'knock') this.#knockStored(row.to, afterCommit)
       const message = this.#core.store.tables.outgoing.get(id)
@@ -211,7 +317,7 @@ export class Outbox {
       const delay = Math.min(asked, MAX_RESEND_AFTER_MS)
       const timer = setTimeout(() => {
         this.#held.delete(row.id)
-        this.#enqueue(row.id)
+        this.#enqueue(row)
       }, delay).unref()
       this.#held.set(row.id, { to: row.to, full: MAILBOX.has(code), timer })
       return
@@ -235,20 +341,43 @@ export class Outbox {
   /** Sends again what the peer did not confirm in time; drops what nobody waits for any more. */
   async maintain(): Promise<void> {
     const now = this.#core.now()
-    const { packets } = this.#core.store.tables
-    for (const [id, { at, attempts }] of this.#relayed) {
-      const wait = Math.min(RESEND_AFTER_MS * 2 ** (attempts - 1), MAX_RESEND_AFTER_MS)
-      if (!isDue(at + wait, wait, now)) continue
-      const row = packets.get(id)
-      if (row && row.expiresAt > now) this.#waiting.push(id)
-      else {
-        this.#relayed.delete(id)
-        this.#finished.push(id)
-      }
-    }
+    this.#resendDue()
+    const unsure = [...this.#relayed.values()].filter(({ at }) =>
+      isDue(at + DOUBT_AFTER_MS, DOUBT_AFTER_MS, now),
+    )
+    for (const peer of new Set(unsure.map(({ to }) => to))) this.#routes?.doubt(peer)
+    for (const [peer, queue] of this.#queues) this.#dropStale(peer, queue, now)
     if (this.#finished.length > 0)
       await commit(this.#core, (afterCommit) => this.#deleteFinished(afterCommit))
-    this.#pump()
+    this.ready()
+  }
+
+  #resendDue(): void {
+    const now = this.#core.now()
+    for (const [id, { at, attempts }] of this.#relayed) {
+      const wait = Math.min(RESEND_AFTER_MS * 2 ** (attempts - 1), MAX_RESEND_AFTER_MS)
+      if (this.#again.has(id) || this.#inFlight.has(id) || !isDue(at + wait, wait, now)) continue
+      const row = this.#core.store.tables.packets.get(id)
+      if (!row || row.expiresAt <= now) {
+        this.#relayed.delete(id)
+        this.#finished.push(id)
+      } else if (row.type !== 'knock' || attempts < MAX_KNOCK_ATTEMPTS) {
+        this.#again.add(id)
+        this.#queue(row)
+      }
+    }
+  }
+
+  #dropStale(peer: Amid, queue: Queued[], now: number): void {
+    const foreign = this.#routes?.isForeign(peer) === true
+    const stale = ({ awaitsReceipt, since, expiresAt }: Queued): boolean =>
+      expiresAt <= now || (foreign && !awaitsReceipt && since + STRANGER_PATIENCE_MS <= now)
+    if (!queue.some(stale)) return
+    this.#finished.push(...queue.filter(stale).map(({ id }) => id))
+    this.#queues.set(
+      peer,
+      queue.filter((queued) => !stale(queued)),
+    )
   }
 
   /** Packets no relay has taken yet, and those the peer has not confirmed. */

@@ -161,10 +161,10 @@ export class Recovery {
    * again, and what waits goes out on new KNOCKs. Call before the agent goes online, and before keys are made.
    */
   async giveUpAll(): Promise<void> {
-    const { sessions, handshakes, keys } = this.#core.store.tables
+    const { sessions, keys } = this.#core.store.tables
     await commit(this.#core, (afterCommit) => {
       // A KNOCK is made anew for all that is queued when the agent goes online.
-      for (const { key } of handshakes.list()) handshakes.delete(key)
+      this.#initiator.forgetAll()
       for (const { key } of keys.list()) keys.delete(key)
       for (const { value: row } of sessions.list()) {
         if (row.session.state === 'open') markClosed(this.#core, row, 'error', afterCommit)

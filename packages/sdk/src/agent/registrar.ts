@@ -7,6 +7,7 @@
  */
 import { nextSequence, signRegistration } from '../identity/index.ts'
 import {
+  AgentMeshError,
   canonicalText,
   formatKey,
   formatTimestamp,
@@ -45,6 +46,9 @@ export class Registrar {
   #startOverAt = 0
   #startingOver = false
   #presence: PresenceState = 'online'
+  /** Our home, which the record names; nothing is published before it was chosen. */
+  #relay: string | undefined
+  #publishedRelay: string | undefined
   #working: Promise<void> | undefined
 
   constructor(core: Core, keyring: Keyring) {
@@ -60,11 +64,19 @@ export class Registrar {
     return this.#lastError
   }
 
-  /** Publishes now, and again whenever it is due, until `stop`. */
+  /** Publishes as soon as there is a home, and again whenever it is due, until `stop`. */
   start(): void {
     if (this.#state !== 'stopped') return
     this.#state = 'waiting'
-    this.#schedule(0)
+    if (this.#relay !== undefined) this.#schedule(0)
+  }
+
+  /** Where peers are to find us from now on. */
+  setRelay(url: string): void {
+    if (this.#relay === url) return
+    this.#relay = url
+    // What is under way sees it at its end.
+    if (this.#working === undefined) this.#schedule(0)
   }
 
   async stop(): Promise<void> {
@@ -114,7 +126,7 @@ export class Registrar {
     try {
       const rotated = await this.#keyring.rotate(this.#startingOver)
       this.#startingOver = false
-      if (this.#state !== 'registered' || rotated) {
+      if (this.#state !== 'registered' || rotated || this.#publishedRelay !== this.#relay) {
         await this.#register()
         await this.#keyring.publish()
         await this.#core.registries.home.setPresence(this.#presence)
@@ -130,7 +142,7 @@ export class Registrar {
       }
       this.#lastError = undefined
       this.#delay = FIRST_RETRY_MS
-      this.#schedule(30_000)
+      this.#schedule(this.#publishedRelay === this.#relay ? 30_000 : 0)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       if (this.#state !== 'stopped') this.#become('waiting', `${error.code}: ${error.message}`)
@@ -143,6 +155,8 @@ export class Registrar {
   /** Sends the record signed last when nothing in it changed: a registry takes the same record any number of times. */
   async #register(): Promise<void> {
     const { config, identity, registries, store } = this.#core
+    const relay = this.#relay
+    if (relay === undefined) throw new AgentMeshError('RELAY_DISCONNECTED', 'No home relay was chosen')
     const now = this.#core.now()
     const fields = {
       exchange_key: this.#keyring.currentExchangeKey().record,
@@ -150,7 +164,7 @@ export class Registrar {
       ...(config.framework === undefined ? {} : { framework: config.framework }),
       ...(config.framework_version === undefined ? {} : { framework_version: config.framework_version }),
       capabilities: config.capabilities,
-      relay_endpoint: config.relay,
+      relay_endpoint: relay,
       direct_endpoint: null,
       registry_endpoint: config.registry,
       p2p_capable: false,
@@ -166,6 +180,7 @@ export class Registrar {
       await commit(this.#core, () => store.tables.meta.put('registration', published))
     }
     await registries.home.register(record)
+    this.#publishedRelay = relay
     this.#keyring.forgetCounts()
   }
 }

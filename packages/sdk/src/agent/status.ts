@@ -27,8 +27,9 @@ export interface StatusParts {
 }
 
 export function statusOf(core: Core, parts: StatusParts): AgentStatus {
-  const { identity, config, home, store, policy } = core
+  const { identity, config, store, policy } = core
   const { breakers, network, registrar, outbox, inbox, keyring, notices, trust, successions } = parts
+  const { home } = network
   const { certificates, credential, problem } = trust
   const packets = outbox.counts()
   const keys = keyring.status()
@@ -37,16 +38,18 @@ export function statusOf(core: Core, parts: StatusParts): AgentStatus {
     amid: identity.amid,
     display_name: config.display_name ?? null,
     version: PROTOCOL_VERSION,
-    home: home.path,
+    home: core.home.path,
     pid: process.pid,
     started_at: formatTimestamp(parts.startedAt),
     breaker: breakers.state,
     presence: breakers.offline ? 'offline' : network.presence,
     relay: {
-      url: config.relay,
-      state: network.relayState,
-      ...(network.relayError === undefined ? {} : { last_error: network.relayError }),
+      url: home.url ?? null,
+      state: home.state,
+      ...(home.reason === undefined ? {} : { reason: home.reason }),
+      ...(home.error === undefined ? {} : { last_error: home.error }),
     },
+    relays: home.list(),
     registry: {
       url: config.registry,
       state: registrar.state,

@@ -65,6 +65,8 @@ export interface HandshakeRow {
   lane: string
   /** base64 SHA-256 of the packet: what a RESET about it names. */
   packetHash: string
+  /** Of the KNOCK in `packets`, until it is answered. */
+  packetId?: MessageId
   createdAt: number
 }
 
@@ -137,7 +139,7 @@ export interface PacketRow {
   to: Amid
   type: MessageType
   packet: Uint8Array
-  /** Kept until the peer's receipt; otherwise only until a relay has it. */
+  /** Kept until the peer's receipt, a KNOCK until it is answered; otherwise only until a relay has it. */
   awaitsReceipt: boolean
   order: number
   expiresAt: number

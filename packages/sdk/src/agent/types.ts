@@ -23,6 +23,10 @@ import type {
   StatusPayload,
   TierName,
 } from '../wire/index.ts'
+import type { HomeReason } from './home-choice.ts'
+import type { RelayStanding } from './home-relay.ts'
+
+export type { HomeReason, RelayStanding }
 
 /** What an application asks of a peer: a REQUEST payload, and how the session for it should be. */
 export interface RequestInput {
@@ -252,7 +256,10 @@ export interface AgentStatus {
   started_at: string
   breaker: BreakerState
   presence: PresenceState
-  relay: { url: string; state: string; last_error?: string }
+  /** The home: where this agent is reached. `url` is null until one was chosen. */
+  relay: { url: string | null; state: string; reason?: HomeReason; last_error?: string }
+  /** The list it was chosen from. */
+  relays: RelayStanding[]
   registry: { url: string; state: 'registered' | 'waiting' | 'stopped'; last_error?: string }
   sessions: { open: number; total: number }
   /** Messages without a session yet; packets that no relay has, or no peer has confirmed. */

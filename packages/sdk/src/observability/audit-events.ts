@@ -99,6 +99,8 @@ export interface AuditFields {
   agent_stopped: { reason: string }
   /** Connected, and not any more: `waiting` dials again, `replaced` and `closed` do not. */
   relay_state: { relay: string; state: 'connected' | 'waiting' | 'replaced' | 'closed'; code?: string }
+  /** A peer's record names a relay at an address that is not dialled for a stranger. */
+  relay_refused: { relay: string; code: string }
   key_rotated: { key: 'exchange' | 'signed-prekey' | 'kem-prekey'; sequence: number }
   prekeys_added: { one_time: number; one_time_kem: number }
   /** One-time prekeys that were fetched in so many seconds, and no KNOCK came with them. */

@@ -62,6 +62,11 @@ export class RelayConnection implements Transport {
     return this.#state
   }
 
+  /** The IP address it is connected to, while it is. */
+  get address(): string | undefined {
+    return this.#link?.address
+  }
+
   /** @throws MALFORMED for a bad URL, CONNECTION_REPLACED, RELAY_DISCONNECTED when closed before it connected */
   // Not async: this very promise has its rejection handled, so that a caller who does not wait is not ended by it.
   connect(): Promise<void> {

@@ -7,6 +7,7 @@
  * The relay's HELLO must name the address that was dialled: else a relay in the middle could have us sign another one's
  * challenge. Frames of one event-loop turn leave in one write, acknowledgements as one ACK.
  */
+import type { Socket } from 'node:net'
 import { WebSocket, type RawData } from 'ws'
 import { sign } from '../crypto/signing.ts'
 import { connectSignatureParts, type Identity } from '../identity/index.ts'
@@ -16,7 +17,6 @@ import {
   MAX_JSON_FRAME_BYTES,
   MAX_PAYLOAD_BYTES,
   PROTOCOL_VERSIONS,
-  RELAY_PATH,
   type AgentFrame,
   type Amid,
   type ErrorFrame,
@@ -31,6 +31,8 @@ import {
 import { AckTracker } from './ack-tracker.ts'
 import type { Delay } from './backoff.ts'
 import { deferred, type Deferred } from './deferred.ts'
+import { checkPeerRelay, guardedLookup, type OwnKinds } from './relay-address.ts'
+import { relayUrl } from './relay-url.ts'
 import type { OutgoingMessage, ReceivedMessage, SentResult } from './transport.ts'
 
 /** From dialling to CONNECTED. */
@@ -47,6 +49,8 @@ export interface LinkOptions {
   readonly identity: Identity
   readonly codec: RelayCodec
   readonly presence: PresenceState
+  /** The URL is a stranger's word: what it may lead to. Absent for a relay the owner chose. */
+  readonly guard?: OwnKinds
   readonly now: () => number
   readonly delay: Delay
 }
@@ -73,21 +77,23 @@ export class RelayLink {
   #onTheWire = 0
   #maxPayloadBytes = MAX_PAYLOAD_BYTES
   #state: LinkState = 'awaiting-hello'
-  #socket: { cork(): void; uncork(): void } | undefined
+  #socket: Socket | undefined
   #flush: NodeJS.Immediate | undefined
   #cancelTimer: () => void
   #alive = true
 
-  /** @throws MALFORMED for a URL that is none */
+  /** @throws MALFORMED for a URL that is none, RELAY_FORBIDDEN */
   constructor(options: LinkOptions, events: LinkEvents) {
     this.#options = options
     this.#events = events
-    const url = relayUrl(options.url)
+    const { guard } = options
+    const url = relayUrl(guard === undefined ? options.url : checkPeerRelay(options.url, guard))
     this.#authority = url.host
     const webSocket = new WebSocket(url, options.codec.subprotocol, {
       perMessageDeflate: false,
       maxPayload: MAX_JSON_FRAME_BYTES,
       followRedirects: false,
+      ...(guard === undefined ? {} : { lookup: guardedLookup(url.href, guard) }),
     })
     this.#webSocket = webSocket
     this.#cancelTimer = options.delay(CONNECT_TIMEOUT_MS, () =>
@@ -101,13 +107,20 @@ export class RelayLink {
     })
     webSocket.on('message', (data, isBinary) => this.#read(data, isBinary))
     webSocket.on('pong', () => (this.#alive = true))
-    webSocket.on('error', (cause) => this.#end(disconnected(cause.message, { cause })))
+    webSocket.on('error', (cause) =>
+      this.#end(isAgentMeshError(cause) ? cause : disconnected(cause.message, { cause })),
+    )
     this.#closed = new Promise((resolve) => {
       webSocket.on('close', (code) => {
         this.#end(disconnected(`The socket was closed (${code})`))
         resolve()
       })
     })
+  }
+
+  /** The IP address it is connected to. */
+  get address(): string | undefined {
+    return this.#socket?.remoteAddress
   }
 
   // --- what the layers above do -----------------------------------------------------------------------------------------
@@ -312,18 +325,4 @@ function disconnected(reason: string, options: { cause?: unknown; retry?: number
     ...(cause === undefined ? {} : { cause }),
     ...(retry !== undefined && Number.isInteger(retry) ? { retryAfterSeconds: retry } : {}),
   })
-}
-
-function relayUrl(text: string): URL {
-  let url: URL
-  try {
-    url = new URL(text)
-  } catch (cause) {
-    throw new AgentMeshError('MALFORMED', 'The relay URL is not a URL', { cause })
-  }
-  if (url.protocol !== 'ws:' && url.protocol !== 'wss:') {
-    throw new AgentMeshError('MALFORMED', 'The relay URL must begin with ws: or wss:')
-  }
-  if (url.pathname === '/') url.pathname = RELAY_PATH
-  return url
 }

@@ -82,6 +82,7 @@ export const ERROR_CODES = {
     summary: 'The connection was opened with presence offline and takes nothing but SEND',
     stranger: true,
   },
+  RELAY_FORBIDDEN: { summary: 'A record names a relay at an address that is not dialled for a stranger' },
   RELAY_DISCONNECTED: { summary: 'The connection to the relay ended before the answer came' },
   RELAY_STORE_FAILED: { summary: 'The relay could not write or read its mailboxes', stranger: true },
   REGISTRY_SHUTTING_DOWN: { summary: 'The registry is shutting down', stranger: true },
