@@ -81,13 +81,17 @@ export class HostilePeer {
     })
   }
 
-  /** @param registered false: a relay knows it and no registry, so that it cannot knock */
+  /**
+   * @param registered false: a relay knows it and no registry, so that it cannot knock
+   * @param endpoint the home that its record names
+   */
   static async open(
     network: { relay: { url: string }; registry: { url: string } },
     registered = true,
+    endpoint = network.relay.url,
   ): Promise<HostilePeer> {
     const peer = new HostilePeer(network.relay.url, network.registry.url)
-    if (registered) await peer.#register(network.relay.url)
+    if (registered) await peer.#register(endpoint)
     await peer.#relay.connect()
     return peer
   }
@@ -152,6 +156,12 @@ export class HostilePeer {
 
   /** Resolves when the KNOCK was accepted. */
   async knock(to: Amid, type: SessionType = 'stream', intent: Intent = FLIGHTS): Promise<void> {
+    await this.sendKnock(to, type, intent)
+    await this.until(() => this.session !== undefined)
+  }
+
+  /** Resolves when the relay has it. */
+  async sendKnock(to: Amid, type: SessionType = 'stream', intent: Intent = FLIGHTS): Promise<void> {
     const now = Date.now()
     const { pending, packet } = createKnock(
       {
@@ -167,7 +177,6 @@ export class HostilePeer {
     this.session = undefined
     this.knockPacket = Uint8Array.from(packet)
     await this.send(to, 'knock', packet)
-    await this.until(() => this.session !== undefined)
   }
 
   /** Bytes of its choice. */

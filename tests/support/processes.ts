@@ -107,14 +107,16 @@ export interface RunningProgram {
 /**
  * @param port 0 for any free one; a fixed one to come back at the same address
  * @param clockFile see clock.mjs
+ * @param more arguments
  */
 export async function runServer(
   kind: 'relay' | 'registry',
   dataPath: string,
   port = 0,
   clockFile?: string,
+  more: readonly string[] = [],
 ): Promise<RunningProgram> {
-  const args = [`apps/${kind}/dist/main.js`, '--data', dataPath, '--port', String(port)]
+  const args = [`apps/${kind}/dist/main.js`, '--data', dataPath, '--port', String(port), ...more]
   const program =
     clockFile === undefined
       ? new Program(args)

@@ -22,6 +22,7 @@ import {
 import { audit, background, commit, isDue, noteProgress, type Core } from './core.ts'
 import { putOutgoing } from './outgoing-rows.ts'
 import type { Route, Routes } from './routes.ts'
+import { StoredPackets } from './stored-packets.ts'
 import type { PacketRow } from './tables.ts'
 
 /** First wait for a peer's receipt before a packet is sent again; doubles each time. */
@@ -73,6 +74,7 @@ interface Relayed {
   readonly to: Amid
   readonly at: number
   readonly attempts: number
+  readonly order: number
   /** By which relay. */
   readonly url: string
 }
@@ -93,6 +95,7 @@ export class Outbox {
   readonly #again = new Set<MessageId>()
   /** What nobody waits for any more: deleted with the next commit that puts something. */
   #finished: MessageId[] = []
+  readonly #stored = new StoredPackets((id) => this.#finished.push(id))
   #lastOrder = 0
   #routes: Routes | undefined
 
@@ -133,7 +136,10 @@ export class Outbox {
   /** The peer has it: nothing to resend. Call within a commit. */
   remove(id: MessageId): void {
     this.#core.store.tables.packets.delete(id)
+    const relayed = this.#relayed.get(id)
+    if (relayed === undefined) return
     this.#relayed.delete(id)
+    this.#stored.confirmed(relayed.to, relayed.order)
   }
 
   #enqueue(row: PacketRow): void {
@@ -174,11 +180,17 @@ export class Outbox {
   /** The peer is reached elsewhere: what it has not confirmed goes there. */
   moved(peer: Amid): void {
     this.#release(({ to }) => to === peer)
-    for (const [id, { to, url }] of this.#relayed) {
-      // Counted as sent before: that it moved says nothing of how often it was sent to where it is.
-      if (to === peer) this.#relayed.set(id, { to, url, at: Number.NEGATIVE_INFINITY, attempts: 0 })
+    for (const id of this.#stored.take(peer)) {
+      const row = this.#core.store.tables.packets.get(id)
+      if (row) this.#queue(row)
+    }
+    for (const [id, relayed] of this.#relayed) {
+      // That it moved says nothing of how often it was sent to where it is.
+      if (relayed.to === peer)
+        this.#relayed.set(id, { ...relayed, at: Number.NEGATIVE_INFINITY, attempts: 0 })
     }
     this.#resendDue()
+    this.#queues.get(peer)?.sort((left, right) => left.order - right.order)
     this.ready()
   }
 
@@ -206,8 +218,8 @@ export class Outbox {
     this.#again.clear()
     for (const { value: row } of rows) {
       const { id } = row
-      const known = this.#inFlight.has(id) || this.#held.has(id) || this.#relayed.has(id)
-      if (!known && !finished.has(id)) this.#queue(row)
+      const taken = this.#relayed.has(id) || this.#stored.has(id) || finished.has(id)
+      if (!taken && !this.#inFlight.has(id) && !this.#held.has(id)) this.#queue(row)
     }
     this.ready()
   }
@@ -279,7 +291,9 @@ export class Outbox {
     const { id, to } = row
     if (row.awaitsReceipt) {
       const attempts = (this.#relayed.get(id)?.attempts ?? 0) + 1
-      this.#relayed.set(id, { to, at: this.#core.now(), attempts, url })
+      this.#relayed.set(id, { to, at: this.#core.now(), attempts, order: row.order, url })
+    } else if (status === 'stored') {
+      this.#stored.add(row)
     } else {
       this.#finished.push(id)
     }
@@ -347,6 +361,7 @@ export class Outbox {
     )
     for (const peer of new Set(unsure.map(({ to }) => to))) this.#routes?.doubt(peer)
     for (const [peer, queue] of this.#queues) this.#dropStale(peer, queue, now)
+    this.#stored.expire(now)
     if (this.#finished.length > 0)
       await commit(this.#core, (afterCommit) => this.#deleteFinished(afterCommit))
     this.ready()
@@ -383,7 +398,7 @@ export class Outbox {
   /** Packets no relay has taken yet, and those the peer has not confirmed. */
   counts(): { waiting: number; relayed: number } {
     const relayed = this.#relayed.size
-    const total = this.#core.store.tables.packets.count() - this.#finished.length
+    const total = this.#core.store.tables.packets.count() - this.#finished.length - this.#stored.size
     return { waiting: Math.max(0, total - relayed), relayed }
   }
 }
