@@ -223,9 +223,10 @@ const WHY_HOME: Record<HomeReason, string> = {
   last_resort: '(none can be reached)',
 }
 
-function describeRelay({ url, home, latency_ms, down }: RelayStanding): [string, string] {
+function describeRelay(relay: RelayStanding): [string, string] {
+  const { url, home, latency_ms } = relay
   const latency = latency_ms === null ? 'not reached when measured' : `${latency_ms} ms`
-  return ['', `${home ? '*' : ' '} ${url}  ${latency}${down ? ', passed over for now' : ''}`]
+  return ['', `${home ? '*' : ' '} ${url}  ${latency}${relay.down ? ', passed over for now' : ''}`]
 }
 
 function describe(state: AgentStatus): string {

@@ -33,8 +33,8 @@ export async function askForOptions(): Promise<InitOptions> {
   return { registry, relay, capability, passphrasePrompt, ...(name ? { name } : {}) }
 }
 
-function listed(text: string | undefined): string[] {
-  return (text ?? '')
+function listed(answer: string | undefined): string[] {
+  return (answer ?? '')
     .split(',')
     .map((part) => part.trim())
     .filter(Boolean)

@@ -24,6 +24,7 @@ export function agentCommands(): Command[] {
   withExamples(init, [
     'agentmesh init',
     'agentmesh init --name "Harbour Travel" --capability travel/flights',
+    'agentmesh init --relay wss://relay.example.org --relay wss://other.example',
     'AGENTMESH_PASSPHRASE=... agentmesh init --home ~/agents/alice',
   ])
 

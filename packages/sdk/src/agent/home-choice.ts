@@ -20,6 +20,16 @@ export interface RelayView {
 
 export type HomeReason = 'only' | 'nearest' | 'near_enough' | 'fallback' | 'last_resort'
 
+/** One relay of the list, as the owner sees it. */
+export interface RelayStanding {
+  url: string
+  home: boolean
+  /** Milliseconds to its HELLO; null when it was not measured or could not be reached. */
+  latency_ms: number | null
+  /** Passed over for now, because it failed as home. */
+  down: boolean
+}
+
 export interface HomeChoice {
   readonly url: string
   readonly reason: HomeReason

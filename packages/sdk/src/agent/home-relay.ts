@@ -11,7 +11,13 @@
  */
 import { RelayConnection, type Delay, type ReceivedMessage, type TransportState } from '../transport/index.ts'
 import type { AgentMeshError, ErrorCode, PresenceState } from '../wire/index.ts'
-import { chooseHome, noteFailure, type HomeReason, type RelayView } from './home-choice.ts'
+import {
+  chooseHome,
+  noteFailure,
+  type HomeReason,
+  type RelayStanding,
+  type RelayView,
+} from './home-choice.ts'
 import { audit, background, type Core } from './core.ts'
 
 const MEASURE_EVERY_MS = 300_000
@@ -38,16 +44,6 @@ export interface HomeParts {
   /** Milliseconds to a relay's HELLO; undefined when it cannot be reached. */
   readonly measure: (url: string) => Promise<number | undefined>
   readonly delay: Delay
-}
-
-/** One relay of the list, as the owner sees it. */
-export interface RelayStanding {
-  url: string
-  home: boolean
-  /** Milliseconds to its HELLO; null when it was not measured or could not be reached. */
-  latency_ms: number | null
-  /** Passed over for now, because it failed as home. */
-  down: boolean
 }
 
 export class HomeRelay {
@@ -184,7 +180,7 @@ export class HomeRelay {
       presence: this.#presence,
       onReceive: (message) => this.#events.onReceive(message),
       onState: (state, error) => {
-        if (this.#connection === connection) this.#connectionIs(state, error)
+        if (this.#connection === connection) this.#connectionIs(url, state, error)
       },
       random,
       now,
@@ -198,11 +194,11 @@ export class HomeRelay {
 
   // --- how it is ----------------------------------------------------------------------------------------------------------
 
-  #connectionIs(state: TransportState, error: AgentMeshError | undefined): void {
+  #connectionIs(url: string, state: TransportState, error: AgentMeshError | undefined): void {
     const since = this.#connectedSince
     if (error) this.#error = `${error.code}: ${error.message}`
     this.#became(state, error)
-    if (state === 'connected') this.#events.onHome(this.#url!)
+    if (state === 'connected') this.#events.onHome(url)
     else if (error !== undefined && this.#failed(state, error, since)) this.#fallOver()
   }
 

@@ -229,13 +229,14 @@ export class Outbox {
     const queue = this.#queues.get(peer)
     const route = queue && this.#routes?.to(peer)
     if (route === undefined) return
-    while (queue !== undefined && queue.length > 0) {
+    for (let next = queue?.[0]; next !== undefined; next = queue?.[0]) {
       if ((this.#load.get(route.url) ?? 0) >= route.room) {
         const waiting = this.#full.get(route.url) ?? new Set()
         this.#full.set(route.url, waiting.add(peer))
         return
       }
-      const id = queue.shift()!.id
+      queue?.shift()
+      const { id } = next
       this.#again.delete(id)
       const row = this.#core.store.tables.packets.get(id)
       if (!row || this.#inFlight.has(id)) continue
@@ -280,11 +281,11 @@ export class Outbox {
     if (left > 0) this.#load.set(url, left)
     else this.#load.delete(url)
     const waiting = this.#full.get(url)
-    for (const peer of waiting ?? []) {
-      waiting!.delete(peer)
-      if (waiting!.size === 0) this.#full.delete(url)
-      return this.#pump(peer)
-    }
+    if (waiting === undefined) return
+    const [peer] = waiting
+    if (peer !== undefined) waiting.delete(peer)
+    if (waiting.size === 0) this.#full.delete(url)
+    if (peer !== undefined) this.#pump(peer)
   }
 
   async #taken(row: PacketRow, status: 'delivered' | 'stored', url: string): Promise<void> {

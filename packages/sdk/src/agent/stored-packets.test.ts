@@ -36,7 +36,7 @@ it('keeps nothing that a stranger can have us make, and no CLOSE: nothing comes 
 
 it('lets go of what came before something that the peer confirmed, and of nothing else', () => {
   for (const order of [1, 2, 4]) stored.add(packet(order))
-  stored.add(packet(2, 'message', amid(2)))
+  stored.add(packet(0, 'message', amid(2)))
   stored.confirmed(amid(1), 3)
   expect(done).toEqual([packet(1).id, packet(2).id])
   expect(stored.has(packet(4).id)).toBe(true)

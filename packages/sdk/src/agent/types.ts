@@ -23,8 +23,7 @@ import type {
   StatusPayload,
   TierName,
 } from '../wire/index.ts'
-import type { HomeReason } from './home-choice.ts'
-import type { RelayStanding } from './home-relay.ts'
+import type { HomeReason, RelayStanding } from './home-choice.ts'
 
 export type { HomeReason, RelayStanding }
 

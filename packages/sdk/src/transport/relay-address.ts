@@ -71,7 +71,7 @@ function carriedIpv4(address: string): string | undefined {
   const { hostname } = new URL(`http://[${address}]/`)
   const match = /^\[(?:::ffff:|::|64:ff9b::)([0-9a-f]{1,4}):([0-9a-f]{1,4})\]$/.exec(hostname)
   if (!match) return undefined
-  const [high, low] = [parseInt(match[1]!, 16), parseInt(match[2]!, 16)]
+  const [high = 0, low = 0] = match.slice(1).map((group) => parseInt(group, 16))
   return [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.')
 }
 

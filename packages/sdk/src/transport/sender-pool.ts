@@ -188,7 +188,7 @@ export class SenderPool {
 
   #rest(entry: Entry, error: AgentMeshError): void {
     const { link } = entry
-    const { random, delay, onFailed } = this.#options
+    const { random, delay } = this.#options
     entry.state = 'resting'
     entry.link = undefined
     entry.cancelTimer()
@@ -201,7 +201,7 @@ export class SenderPool {
         : Math.max(asked, backoffMs(entry.failures, random))
     entry.failures += 1
     entry.cancelTimer = delay(wait, () => this.#rested(entry))
-    onFailed(entry.url, error)
+    this.#options.onFailed(entry.url, error)
     this.#roomMade()
   }
 
@@ -224,8 +224,8 @@ export class SenderPool {
   async close(): Promise<void> {
     this.#closed = true
     const entries = [...this.#entries.values()]
-    const links = entries.map(({ link }) => link)
+    const links = entries.flatMap(({ link }) => link ?? [])
     for (const entry of entries) this.#forget(entry)
-    await Promise.all(links.map((link) => link?.close()))
+    await Promise.all(links.map(async (link) => link.close()))
   }
 }
