@@ -9,7 +9,7 @@ import { answerOf, ProcessMesh, reached, stages, type Member } from '../support/
 import { portOf, runServer, type RunningProgram } from '../support/processes.ts'
 import { FarDoor, SilentDoor } from '../support/tcp-doors.ts'
 
-const FAR_MS = 40
+const FAR_MS = 100
 
 let mesh: ProcessMesh
 let second: RunningProgram

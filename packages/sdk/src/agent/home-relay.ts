@@ -22,7 +22,7 @@ import { audit, background, type Core } from './core.ts'
 
 const MEASURE_EVERY_MS = 300_000
 /** At the start, for what is measured by then. */
-const START_WAIT_MS = 1_000
+const START_WAIT_MS = 3_000
 /** A connection that lasted so long makes the next failure a first one. */
 const SETTLED_MS = 10_000
 
