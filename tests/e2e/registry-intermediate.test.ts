@@ -29,7 +29,7 @@ afterAll(async () => {
 async function agent(name: string): Promise<Agent> {
   const opened = await Agent.open({
     home: join(folder, name),
-    config: { relay: relay.url, registry: registry.registry.url, display_name: name },
+    config: { relays: [relay.url], registry: registry.registry.url, display_name: name },
   })
   closing.push(() => opened.close())
   await opened.ready()

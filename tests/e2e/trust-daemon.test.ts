@@ -60,7 +60,11 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-const config = (name: string) => ({ relay: relay.url, registry: registry.registry.url, display_name: name })
+const config = (name: string) => ({
+  relays: [relay.url],
+  registry: registry.registry.url,
+  display_name: name,
+})
 
 async function agent(name: string): Promise<Agent> {
   const opened = await Agent.open({ home: join(folder, name), config: config(name), now: clock })

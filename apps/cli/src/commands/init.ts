@@ -75,15 +75,15 @@ export function makeAgent(path: string, options: InitOptions, passphrase: string
 
 function configFrom(options: InitOptions): Config {
   const { name, relayEncoding, framework } = options
-  const config = {
-    registry: options.registry ?? DEFAULT_REGISTRY_URL,
-    relays: normalRelays(options.relay ?? [DEFAULT_RELAY_URL]),
-    ...(relayEncoding === undefined ? {} : { relay_encoding: relayEncoding }),
-    ...(name === undefined ? {} : { display_name: name }),
-    ...(framework === undefined ? {} : { framework }),
-    capabilities: (options.capability ?? []).map(capabilityFrom),
-  }
   try {
+    const config = {
+      registry: options.registry ?? DEFAULT_REGISTRY_URL,
+      relays: normalRelays(options.relay ?? [DEFAULT_RELAY_URL]),
+      ...(relayEncoding === undefined ? {} : { relay_encoding: relayEncoding }),
+      ...(name === undefined ? {} : { display_name: name }),
+      ...(framework === undefined ? {} : { framework }),
+      capabilities: (options.capability ?? []).map(capabilityFrom),
+    }
     if (!URL.canParse(config.registry)) throw new UsageError('--registry is not a URL')
     return validate(Config, config, 'read options')
   } catch (error) {
