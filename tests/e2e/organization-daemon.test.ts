@@ -32,7 +32,7 @@ beforeAll(async () => {
   registry = await CertifiedRegistry.start(folder, 'home', clock)
   acme = await Agent.open({
     home: join(folder, 'acme'),
-    config: { relay: relay.url, registry: registry.registry.url, display_name: 'acme' },
+    config: { relays: [relay.url], registry: registry.registry.url, display_name: 'acme' },
     now: clock,
   })
   await acme.ready()
