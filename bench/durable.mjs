@@ -4,16 +4,17 @@
  * and loaded, and one service with many clients. Beside it the same with everything stored in memory, which shows what the
  * disk costs, and the primitives measured in the same run: signature, check, sealing and opening, and a forced write.
  *
- * The clients are agents of their own, each with its store and connection, in one process; opening 200 takes most of the
- * run. `cpu` is processor time a message in the processes of the clients, the service and the relay: it shows which side a
- * rate is due to, and other work on the machine disturbs it less.
+ * The clients are agents of their own, each with its store and connection, many of them in several processes, so that no
+ * one core of theirs is what is measured; opening 200 takes most of the run. `cpu` is processor time a message in the
+ * processes of the clients, the service and the relay: it shows which side a rate is due to, and other work on the machine
+ * disturbs it less.
  * Run after a build: node bench/durable.mjs [--requests 3000] [--clients 200]
  */
 import { existsSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
 import { messageBound, syncBound } from './lib/bounds.mjs'
-import { machine } from './lib/measure.mjs'
+import { clock, machine, median, quantile } from './lib/measure.mjs'
 import { Mesh } from './lib/mesh.mjs'
 
 const { values } = parseArgs({
@@ -25,6 +26,8 @@ const { values } = parseArgs({
 const MEMORY = '/dev/shm'
 const WINDOW = 48
 const IDLE_REQUESTS = 300
+/** Clients of one process, at most. */
+const CLIENTS_TOGETHER = 50
 
 /** @param {number} value */
 const figure = (value) => value.toFixed(2).padStart(8)
@@ -40,17 +43,33 @@ async function run(name, base, { count, requests, window }) {
   try {
     const { config, relay } = await mesh.servers()
     const service = await mesh.run('service', mesh.home('service'), config)
-    const numbers = [count, requests, window].map(String)
-    const clients = await mesh.run('clients', mesh.folder, config, service.word.amid, ...numbers)
-    const used = () => Promise.all([clients, service, relay].map((side) => side.ask('cpu')))
+    const groups = Math.ceil(count / CLIENTS_TOGETHER)
+    const numbers = [count / groups, requests / groups, window].map((number) => String(Math.round(number)))
+    const clients = await Promise.all(
+      Array.from({ length: groups }, (_, n) =>
+        mesh.run('clients', mesh.home(`clients-${n}`), config, service.word.amid, ...numbers),
+      ),
+    )
+    const used = () =>
+      Promise.all(
+        [clients, [service], [relay]].map(async (side) =>
+          (await Promise.all(side.map((one) => one.ask('cpu')))).reduce((sum, time) => sum + time, 0),
+        ),
+      )
     const before = await used()
-    const { seconds, handled, answered } = await clients.ask('run')
+    const begin = clock()
+    const told = await Promise.all(clients.map((one) => one.ask('run')))
+    const seconds = (clock() - begin) / 1000
     const after = await used()
-    const cpu = after.map((time, side) => (time - before[side]) / (2 * requests))
-    const rate = (2 * requests) / seconds
-    const times = (/** @type {number[]} */ [p50 = 0, p99 = 0]) => `${figure(p50)}${figure(p99)} ms`
+    const made = told.reduce((sum, { answered }) => sum + answered.length, 0)
+    const cpu = after.map((time, side) => (time - before[side]) / (2 * made))
+    const rate = (2 * made) / seconds
+    const times = (/** @type {'handled' | 'answered'} */ which) => {
+      const all = told.flatMap((one) => one[which])
+      return `${figure(median(all))}${figure(quantile(all, 0.99))} ms`
+    }
     console.log(
-      `${name.padEnd(44)}${Math.round(rate).toString().padStart(6)}/s   handler${times(handled)}   answer${times(answered)}   cpu ${cpu.map((time) => time.toFixed(2)).join(' / ')} ms`,
+      `${name.padEnd(44)}${Math.round(rate).toString().padStart(6)}/s   handler${times('handled')}   answer${times('answered')}   cpu ${cpu.map((time) => time.toFixed(2)).join(' / ')} ms`,
     )
     return { rate, ofService: 1000 / (cpu[1] ?? Infinity) }
   } finally {
