@@ -3,7 +3,7 @@
  * streams). Progress, notes and errors go to stderr. Text that came from a peer is escaped before a terminal sees it
  * (DESIGN §4); in JSON the same characters become \u escapes, so a program reads exactly what was sent.
  */
-import { escapeText } from '@agentmesh/sdk'
+import { escapeText } from '@agentmesh/sdk/wire'
 import pc from 'picocolors'
 
 /** What every command is told: which agent, and for whom the output is. */

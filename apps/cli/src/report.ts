@@ -15,7 +15,7 @@ export async function reportError(error: unknown, json: boolean): Promise<ExitCo
   const reported = describe(error)
   // Loaded here, not above: the help text must not wait for it.
   const { errorColor, jsonLine, note } = await import('./output.ts')
-  const { escapeText } = await import('@agentmesh/sdk')
+  const { escapeText } = await import('@agentmesh/sdk/wire')
   if (json) {
     note(jsonLine({ error: reported }))
   } else {

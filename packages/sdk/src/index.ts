@@ -14,7 +14,7 @@ export {
   LOG_FINDINGS,
   type RegistryClient,
 } from './discovery/index.ts'
-export { escapeText, readAuditLog, verifyAuditLog } from './observability/index.ts'
+export { readAuditLog, verifyAuditLog } from './observability/index.ts'
 export {
   defaultPolicy,
   evaluateKnock,

@@ -16,7 +16,7 @@ import {
   signHead,
 } from '../../../packages/sdk/src/observability/audit-format.ts'
 import { findEnd } from '../../../packages/sdk/src/observability/audit-resume.ts'
-import { AuditLog, escapeText, verifyAuditLog } from '../../../packages/sdk/src/observability/index.ts'
+import { AuditLog, verifyAuditLog } from '../../../packages/sdk/src/observability/index.ts'
 import {
   decodePending,
   decodeSession,
@@ -31,6 +31,7 @@ import {
   ByteReader,
   canonicalBytes,
   concatBytes,
+  escapeText,
   isAgentMeshError,
   parseMessageId,
   utf8Bytes,

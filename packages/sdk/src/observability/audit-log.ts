@@ -27,7 +27,14 @@ import { open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { KeyPair } from '../crypto/signing.ts'
-import { AgentMeshError, concatBytes, formatTimestamp, parseTimestamp, utf8Bytes } from '../wire/index.ts'
+import {
+  AgentMeshError,
+  concatBytes,
+  escapeValue,
+  formatTimestamp,
+  parseTimestamp,
+  utf8Bytes,
+} from '../wire/index.ts'
 import type { AuditEvent } from './audit-events.ts'
 import {
   firstHash,
@@ -40,7 +47,6 @@ import {
   type AuditHead,
 } from './audit-format.ts'
 import { findEnd } from './audit-resume.ts'
-import { escapeValue } from './escape.ts'
 
 export interface AuditLogOptions {
   readonly identity: { readonly signing: KeyPair }

@@ -1,6 +1,5 @@
 /**
- * Layer 7, observability: what the owner can see afterwards. The audit log, its check, and text made safe to look at
- * (specification §7.1, DESIGN §9).
+ * Layer 7, observability: what the owner can see afterwards. The audit log and its check (specification §7.1, DESIGN §9).
  */
 export type { AuditEvent, AuditEventName, AuditFields, AuditLine } from './audit-events.ts'
 export type { AuditHead } from './audit-format.ts'
@@ -9,4 +8,3 @@ export type { AuditLogOptions } from './audit-log.ts'
 export { setAsideAuditLog } from './audit-resume.ts'
 export { readAuditLog, verifyAuditLog } from './audit-verify.ts'
 export type { AuditProblem, AuditProblemKind, AuditReport } from './audit-verify.ts'
-export { escapeText } from './escape.ts'
