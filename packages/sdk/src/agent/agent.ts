@@ -72,10 +72,7 @@ const MAINTENANCE_MS = 5_000
  * methods return are as they were sent: escape them (`escapeText`) before a terminal or a page shows them.
  */
 export class Agent {
-  /**
-   * Present once, when `open` made the identity: 24 words, separated by spaces, to write down. They are kept nowhere
-   * (DESIGN §4).
-   */
+  /** Present once, when `open` made the identity: 24 words to write down, kept nowhere (DESIGN §4). */
   readonly recoveryWords: string | undefined
   readonly #core: Core
   readonly #release: () => void
@@ -142,8 +139,7 @@ export class Agent {
     )
     this.#registrar = new Registrar(core, this.#keyring)
     this.#network = new Network(core, this.#outbox, this.#registrar, this.#trust)
-    const { routes } = this.#network
-    this.#initiator = new Initiator(core, this.#outbox, this.#keyring, this.#trust, routes)
+    this.#initiator = new Initiator(core, this.#outbox, this.#keyring, this.#trust, this.#network.routes)
     this.#responder = new Responder(core, this.#outbox, this.#keyring, this.#trust, () => ({
       paused: this.#breakers.refusesKnocks,
       presence: this.#network.presence,
