@@ -88,7 +88,7 @@ test('an embedded agent that closes while it looks for a peer leaves the process
   await mesh.stop('registry')
   const script = `import { Agent } from '@agentmesh/sdk'
     const [home, registry, relay] = process.argv.slice(1)
-    const agent = await Agent.open({ home, config: { registry, relay } })
+    const agent = await Agent.open({ home, config: { registry, relays: [relay] } })
     const request = { intent: { category: 'travel' }, parameters: {} }
     await agent.send(agent.amid, request)
     await agent.close()
