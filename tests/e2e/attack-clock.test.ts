@@ -60,3 +60,22 @@ test.each([5, 40])('a clock %i days ahead and back forgets no answer', async (da
   expect(answers()).toMatchObject([{ results: 1 }, { results: 1 }])
   expect(handled).toBe(1)
 })
+
+test('a request that was read, and whose answer broke the session by a wrong clock, gets that answer on another', async () => {
+  const alice = await network.agent('alice')
+  await (await alice.send(bob.amid, ask(0))).answer()
+  const sent = await alice.send(bob.amid, ask(1))
+  bob.on('request', async () => {
+    // The receipts go out before the answer, under the right clock.
+    for await (const { stage } of sent.progress()) if (stage === 'read') break
+    skew = 2 * 3_600_000
+    return { results: ++handled }
+  })
+  await expect.poll(() => handled).toBe(2)
+  await expect.poll(() => bob.sessions().some(({ state }) => state === 'closed')).toBe(true)
+  skew = 0
+  bob.on('request', () => ({ results: ++handled }))
+  const next = await alice.send(bob.amid, ask(2))
+  expect(await sent.answer()).toMatchObject({ payload: { results: 2 } })
+  expect(await next.answer()).toMatchObject({ payload: { results: 3 } })
+})

@@ -1,8 +1,20 @@
 /** Rows of the application's messages: what a queued one waits for, and writing it under its index. */
-import { formatIntent, type Amid, type EnvelopeType } from '../wire/index.ts'
+import {
+  formatIntent,
+  type Amid,
+  type CloseReason,
+  type EnvelopeType,
+  type SessionType,
+} from '../wire/index.ts'
 import type { Core } from './core.ts'
 import type { OutgoingRow } from './tables.ts'
 
+export const DEFAULT_TTL_SECONDS: Record<SessionType, number> = {
+  request_response: 3600,
+  // The cache of specification §5.5: who was let in once need not knock again today.
+  conversation: 24 * 3600,
+  stream: 24 * 3600,
+}
 /** No application sees them, and the window does not count them. */
 export const UNSEEN: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
 /** No more of them than of the peer's questions. */
@@ -13,6 +25,10 @@ export const ANSWERS: ReadonlySet<EnvelopeType> = new Set([
 ])
 /** Messages that wait for an answer. */
 export const ASKING: ReadonlySet<EnvelopeType> = new Set(['request', 'capability_negotiation'])
+/** Ends that say nothing about what was asked. */
+export const BROKEN_REASONS: ReadonlySet<CloseReason> = new Set(['error', 'limit'])
+/** A session this owner ended so is not replaced, and what came on it is not worked on. */
+export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
 
 /**
  * A queued message waits for a session on its lane: each single request has its own, the rest share by category and

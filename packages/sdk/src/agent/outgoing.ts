@@ -26,7 +26,6 @@ import {
   validate,
   type Amid,
   type ClosePayload,
-  type CloseReason,
   type EnvelopeType,
   type ErrorCode,
   type Intent,
@@ -34,24 +33,26 @@ import {
   type Payload,
   type ReceiptPayload,
   type SessionId,
-  type SessionType,
 } from '../wire/index.ts'
 import { audit, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import { Lanes, WaitingOn } from './lanes.ts'
-import { ANSWERS, ASKING, putOutgoing, UNSEEN, waitingFor } from './outgoing-rows.ts'
+import {
+  ANSWERS,
+  ASKING,
+  BROKEN_REASONS,
+  DEFAULT_TTL_SECONDS,
+  OWNER_REASONS,
+  putOutgoing,
+  UNSEEN,
+  waitingFor,
+} from './outgoing-rows.ts'
 import type { Closings } from './closings.ts'
 import { Receipts } from './receipts.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
 import type { OutgoingRow, SessionRow } from './tables.ts'
 import type { Answer, ProgressEvent, RequestInput, SendOptions } from './types.ts'
 
-const DEFAULT_TTL_SECONDS: Record<SessionType, number> = {
-  request_response: 3600,
-  // The cache of specification §5.5: who was let in once need not knock again today.
-  conversation: 24 * 3600,
-  stream: 24 * 3600,
-}
 /** Messages of a session sealed and not yet read. */
 export const WINDOW = 64
 /** Messages of a session that wait for the window; one more is refused, unless it answers the peer. */
@@ -59,8 +60,6 @@ const MAX_WAITING = 1000
 
 /** How often a message that its peer never received changes to a new session. */
 export const MAX_REBINDS = 5
-/** A session this owner ended so is not replaced, and what came on it is not worked on. */
-export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
 
 export class Outgoing {
   readonly #core: Core
@@ -353,8 +352,8 @@ export class Outgoing {
   }
 
   /**
-   * A session ended. What the peer never received goes out on a new session, unless an owner wanted the end; what it
-   * received and will not answer has failed. Call within a commit.
+   * A session ended. What the peer never received goes out on a new session, unless an owner wanted the end, and so does
+   * a request when the session broke; what it received and will not answer has failed. Call within a commit.
    */
   sessionClosed(session: Session, afterCommit: (() => void)[]): void {
     const { outgoing } = this.#core.store.tables
@@ -368,10 +367,12 @@ export class Outgoing {
         const onItsWay = state === 'sealed' && session.closes === 'ours' && !ASKING.has(row.type)
         if (row.type === 'close' || onItsWay) continue
         this.#outbox.remove(row.id)
-        const retry = again && row.receipts.received === undefined
+        // A request asked again gets its first answer, so one whose answer a broken session lost is asked again.
+        const unanswered = row.type === 'request' && BROKEN_REASONS.has(reason)
+        const retry = again && (unanswered || row.receipts.received === undefined)
         if (retry && row.rebinds < MAX_REBINDS && session.role === 'initiator') {
           const { sessionId: _, sequence: __, ...rest } = row
-          const rebound: OutgoingRow = { ...rest, state: 'queued', rebinds: row.rebinds + 1 }
+          const rebound: OutgoingRow = { ...rest, state: 'queued', receipts: {}, rebinds: row.rebinds + 1 }
           this.#orFail(rebound, afterCommit, () => this.#bind(rebound, afterCommit))
         } else if (ASKING.has(row.type) || row.receipts.received === undefined) {
           const message = `The session ended: ${reason}`

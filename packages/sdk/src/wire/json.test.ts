@@ -236,8 +236,10 @@ describe('parseJson', () => {
         }),
       )
     cost(small)
-    // 16 times the input; a quadratic reader would need 256 times the time.
-    expect(cost(large) / cost(small)).toBeLessThan(100)
+    // 16 times the input; a quadratic reader would need 256 times the time, in every one of the attempts.
+    const ratios = []
+    while (ratios.length < 5 && !(Math.min(...ratios) < 100)) ratios.push(cost(large) / cost(small))
+    expect(Math.min(...ratios)).toBeLessThan(100)
   })
 })
 
