@@ -108,8 +108,9 @@ describe.each(['SQLite', 'PostgreSQL'])('on %s', (engine) => {
   })
 
   it('SIGTERM stores what is in flight and ends with exit code 0', async () => {
-    const sender = await connected(relay.url)
+    // Agents are told in the order in which they came; a sender that goes first sends again where it connects next.
     const receiver = await connected(relay.url)
+    const sender = await connected(relay.url)
     const id = sender.send(receiver.amid, 'in flight')
     await receiver.receive()
     const ended = relay.end('SIGTERM')

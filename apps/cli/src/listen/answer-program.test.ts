@@ -117,7 +117,7 @@ test('ending a program kills its whole group, and nobody is answered', async () 
     { timeoutSeconds: 60, onStatus: () => program.end('enough') },
   )
   expect(await program.outcome).toEqual({ kind: 'ended', why: 'enough' })
-  expect(isRunning(Number(readFileSync(pidFile, 'utf8')))).toBe(false)
+  await expect.poll(() => isRunning(Number(readFileSync(pidFile, 'utf8'))), { timeout: 10_000 }).toBe(false)
 })
 
 test("a peer's text is neither run nor in arguments nor in the environment", async () => {
