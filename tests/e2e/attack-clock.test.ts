@@ -71,8 +71,10 @@ test('a request that was read, and whose answer broke the session by a wrong clo
     skew = 2 * 3_600_000
     return { results: ++handled }
   })
-  await expect.poll(() => handled).toBe(2)
-  await expect.poll(() => bob.sessions().some(({ state }) => state === 'closed')).toBe(true)
+  await expect.poll(() => handled, { timeout: 20_000 }).toBe(2)
+  await expect
+    .poll(() => bob.sessions().some(({ state }) => state === 'closed'), { timeout: 20_000 })
+    .toBe(true)
   skew = 0
   bob.on('request', () => ({ results: ++handled }))
   const next = await alice.send(bob.amid, ask(2))

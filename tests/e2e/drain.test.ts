@@ -55,7 +55,9 @@ test('SIGTERM: not ready, nobody new, agents told in portions, and what was on i
     retryAfterSeconds: 10,
   })
 
-  expect(agents.some((agent) => agent.frames.some(({ frame }) => frame === 'ERROR'))).toBe(true)
+  await expect
+    .poll(() => agents.some((agent) => agent.frames.some(({ frame }) => frame === 'ERROR')))
+    .toBe(true)
   expect(alice.frames).toEqual([])
 
   // A second signal ends it, in order.
