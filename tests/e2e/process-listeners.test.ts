@@ -53,7 +53,7 @@ test('an answer that cannot be sent is refused to the listener, and the peer lea
   expect(await answerOf(alice.client, fits)).toMatchObject({ payload: { results: 'x'.repeat(10) } })
 })
 
-test('a listener that floods its peer with statuses is stopped by the limit, and the peer is not left waiting', async () => {
+test('a listener that floods its peer with statuses is stopped by the limit, and the peer gets the answer all the same', async () => {
   const alice = await mesh.online('alice')
   const refused: unknown[] = []
   mesh.listen(bob, async ({ id }) => {
@@ -66,7 +66,8 @@ test('a listener that floods its peer with statuses is stopped by the limit, and
   const id = await alice.client.send(bob.amid, request, talk)
   const events = await stages(alice.client, id)
   expect(refused.length).toBeGreaterThan(0)
-  expect(['answered', 'failed']).toContain(events.at(-1)?.stage)
+  // On another session, when the flood has used up the first.
+  expect(events.at(-1)).toMatchObject({ stage: 'answered', answer: { payload: { results: 'at last' } } })
   // What the daemon keeps of a chatty peer is bounded, and so is what a late reader gets.
   expect((await stages(alice.client, id)).length).toBeLessThanOrEqual(64)
 })

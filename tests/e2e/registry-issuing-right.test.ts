@@ -1,42 +1,26 @@
 /** An organisation's right to certify: how it ends, and how it outlives the intermediate it was given under. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { ed25519KeyPair, systemRandom } from '@agentmesh/sdk/crypto/signing'
+import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import {
-  certificateFromText,
-  certificateText,
-  identityFromKeyPair,
-  issueAgent,
   issueCrl,
   issueIntermediate,
-  makeExchangeKey,
   newSerial,
   openTrustDocument,
   parseCertificate,
-  signRegistration,
   validatePath,
-  type Identity,
 } from '@agentmesh/sdk/identity'
-import { formatTimestamp, fromBase64 } from '@agentmesh/sdk/wire'
+import { fromBase64 } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { startCertification, type Certification } from '../../apps/registry/src/authority/certification.ts'
 import { makeAuthorityKeys, type AuthorityKeys } from '../../apps/registry/src/authority/authority-keys.ts'
 import { DEFAULT_LIMITS } from '../../apps/registry/src/limits.ts'
-import { openSqliteStore } from '../../apps/registry/src/store/sql-store.ts'
 import type { Store } from '../../apps/registry/src/store/store.ts'
-import { startRegistry, type RunningRegistry } from '../../apps/registry/src/index.ts'
-import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
+import { type RunningRegistry } from '../../apps/registry/src/index.ts'
 import { DnsServer } from '../support/dns-server.ts'
+import { issueMember, startDomainRegistry, type Member } from '../support/domain-registry.ts'
 
 const DAY = 86_400_000
 const NOW = Date.UTC(2026, 1, 1, 12)
 const TOKEN = 'operator-token-of-a-test-0123456789'
-
-interface Member {
-  readonly identity: Identity
-  readonly client: HttpRegistryClient
-}
 
 let now: number
 let one: DnsServer
@@ -45,24 +29,9 @@ let keys: AuthorityKeys
 let registry: RunningRegistry
 let store: Store
 let certification: Certification
-let folder: string
+let close: () => Promise<void>
+let member: () => Promise<Member>
 let acme: Member
-
-async function member(): Promise<Member> {
-  const identity = identityFromKeyPair(ed25519KeyPair(systemRandom(32)))
-  const client = new HttpRegistryClient(registry.url, identity, { now: () => now, random: systemRandom })
-  const options = { startId: 1, sequence: 1, random: systemRandom, now }
-  await client.register(
-    signRegistration(identity, {
-      exchange_key: makeExchangeKey(identity, options).record,
-      capabilities: ['travel'],
-      relay_endpoint: 'wss://relay.example/v1/connect',
-      sequence: 1,
-      created_at: formatTimestamp(now),
-    }),
-  )
-  return { identity, client }
-}
 
 /** An organisation that has shown its record. */
 async function proved(): Promise<void> {
@@ -71,53 +40,15 @@ async function proved(): Promise<void> {
   await acme.client.verifyOrganization()
 }
 
-/** What an organisation does offline. */
-async function issue(of: Member, to: Member): Promise<string[]> {
-  const { certificate = '' } = await of.client.organization(of.identity.amid)
-  const der = issueAgent(
-    {
-      serial: newSerial(systemRandom),
-      notBefore: now - 1000,
-      notAfter: now + 30 * DAY,
-      publicKey: to.identity.signing.publicKey,
-      displayName: 'Fleet agent',
-    },
-    { certificate: certificateFromText(certificate), signing: of.identity.signing },
-  )
-  return [certificateText(parseCertificate(der)), certificate]
-}
+const issue = (of: Member, to: Member) => issueMember(of, to, now)
 
 beforeEach(async () => {
   now = NOW
-  one = await DnsServer.start()
-  two = await DnsServer.start()
-  folder = mkdtempSync(join(tmpdir(), 'agentmesh-organizations-'))
-  const dataPath = join(folder, 'registry.db')
-  keys = makeAuthorityKeys({
-    name: 'Test registry',
-    url: 'http://registry.example',
-    now,
-    random: systemRandom,
-  })
-  const resolvers = [one.address, two.address]
-  registry = await startRegistry({
-    dataPath,
-    authority: keys,
-    resolvers,
-    now: () => now,
-    adminTokens: `operator:${TOKEN}`,
-  })
-  store = await openSqliteStore(dataPath)
-  certification = await startCertification(keys, store, DEFAULT_LIMITS, resolvers, now)
+  const parts = await startDomainRegistry(() => now, { adminTokens: `operator:${TOKEN}` })
+  ;({ one, two, keys, registry, store, certification, member, close } = parts)
   acme = await member()
 })
-afterEach(async () => {
-  await registry.close()
-  await store.close()
-  await one.close()
-  await two.close()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterEach(() => close())
 
 /** What a stranger makes of a chain, with what the registry publishes. */
 async function verdict(chain: readonly string[], of: Member, at = certification) {

@@ -448,7 +448,7 @@ export class Inbox {
     }
   }
 
-  /** The peer is told that no answer comes, when the session can carry even that. */
+  /** The peer is told that no answer comes; where not even that can be said, the session ends. */
   async #giveUp(key: string, row: IncomingRow): Promise<void> {
     try {
       const message = 'The agent failed to answer this request'
@@ -457,7 +457,6 @@ export class Inbox {
       if (!isAgentMeshError(error)) throw error
       await commit(this.#core, (afterCommit) => {
         this.#setState(key, 'done')
-        // A session too full for an error still carries its CLOSE, so nobody waits for an answer that cannot come.
         const session = this.#core.store.tables.sessions.get(row.envelope.session_id)
         if (session?.session.state === 'open') this.#outgoing.close(session, { reason: 'limit' }, afterCommit)
       })
@@ -476,10 +475,9 @@ export class Inbox {
     await commit(this.#core, (afterCommit) => {
       const known = requests.get(requestKey(envelope))
       const sessionId = known?.sessionId ?? envelope.session_id
-      const session = sessions.get(sessionId)?.session
-      if (session?.state === 'open' && session.expiresAt > this.#core.now()) {
-        this.#outgoing.onSession(sessionId, { ...answer, inReplyTo: envelope.id }, afterCommit)
-      }
+      const row = sessions.get(sessionId)
+      if (row?.session.state === 'open' && row.session.expiresAt > this.#core.now())
+        this.#outgoing.answer(row, envelope.id, answer, afterCommit)
       this.#setState(key, 'done')
       // A peer that was forgotten meanwhile stays so.
       if (known)

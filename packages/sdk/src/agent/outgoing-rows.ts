@@ -1,9 +1,17 @@
 /** Rows of the application's messages: what a queued one waits for, and writing it under its index. */
 import {
+  AgentMeshError,
+  canonicalBytes,
+  DEFAULT_MAX_MESSAGE_BYTES,
   formatIntent,
+  parseJsonObject,
+  PAYLOADS,
+  validate,
   type Amid,
   type CloseReason,
   type EnvelopeType,
+  type Payload,
+  type ReceiptPayload,
   type SessionType,
 } from '../wire/index.ts'
 import type { Core } from './core.ts'
@@ -50,4 +58,22 @@ export function putOutgoing(core: Core, row: OutgoingRow): void {
     b: row.state,
     at: row.createdAt,
   })
+}
+
+/** What no envelope can carry is refused at once, not when a session opens for it. @throws MALFORMED, LIMIT_SIZE */
+export function checkedPayload(type: EnvelopeType, given: object): Payload {
+  const payload: Payload = validate(PAYLOADS[type], given, `send ${type}`)
+  const bytes = canonicalBytes(payload)
+  if (bytes.length > DEFAULT_MAX_MESSAGE_BYTES) throw new AgentMeshError('LIMIT_SIZE')
+  parseJsonObject(bytes, DEFAULT_MAX_MESSAGE_BYTES)
+  return payload
+}
+
+/** What a peer's receipts say of a message that they did not say before. */
+export function newReceipts(row: OutgoingRow, { receipts }: ReceiptPayload): ReceiptPayload['receipts'] {
+  return receipts.filter(
+    ({ message_id, state }) =>
+      // An answer is its own receipt: a claim to have answered is none.
+      message_id === row.id && state !== 'answered' && row.receipts[state] === undefined,
+  )
 }

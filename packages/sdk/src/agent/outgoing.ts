@@ -15,12 +15,9 @@ import { createMessage, type MessageDraft } from '../messages/index.ts'
 import type { Session } from '../session/index.ts'
 import {
   AgentMeshError,
-  canonicalBytes,
-  DEFAULT_MAX_MESSAGE_BYTES,
   isAgentMeshError,
   MAILBOX_TTL_SECONDS,
   newMessageId,
-  parseJsonObject,
   parseTimestamp,
   PAYLOADS,
   validate,
@@ -41,7 +38,9 @@ import {
   ANSWERS,
   ASKING,
   BROKEN_REASONS,
+  checkedPayload,
   DEFAULT_TTL_SECONDS,
+  newReceipts,
   OWNER_REASONS,
   putOutgoing,
   UNSEEN,
@@ -50,7 +49,7 @@ import {
 import type { Closings } from './closings.ts'
 import { Receipts } from './receipts.ts'
 import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
-import type { OutgoingRow, SessionRow } from './tables.ts'
+import type { OutgoingRow, RequestAnswer, SessionRow } from './tables.ts'
 import type { Answer, ProgressEvent, RequestInput, SendOptions } from './types.ts'
 
 /** Messages of a session sealed and not yet read. */
@@ -106,11 +105,7 @@ export class Outgoing {
     options: SendOptions,
   ): Promise<MessageId> {
     const { type, intent } = first
-    const payload: Payload = validate(PAYLOADS[type], first.payload, `send ${type}`)
-    const bytes = canonicalBytes(payload)
-    if (bytes.length > DEFAULT_MAX_MESSAGE_BYTES) throw new AgentMeshError('LIMIT_SIZE')
-    // What no envelope can carry is refused here, not when a session opens for it.
-    parseJsonObject(bytes, DEFAULT_MAX_MESSAGE_BYTES)
+    const payload = checkedPayload(type, first.payload)
     const id = options.id ?? newMessageId(this.#core.random)
     const now = this.#core.now()
     const sessionType = options.sessionType ?? 'conversation'
@@ -167,6 +162,19 @@ export class Outgoing {
     }
     this.#sealOrWait(row, session, afterCommit)
     return row.id
+  }
+
+  /**
+   * Answers a request on an open session. One that is used up ends instead: the peer asks again on another session, and
+   * gets the answer there. Call within a commit. @throws MALFORMED, LIMIT_SIZE
+   */
+  answer(row: SessionRow, inReplyTo: MessageId, answer: RequestAnswer, afterCommit: (() => void)[]): void {
+    if (this.#fits(row)) {
+      this.onSession(row.session.id, { ...answer, inReplyTo }, afterCommit)
+      return
+    }
+    checkedPayload(answer.type, answer.payload)
+    this.close(row, { reason: 'limit' }, afterCommit)
   }
 
   /** Messages go out in the order of this time, also when the clock jumped back. */
@@ -409,14 +417,8 @@ export class Outgoing {
     if (!row || row.to !== from || row.state === 'done') return
     this.#outbox.remove(row.id)
     const receipts = { ...row.receipts, answered: this.#core.now() }
-    this.write(
-      noteProgress(
-        this.#core,
-        { ...row, receipts, state: 'done' },
-        { stage: 'answered', answer },
-        afterCommit,
-      ),
-    )
+    const done = { ...row, receipts, state: 'done' } as const
+    this.write(noteProgress(this.#core, done, { stage: 'answered', answer }, afterCommit))
     if (row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
   }
 
@@ -431,11 +433,7 @@ export class Outgoing {
     for (const id of ids) {
       const row = this.#core.store.tables.outgoing.get(id)
       if (row?.to !== from) continue
-      const receipts = payload.receipts.filter(
-        ({ message_id, state }) =>
-          // An answer is its own receipt: a claim to have answered is none.
-          message_id === id && state !== 'answered' && row.receipts[state] === undefined,
-      )
+      const receipts = newReceipts(row, payload)
       if (receipts.length === 0) continue
       news = true
       this.#receipted(row, receipts, afterCommit)
