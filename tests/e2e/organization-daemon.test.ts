@@ -1,10 +1,7 @@
 /** What an organisation's own daemon keeps in order without being asked: its revocation list and its certificate. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { renewIntermediate } from '@agentmesh/registry'
-import { startRelay, type RunningRelay } from '@agentmesh/relay'
-import { Agent, readAuditLog } from '@agentmesh/sdk'
+import { type Agent, readAuditLog } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import {
   certificateFromText,
@@ -16,33 +13,22 @@ import {
 import { amidToBytes, formatTimestamp, toHex } from '@agentmesh/sdk/wire'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
-import { CertifiedRegistry } from '../support/certified-registry.ts'
+import { CertifiedNetwork, refreshed as isRefreshed } from '../support/certified-network.ts'
+import type { CertifiedRegistry } from '../support/certified-registry.ts'
 
 const DAY = 86_400_000
-let folder: string
+let network: CertifiedNetwork
 let offset = 0
-let relay: RunningRelay
 let registry: CertifiedRegistry
 let acme: Agent
 const clock = (): number => Date.now() + offset
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'agentmesh-organization-daemon-'))
-  relay = await startRelay({ dataPath: join(folder, 'relay.db'), now: clock })
-  registry = await CertifiedRegistry.start(folder, 'home', clock)
-  acme = await Agent.open({
-    home: join(folder, 'acme'),
-    config: { relays: [relay.url], registry: registry.registry.url, display_name: 'acme' },
-    now: clock,
-  })
-  await acme.ready()
+  network = await CertifiedNetwork.start(clock)
+  registry = network.registry
+  acme = await network.agent('acme')
 })
-afterAll(async () => {
-  await acme.close()
-  await registry.close()
-  await relay.close()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => network.close())
 
 /** The organisation's list at the registry. */
 async function list() {
@@ -53,12 +39,7 @@ async function list() {
   return { number, entries: [...entries.keys()], daysLeft: Math.round((nextUpdate - clock()) / DAY) }
 }
 
-async function refreshed(): Promise<boolean> {
-  return acme.trust.refresh().then(
-    () => true,
-    () => false,
-  )
-}
+const refreshed = () => isRefreshed(() => acme.trust.refresh())
 
 test('the list is signed anew at half its life, and a newer certificate is taken', async () => {
   const home = Home.open(acme.home)

@@ -1,65 +1,32 @@
 /** An intermediate comes and goes: by the operator's commands, the root from its safe, and what agents make of it. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { startRelay, type RunningRelay } from '@agentmesh/relay'
-import { Agent, type JsonValue } from '@agentmesh/sdk'
+import { type Agent } from '@agentmesh/sdk'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { CertifiedRegistry } from '../support/certified-registry.ts'
-import { FLIGHTS } from '../support/network.ts'
+import { CertifiedNetwork, knock as knockOn, refreshed as isRefreshed } from '../support/certified-network.ts'
+import type { CertifiedRegistry } from '../support/certified-registry.ts'
 import { errorCode, run } from './cli-harness.ts'
 
-let folder: string
-let relay: RunningRelay
+let network: CertifiedNetwork
 let registry: CertifiedRegistry
-const closing: (() => Promise<unknown>)[] = []
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'agentmesh-intermediate-'))
-  relay = await startRelay({ dataPath: join(folder, 'relay.db') })
-  registry = await CertifiedRegistry.start(folder, 'home')
+  network = await CertifiedNetwork.start()
+  registry = network.registry
 })
-afterAll(async () => {
-  await Promise.all(closing.map((close) => close()))
-  await registry.close()
-  await relay.close()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => network.close())
 
-async function agent(name: string): Promise<Agent> {
-  const opened = await Agent.open({
-    home: join(folder, name),
-    config: { relays: [relay.url], registry: registry.registry.url, display_name: name },
-  })
-  closing.push(() => opened.close())
-  await opened.ready()
-  return opened
-}
-
-/** What one agent finds of another's certificates when it knocks. */
-async function knock(from: Agent, to: Agent): Promise<Record<string, JsonValue>> {
-  for (const { session_id, state } of from.sessions())
-    if (state === 'open') await from.killSession(session_id)
-  const sent = await from.send(to.amid, { intent: FLIGHTS, parameters: {} })
-  for await (const { stage } of sent.progress()) if (stage === 'accepted' || stage === 'rejected') break
-  const [decision] = to.decisions({ from: from.amid })
-  return { ...decision?.trace.find(({ rule }) => rule === 'certificate')?.inputs }
-}
-
-/** While connections to a registry that was restarted are found broken. */
-async function refreshed(who: Agent): Promise<boolean> {
-  return who.trust.refresh().then(
-    () => true,
-    () => false,
-  )
-}
+const knock = (from: Agent, to: Agent) => knockOn(from, to.amid, () => to.decisions({ from: from.amid }))
+const refreshed = (who: Agent) => isRefreshed(() => who.trust.refresh())
 
 const intermediate = (...args: string[]) =>
   run(['registry', 'intermediate', ...args, '--dir', registry.folder, '--json'])
 
 test('the next intermediate issues, the one before holds until it is revoked, and agents get new certificates', async () => {
   const withRoot = ['--root', `${registry.folder}.root`]
-  const [alice, bob, carol] = [await agent('alice'), await agent('bob'), await agent('carol')]
+  const [alice, bob, carol] = [
+    await network.agent('alice'),
+    await network.agent('bob'),
+    await network.agent('carol'),
+  ]
   await registry.verify(alice, 'Alice')
   expect(await knock(alice, bob)).toMatchObject({ tier: 'verified', chain: 'valid' })
 

@@ -1,9 +1,13 @@
 /** An owner whose key is gone goes on as another agent: the command, the registry, peers that are told, and liars. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { startRelay, type RunningRelay } from '@agentmesh/relay'
-import { Agent, AgentClient, defaultPolicy, readAuditLog, type Amid, type Succession } from '@agentmesh/sdk'
+import {
+  type Agent,
+  AgentClient,
+  defaultPolicy,
+  readAuditLog,
+  type Amid,
+  type Succession,
+} from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import {
   Home,
@@ -14,41 +18,23 @@ import {
 } from '@agentmesh/sdk/identity'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
-import { CertifiedRegistry } from '../support/certified-registry.ts'
+import { CertifiedNetwork } from '../support/certified-network.ts'
+import type { CertifiedRegistry } from '../support/certified-registry.ts'
 import { FLIGHTS } from '../support/network.ts'
 import { startDaemon } from '../support/processes.ts'
 import { errorCode, run } from './cli-harness.ts'
 
 const QUESTION = { intent: FLIGHTS, parameters: {} }
-let folder: string
-let relay: RunningRelay
+let network: CertifiedNetwork
 let registry: CertifiedRegistry
-const closing: (() => Promise<unknown>)[] = []
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'agentmesh-succession-'))
-  relay = await startRelay({ dataPath: join(folder, 'relay.db') })
-  registry = await CertifiedRegistry.start(folder, 'home')
+  network = await CertifiedNetwork.start()
+  registry = network.registry
 })
-afterAll(async () => {
-  await Promise.all(closing.map((close) => close()))
-  await registry.close()
-  await relay.close()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => network.close())
 
-const config = (name: string) => ({
-  relays: [relay.url],
-  registry: registry.registry.url,
-  display_name: name,
-})
-
-async function agent(name: string): Promise<Agent> {
-  const opened = await Agent.open({ home: join(folder, name), config: config(name) })
-  closing.push(() => opened.close())
-  await opened.ready()
-  return opened
-}
+const agent = (name: string) => network.agent(name)
 
 /** Brings a statement to the registry as the new agent. */
 async function bring(by: Agent, words: string, old: Amid): Promise<Succession> {
@@ -75,9 +61,9 @@ async function accepted(from: Agent, to: Amid): Promise<boolean> {
 }
 
 test('the owner goes on as a new agent by the recovery words; a peer is told and decides by hand', async () => {
-  const home = join(folder, 'bob')
-  const daemon = startDaemon(home, config('bob'))
-  closing.push(() => daemon.end())
+  const home = network.home('bob')
+  const daemon = startDaemon(home, network.config('bob'))
+  network.closeFirst(() => daemon.end())
   const { amid: bob } = await daemon.ready<{ amid: Amid }>()
   await daemon.line((line) => line['online'] === true)
   const client = new AgentClient(home)

@@ -1,103 +1,62 @@
 /** What a running daemon does when time passes and registries fail: renewal, stale revocation lists, a log with two stories. */
-import { copyFileSync, existsSync, mkdtempSync, renameSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, existsSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { startRelay, type RunningRelay } from '@agentmesh/relay'
-import {
-  Agent,
-  AgentClient,
-  defaultPolicy,
-  readAuditLog,
-  type Amid,
-  type JsonValue,
-  type Policy,
-} from '@agentmesh/sdk'
+import { type Agent, AgentClient, defaultPolicy, readAuditLog, type Amid, type Policy } from '@agentmesh/sdk'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { CertifiedRegistry } from '../support/certified-registry.ts'
-import { FLIGHTS } from '../support/network.ts'
+import { CertifiedNetwork, knock as knockOn, refreshed } from '../support/certified-network.ts'
+import type { CertifiedRegistry } from '../support/certified-registry.ts'
 import { startDaemon, type Program } from '../support/processes.ts'
 
 const HOUR = 3_600_000
 const DAY = 24 * HOUR
-let folder: string
-let clockFile: string
+let network: CertifiedNetwork
 let offset: number
-let relay: RunningRelay
 let registry: CertifiedRegistry
 let daemon: Program
 let home: string
 let client: AgentClient
 let bob: Amid
-const closing: (() => Promise<unknown>)[] = []
 const clock = (): number => Date.now() + offset
+
+const clockFile = () => network.home('clock')
 
 /** Everybody's clock. */
 function setClock(milliseconds: number): void {
   offset = milliseconds
-  symlinkSync(String(milliseconds), `${clockFile}.next`)
-  renameSync(`${clockFile}.next`, clockFile)
+  symlinkSync(String(milliseconds), `${clockFile()}.next`)
+  renameSync(`${clockFile()}.next`, clockFile())
 }
 
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'agentmesh-trust-daemon-'))
-  clockFile = join(folder, 'clock')
-  setClock(0)
-  relay = await startRelay({ dataPath: join(folder, 'relay.db'), now: clock })
+  offset = 0
   // Revocation lists can be used up, and then are not to be had.
-  const limits = { listsPerIp: { perSecond: 1e-9, burst: 60 } }
-  registry = await CertifiedRegistry.start(folder, 'home', clock, limits)
-  home = join(folder, 'bob')
-  daemon = startDaemon(home, config('bob'), { clockFile })
-  bob = (await daemon.ready<{ amid: Amid }>()).amid
-  await daemon.line((line) => line['online'] === true)
+  network = await CertifiedNetwork.start(clock, { listsPerIp: { perSecond: 1e-9, burst: 60 } })
+  registry = network.registry
+  setClock(0)
+  home = network.home('bob')
   client = new AgentClient(home)
+  bob = await startBob()
 })
 afterEach(async () => {
-  for (const close of closing.splice(0).toReversed()) await close()
   await daemon.end()
-  await registry.close()
-  await relay.close()
-  rmSync(folder, { recursive: true, force: true })
+  await network.close()
 })
 
-const config = (name: string) => ({
-  relays: [relay.url],
-  registry: registry.registry.url,
-  display_name: name,
-})
-
-async function agent(name: string): Promise<Agent> {
-  const opened = await Agent.open({ home: join(folder, name), config: config(name), now: clock })
-  closing.push(() => opened.close())
-  await opened.ready()
-  return opened
+async function startBob(): Promise<Amid> {
+  daemon = startDaemon(home, network.config('bob'), { clockFile: clockFile() })
+  const { amid } = await daemon.ready<{ amid: Amid }>()
+  await daemon.line((line) => line['online'] === true)
+  return amid
 }
 
 /** What bob's daemon found of a KNOCK's certificates. */
-async function knock(from: Agent): Promise<Record<string, JsonValue>> {
-  for (const { session_id, state } of from.sessions())
-    if (state === 'open') await from.killSession(session_id)
-  const sent = await from.send(bob, { intent: FLIGHTS, parameters: {} })
-  for await (const { stage } of sent.progress()) if (stage === 'accepted' || stage === 'rejected') break
-  const [decision] = await client.decisions(from.amid)
-  return { ...decision?.trace.find(({ rule }) => rule === 'certificate')?.inputs }
-}
+const knock = (from: Agent) => knockOn(from, bob, () => client.decisions(from.amid))
 
 /** With what SQLite has not written into the file itself. */
 function copyDatabase(from: string, to: string): void {
   for (const part of ['', '-wal', '-shm']) {
     rmSync(to + part, { force: true })
     if (existsSync(from + part)) copyFileSync(from + part, to + part)
-  }
-}
-
-/** False while connections to a registry that was restarted are found broken. */
-async function refreshed(refresh: () => Promise<void>): Promise<boolean> {
-  try {
-    await refresh()
-    return true
-  } catch {
-    return false
   }
 }
 
@@ -122,7 +81,7 @@ test('a daemon renews its certificate when a third of its life is left, and not 
 })
 
 test('with a stale revocation list a daemon does what its owner chose', async () => {
-  const alice = await agent('alice')
+  const alice = await network.agent('alice')
   await registry.verify(alice, 'Alice')
   // A slow machine may not have fetched its lists within the time that a KNOCK waits for them.
   await client.refreshTrust()
@@ -142,7 +101,7 @@ test('with a stale revocation list a daemon does what its owner chose', async ()
 })
 
 test('a registry whose log tells two stories counts for nothing until the owner adds it again', async () => {
-  const [alice, mallory] = [await agent('alice'), await agent('mallory')]
+  const [alice, mallory] = [await network.agent('alice'), await network.agent('mallory')]
   await registry.restart((data) => copyDatabase(data, `${data}.old`))
   await registry.verifyAmid(alice.amid, 'Alice')
   await expect.poll(() => refreshed(() => alice.trust.refresh()), { timeout: 10_000 }).toBe(true)
@@ -176,8 +135,7 @@ test('a registry whose log tells two stories counts for nothing until the owner 
 
   // It does not come back by itself: neither by a restart, nor when the owner removes it.
   await daemon.end()
-  daemon = startDaemon(home, config('bob'), { clockFile })
-  await daemon.line((line) => line['online'] === true)
+  await startBob()
   expect((await client.status()).trust).toMatchObject({ inconsistent: ['home'] })
   await client.distrustRegistry('home')
   await client.refreshTrust()
