@@ -6,6 +6,7 @@
  */
 import { sql, type Kysely, type Migration } from 'kysely'
 import type { Amid } from '@agentmesh/sdk/wire'
+import { bytewiseText, type Dialect } from './dialect.ts'
 
 export type CertificateKind = 'root' | 'intermediate' | 'service' | 'organization' | 'agent'
 
@@ -50,8 +51,8 @@ export interface CertificatesTables {
   successions: { old_amid: Amid; new_amid: Amid; statement: string; taken_at: number }
 }
 
-export function certificatesMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+export function certificatesMigration(dialect: Dialect): Migration {
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<unknown>) {
       await db.schema.alterTable('agents').addColumn('recovery_key', 'text').execute()

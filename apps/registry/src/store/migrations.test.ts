@@ -10,8 +10,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startPostgres, type TestPostgres } from '../test-support-postgres.ts'
 import { connectPostgres } from './postgres.ts'
 import { openPostgresStore, openSqliteStore } from './sql-store.ts'
+import type { Dialect } from './dialect.ts'
 import { sqliteDialect } from './sqlite.ts'
-import { makeMigrator, type Dialect, type Tables } from './tables.ts'
+import { makeMigrator, type Tables } from './tables.ts'
 import type { SearchInput, Store } from './store.ts'
 
 const NOW = 1_800_000_000_000

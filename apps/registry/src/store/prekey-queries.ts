@@ -2,7 +2,8 @@
 import type { Kysely, Transaction } from 'kysely'
 import type { Amid, PrekeyCounts } from '@agentmesh/sdk/wire'
 import type { KeyInput } from './store.ts'
-import type { Dialect, Tables } from './tables.ts'
+import type { Dialect } from './dialect.ts'
+import type { Tables } from './tables.ts'
 
 export type OneTimeKind = 'opk' | 'pq-one'
 

@@ -1,13 +1,14 @@
 /** What `rates.ts` keeps. */
-import { sql, type Kysely, type Migration } from 'kysely'
+import type { Kysely, Migration } from 'kysely'
+import { bytewiseText, type Dialect } from './dialect.ts'
 
 export interface RateTables {
   /** `key` is a hash, so that no addresses lie about; who has both can still tell whether they belong together. */
   rates: { key: string; taken_until: number }
 }
 
-export function ratesMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+export function ratesMigration(dialect: Dialect): Migration {
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<unknown>) {
       await db.schema

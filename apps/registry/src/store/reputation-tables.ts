@@ -1,6 +1,7 @@
 /** The tables of reputation, and of the operators who watch over it. */
-import { sql, type Kysely, type Migration } from 'kysely'
+import type { Kysely, Migration } from 'kysely'
 import type { Amid, TierNumber } from '@agentmesh/sdk/wire'
+import { bytewiseText, type Dialect } from './dialect.ts'
 
 export interface ReputationTables {
   /** One row for each side of a session that both closed: what the other side, the rater, has to say of it. */
@@ -54,8 +55,8 @@ export interface ReputationTables {
   admin_actions: { id: string; at: number; who: string; action: string; target: string; detail: string }
 }
 
-export function reputationMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+export function reputationMigration(dialect: Dialect): Migration {
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<unknown>) {
       await db.schema

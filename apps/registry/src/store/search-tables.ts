@@ -9,6 +9,7 @@
  */
 import { sql, type Kysely, type Migration } from 'kysely'
 import type { Amid } from '@agentmesh/sdk/wire'
+import { bytewiseText, type Dialect } from './dialect.ts'
 
 /**
  * What may be said of an agent from its presence and its last sign of life, for every search that may still be asked or
@@ -28,8 +29,8 @@ export interface SearchTables {
   }
 }
 
-export function searchMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+export function searchMigration(dialect: Dialect): Migration {
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<unknown>) {
       await db.schema

@@ -36,7 +36,8 @@ import type {
   StoredAgent,
   StoredBundle,
 } from './store.ts'
-import { migrate, type Dialect, type Tables } from './tables.ts'
+import type { Dialect } from './dialect.ts'
+import { migrate, type Tables } from './tables.ts'
 import { SqlVerificationStore, type VerificationStore } from './verification-store.ts'
 import { TransparencyStore } from './transparency-store.ts'
 

@@ -4,14 +4,15 @@
  */
 import { sql, type Kysely, type Migration } from 'kysely'
 import type { Amid } from '@agentmesh/sdk/wire'
+import { bytewiseText, type Dialect } from './dialect.ts'
 
 export interface SuccessionTables {
   /** The first key that each agent named, which no later record replaces; forgotten some time after its last record. */
   recovery_keys: { amid: Amid; recovery_key: string; seen_at: number }
 }
 
-export function successionMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+export function successionMigration(dialect: Dialect): Migration {
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<unknown>) {
       await db.schema

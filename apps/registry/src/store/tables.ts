@@ -2,8 +2,9 @@
  * The tables, and the migrations that make them. Kysely's migrator keeps the version table (`schema_migrations`) and lets
  * one process at a time migrate. A migration is never edited once released.
  */
-import { Migrator, sql, type Kysely, type Migration } from 'kysely'
+import { Migrator, type Kysely, type Migration } from 'kysely'
 import type { Amid, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
+import { bytewiseText, type Dialect } from './dialect.ts'
 import { certificatesMigration, type CertificatesTables } from './certificates-tables.ts'
 import { transparencyMigration, type TransparencyTables } from './transparency-tables.ts'
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
@@ -47,11 +48,9 @@ export interface Tables
   nonces: { nonce: string; expires_at: number }
 }
 
-export type Dialect = 'sqlite' | 'postgres'
-
 function initial(dialect: Dialect): Migration {
   // Byte order in both databases: a search cursor compares AMIDs, and a locale must not reorder them.
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<unknown>) {
       await db.schema

@@ -2,7 +2,8 @@
  * What the transparency log keeps (DESIGN §8): its entries, and the hash of every complete subtree over them, so that a
  * proof reads a few rows for each level of the tree. No row is ever changed or removed but the one that counts entries.
  */
-import { sql, type Kysely, type Migration } from 'kysely'
+import type { Kysely, Migration } from 'kysely'
+import { bytewiseText, type Dialect } from './dialect.ts'
 
 export interface TransparencyTables {
   /** One row, id 1. Who has changed it holds the only right to append until the end of the transaction. */
@@ -13,8 +14,8 @@ export interface TransparencyTables {
   log_nodes: { node: number; hash: string }
 }
 
-export function transparencyMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+export function transparencyMigration(dialect: Dialect): Migration {
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<TransparencyTables>) {
       await db.schema

@@ -1,6 +1,7 @@
 /** The table of verifications under way; a row lives for minutes. */
-import { sql, type Kysely, type Migration } from 'kysely'
+import type { Kysely, Migration } from 'kysely'
 import type { Amid } from '@agentmesh/sdk/wire'
+import { bytewiseText, type Dialect } from './dialect.ts'
 
 export interface VerificationTables {
   verifications: {
@@ -23,8 +24,8 @@ export interface VerificationTables {
   }
 }
 
-export function verificationMigration(dialect: 'sqlite' | 'postgres'): Migration {
-  const text = dialect === 'postgres' ? sql`text collate "C"` : sql`text`
+export function verificationMigration(dialect: Dialect): Migration {
+  const text = bytewiseText(dialect)
   return {
     async up(db: Kysely<unknown>) {
       await db.schema
