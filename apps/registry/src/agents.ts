@@ -20,8 +20,8 @@ import {
   type Amid,
   type JsonObject,
   type TierNumber,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
 import { refuseBanned } from './admin/bans.ts'
 import type { Context } from './context.ts'
 import { addRoute, type Answer, type Visitor } from './route.ts'

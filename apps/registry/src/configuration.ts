@@ -1,4 +1,5 @@
 /** What an operator of a registry may set: the one source of options, variables, file keys, help and docs/operators.md. */
+import { Type } from '@agentmesh/sdk/wire'
 import {
   checkTls,
   LogLevel,
@@ -12,7 +13,7 @@ import {
   TrustedProxies,
   type ServerDefinition,
 } from '@agentmesh/sdk/hosting'
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import { parseAdministrators } from './admin/index.ts'
 import { findAuthority } from './authority/authority-keys.ts'
 import { LimitSettings } from './limits.ts'

@@ -1,6 +1,7 @@
 /** Every number an operator may set. Nothing a stranger can touch is without one of them. */
+import { Type } from '@agentmesh/sdk/wire'
 import { Bytes, Count, defaultsOf, Milliseconds, RateLimit, Seconds } from '@agentmesh/sdk/hosting'
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 
 const DAY_SECONDS = 86_400
 const KIB = 1024

@@ -1,8 +1,7 @@
 /** What is the same for everybody: taxonomy, published schemas (specification §3.2, §6.4), health, metrics, OpenAPI. */
 import type { RequestListener } from 'node:http'
 import type { FastifyInstance } from 'fastify'
-import { AgentMeshError, TAXONOMY } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
+import { AgentMeshError, TAXONOMY, Type } from '@agentmesh/sdk/wire'
 import type { Context } from './context.ts'
 import { addRoute } from './route.ts'
 

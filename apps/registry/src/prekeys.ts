@@ -19,8 +19,8 @@ import {
   type KeyKind,
   type Registration,
   type SignedKey,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
 import { findAgent } from './agents.ts'
 import { waitForShared, type Context } from './context.ts'
 import { addRoute, type Visitor } from './route.ts'

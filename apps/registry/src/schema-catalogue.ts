@@ -5,8 +5,8 @@ import {
   STANDARD_SCHEMAS,
   validate,
   type StandardSchemaName,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
 
 /** What a published schema must say about itself. */
 const Described = Type.Object({ title: Type.String(), description: Type.String() })

@@ -25,8 +25,9 @@ import {
   validate,
   type TierName,
   type TierNumber,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import { agentText, effectivePresence } from './agents.ts'
 import type { Context } from './context.ts'
 import { addRoute } from './route.ts'

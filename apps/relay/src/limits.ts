@@ -3,8 +3,8 @@
  * burst on top.
  */
 import { Bytes, Count, defaultsOf, Milliseconds, RateLimit } from '@agentmesh/sdk/hosting'
-import { MAILBOX_MAX_MESSAGES, MAILBOX_TTL_SECONDS, MAX_PAYLOAD_BYTES } from '@agentmesh/sdk/wire'
-import { Type, type Static } from 'typebox'
+import { MAILBOX_MAX_MESSAGES, MAILBOX_TTL_SECONDS, MAX_PAYLOAD_BYTES, Type } from '@agentmesh/sdk/wire'
+import type { Static } from 'typebox'
 
 const MIB = 1024 * 1024
 

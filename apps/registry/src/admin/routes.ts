@@ -17,8 +17,8 @@ import {
   Score,
   type Amid,
   newMessageId,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
 import { authorityOf } from '../authority/authority.ts'
 import type { Context } from '../context.ts'
 import { approveHeld, rejectHeld } from '../reputation/index.ts'

@@ -40,8 +40,9 @@ import {
   utf8Bytes,
   utf8Text,
   validate,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 
 export const KEYS = 'keys'
 const MAX_FILE_BYTES = 16 * 1024

@@ -14,9 +14,9 @@ import {
   SuccessionAnswer,
   SuccessionList,
   TrustDocument,
+  Type,
 } from '@agentmesh/sdk/wire'
 import type { FastifyInstance } from 'fastify'
-import { Type } from 'typebox'
 import type { Context } from '../context.ts'
 import { addRoute, type Visitor } from '../route.ts'
 import type { Certification } from './certification.ts'

@@ -22,8 +22,8 @@ import {
   type Amid,
   type CloseReason,
   type Registration,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
 import { findAgent } from '../agents.ts'
 import { authorityOf } from '../authority/authority.ts'
 import type { Context } from '../context.ts'

@@ -7,8 +7,8 @@ import {
   LogEntries,
   MAX_LOG_PAGE_ENTRIES,
   TreeHead,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
 import { authorityOf } from '../authority/authority.ts'
 import type { Context } from '../context.ts'
 import { addRoute } from '../route.ts'

@@ -13,9 +13,9 @@
  *     }
  */
 import { readFileSync } from 'node:fs'
-import { AgentMeshError, parseJsonObject, validate } from '@agentmesh/sdk/wire'
+import { AgentMeshError, parseJsonObject, validate, Type } from '@agentmesh/sdk/wire'
 import * as oidc from 'openid-client'
-import { Type, type Static, type TObject, type TSchema } from 'typebox'
+import type { Static, TObject, TSchema } from 'typebox'
 import { APPLE_ISSUER, appleAuthentication } from './apple.ts'
 import { isProviderUrl } from './bounded-fetch.ts'
 import { EmailProvider, parseAddress } from './email.ts'

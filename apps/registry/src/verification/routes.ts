@@ -14,8 +14,8 @@ import {
   VerificationResult,
   VerificationStart,
   VerificationStarted,
+  Type,
 } from '@agentmesh/sdk/wire'
-import { Type } from 'typebox'
 import type { Context } from '../context.ts'
 import { addRoute } from '../route.ts'
 import { RETURN_PATH, type Verifier } from './verifier.ts'

@@ -2,7 +2,7 @@
  * `config.json` in an agent's home: where its registry and relays are, and what it says about itself. Written by
  * `init`, edited by the owner, read at start. The policy is a file of its own (`policy.json`, specification §7.3).
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import {
   CapabilityOffer,
   AgentMeshError,
@@ -12,6 +12,7 @@ import {
   type JsonObject,
   PeerText,
   validate,
+  Type,
 } from '../wire/index.ts'
 import type { Home } from '../identity/index.ts'
 import { normalRelayUrl } from '../transport/index.ts'

@@ -25,7 +25,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { chmodSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { Type, type Static, type TSchema } from 'typebox'
+import type { Static, TSchema } from 'typebox'
 import {
   AgentMeshError,
   AmidText,
@@ -54,6 +54,7 @@ import {
   type JsonObject,
   type Payload,
   type TierName,
+  Type,
 } from '../wire/index.ts'
 import type { Agent } from './agent.ts'
 import type { Actor } from './core.ts'

@@ -3,7 +3,7 @@
  * fingerprint of its root, which the owner has compared, or which the agent met first at its own registry; what else the
  * registry says of itself is fetched again from time to time and follows from that root.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import { openTrustDocument, type Home, type TrustedRegistry } from '../identity/index.ts'
 import {
   AgentMeshError,
@@ -15,6 +15,7 @@ import {
   TrustDocument,
   utf8Bytes,
   validate,
+  Type,
 } from '../wire/index.ts'
 
 const TRUST_FILE = 'trust.json'

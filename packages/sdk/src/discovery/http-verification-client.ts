@@ -14,8 +14,9 @@ import {
   type VerificationEmailFinish,
   type VerificationFinish,
   type VerificationStart,
+  Type,
 } from '../wire/index.ts'
-import { Type, type Static, type TSchema } from 'typebox'
+import type { Static, TSchema } from 'typebox'
 import { RegistryHttp, trusted, type RegistryHttpOptions } from './registry-http.ts'
 import type { VerificationClient } from './verification-client.ts'
 

@@ -1,5 +1,5 @@
 /** Configuration: four sources with one meaning, and mistakes named by their place and never by their value. */
-import { Type } from 'typebox'
+import { Type } from '../wire/index.ts'
 import { describe, expect, test } from 'vitest'
 import { optionsHelp, readCommandLine, shown, configurationText } from './command-line.ts'
 import { readConfiguration, type Sources } from './configuration.ts'

@@ -1,5 +1,6 @@
 /** The kinds of values that limits are made of, each with its default and what it holds. */
-import { Type, type Static, type TObject } from 'typebox'
+import { Type } from '../wire/index.ts'
+import type { Static, TObject } from 'typebox'
 
 /** What timers take: 2^31 - 1 milliseconds. */
 const MAX_TIMER = 2_147_483_647

@@ -1,5 +1,6 @@
 /** Settings that both servers have. */
-import { Type, type Static } from 'typebox'
+import { Type } from '../wire/index.ts'
+import type { Static } from 'typebox'
 import { LOG_LEVELS } from './log-privacy.ts'
 import { readTlsPair, type TlsFiles } from './tls-files.ts'
 

@@ -8,7 +8,7 @@
  * All three appear at once or not at all. The exchange key rotates weekly and lives with the prekeys in the agent's state;
  * `identity.json` shows the current public half once there is one. The recovery key's secret is never written.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import { open, seal } from '../crypto/sealing.ts'
 import { ed25519KeyPair, zero, type RandomBytes } from '../crypto/signing.ts'
 import {
@@ -25,6 +25,7 @@ import {
   Timestamp,
   utf8Bytes,
   validate,
+  Type,
 } from '../wire/index.ts'
 import { identityFromKeyPair, type Identity } from './amid.ts'
 import type { Home } from './home.ts'

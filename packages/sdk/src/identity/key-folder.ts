@@ -5,7 +5,6 @@
  *     <folder>/<name>.key    a secret, sealed for its place
  *     a file alone           { "version": 1, "owner": { ... }, "sealed": base64 }
  */
-import { Type } from 'typebox'
 import { open, seal } from '../crypto/sealing.ts'
 import { zero, type RandomBytes } from '../crypto/signing.ts'
 import {
@@ -16,6 +15,7 @@ import {
   utf8Bytes,
   utf8Text,
   validate,
+  Type,
 } from '../wire/index.ts'
 import type { Home } from './home.ts'
 import { createOwnerKey, deriveOwnerKey, readOwnerKey } from './owner-key.ts'

@@ -2,7 +2,7 @@
  * What an organisation keeps of its own certificates, in `organization.json` of its home: whom it certified, whom it revoked,
  * and the number of its last revocation list. None of it is secret.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import type { KeyPair } from '../crypto/signing.ts'
 import {
   AgentMeshError,
@@ -16,6 +16,7 @@ import {
   Timestamp,
   utf8Bytes,
   validate,
+  Type,
 } from '../wire/index.ts'
 import {
   certificateFromText,

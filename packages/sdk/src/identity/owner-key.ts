@@ -9,7 +9,7 @@
  */
 import { open, passphraseKey, seal, type PassphraseCost } from '../crypto/sealing.ts'
 import { hkdfSha256, zero, type RandomBytes } from '../crypto/signing.ts'
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import {
   AgentMeshError,
   Base64Of,
@@ -18,6 +18,7 @@ import {
   toBase64,
   utf8Bytes,
   validate,
+  Type,
 } from '../wire/index.ts'
 
 const OWNER_KEY_BYTES = 32

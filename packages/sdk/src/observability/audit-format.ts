@@ -25,8 +25,9 @@ import {
   unsignedBytes,
   utf8Bytes,
   validate,
+  Type,
 } from '../wire/index.ts'
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
 import type { AuditLine } from './audit-events.ts'
 
 export const HEAD_FILE = 'head.json'

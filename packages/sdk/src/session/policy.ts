@@ -4,8 +4,16 @@
  *
  * Pause and the other circuit breakers are the agent's state, not policy: an owner who resumes has the same policy.
  */
-import { Type, type Static } from 'typebox'
-import { AmidText, CategoryText, NameText, parseIntent, TierNumber, type Intent } from '../wire/index.ts'
+import type { Static } from 'typebox'
+import {
+  AmidText,
+  CategoryText,
+  NameText,
+  parseIntent,
+  TierNumber,
+  type Intent,
+  Type,
+} from '../wire/index.ts'
 
 /** `*`, `category` or `category/subcategory`. */
 export const IntentPattern = Type.String({

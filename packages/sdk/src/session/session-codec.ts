@@ -5,7 +5,7 @@
  *
  * Strict both ways: a row that is not what its schema says is damaged, not half a session.
  */
-import { Type, type Static, type TSchema } from 'typebox'
+import type { Static, TSchema } from 'typebox'
 import { decodeRatchetState, encodeRatchetState, type RatchetState } from '../crypto/index.ts'
 import {
   AgentMeshError,
@@ -26,6 +26,7 @@ import {
   utf8Bytes,
   validate,
   VersionList,
+  Type,
 } from '../wire/index.ts'
 import type { PendingKnock } from './knock-initiator.ts'
 import type { Session } from './session.ts'

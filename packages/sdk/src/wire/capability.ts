@@ -1,5 +1,6 @@
 /** Capabilities, intents and trust tiers (specification §2.2, §3.2, §5.2). */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { PeerText } from './schema.ts'
 
 /** The standard taxonomy: category -> subcategories (specification §3.2). Extended by `x-<namespace>/<category>`. */

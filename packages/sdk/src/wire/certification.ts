@@ -1,7 +1,8 @@
 /**
  * What is said between agents, organisations and the certificate authority of a registry (DESIGN §8, spec/registry.md).
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { AmidText, Embedded, PeerText, SignatureText, SigningKeyText, Timestamp } from './schema.ts'
 import { CertificateProof } from './transparency.ts'
 import { CertificateText } from './trust.ts'

@@ -3,7 +3,8 @@
  *
  * The relay sees the session id; everything else is inside the ratchet's encryption.
  */
-import { Type, type Static, type TSchema } from 'typebox'
+import type { Static, TSchema } from 'typebox'
+import { Type } from './type.ts'
 import { Intent } from './capability.ts'
 import { AgentMeshError } from './errors.ts'
 import { UUID_PATTERN, type MessageId } from './ids.ts'

@@ -2,7 +2,8 @@
  * The JSON inside the encrypted handshake packets: KNOCK, ACCEPT and REJECT (specification §5.2 and §5.4, DESIGN §7.1).
  * The packets around them are in `packets.ts`.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { Intent, TierNumber } from './capability.ts'
 import { SignedKey } from './records.ts'
 import { ReputationCredential } from './reputation.ts'

@@ -2,7 +2,8 @@
  * The envelope of a first request that goes along with its KNOCK (specification §5.5, DESIGN §7.1, spec/knock.md 6). It
  * stands under the KNOCK's hash, since there is no session yet.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { Envelope, RequestPayload } from './envelope.ts'
 import { Base64Of, Embedded } from './schema.ts'
 

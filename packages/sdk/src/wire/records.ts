@@ -2,7 +2,8 @@
  * Signed records that live outside a session: exchange keys and prekeys, the bundle a KNOCK starts from, the agent's
  * registry record and its DID document (specification §2, §3.1, DESIGN §4, §7.1).
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { Capability, TierNumber } from './capability.ts'
 import {
   AmidText,

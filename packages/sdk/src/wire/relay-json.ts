@@ -2,7 +2,8 @@
  * The JSON relay encoding, subprotocol `agentmesh.v0.2.json`: the specification's frames (§4.2), one JSON object a
  * WebSocket text message, named by its `frame` field.
  */
-import { Type, type Static, type TSchema } from 'typebox'
+import type { Static, TSchema } from 'typebox'
+import { Type } from './type.ts'
 import { fromBase64, toBase64 } from './bytes.ts'
 import {
   MAX_ERROR_MESSAGE_LENGTH,

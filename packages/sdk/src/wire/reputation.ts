@@ -6,7 +6,8 @@
  * A statement says that a session was, between whom, how and when it ended: nothing of what it was about. Each side signs
  * the same bytes, so that nobody can claim a session that the other side did not have.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { TierNumber } from './capability.ts'
 import { CloseReason } from './envelope.ts'
 import { AmidText, Embedded, HashText, SessionIdText, SignatureText, Timestamp } from './schema.ts'

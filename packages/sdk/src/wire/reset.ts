@@ -3,7 +3,8 @@
  * into the void (DESIGN §7, spec/sessions.md 6). The payload is the RFC 8785 bytes of this record. It is not encrypted:
  * the session it speaks of may be what is broken.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { AgentMeshError } from './errors.ts'
 import type { SessionId } from './ids.ts'
 import type { JsonObject } from './json.ts'

@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { Type } from 'typebox'
+import { Type } from './type.ts'
 import { describe, expect, it } from 'vitest'
 import { isAgentMeshError, type ErrorCode } from './errors.ts'
 import {

@@ -4,7 +4,8 @@
  * they stay out of the types. Only schemas written in this project are ever compiled.
  */
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
-import { Type, type Static, type TSchema, type TString } from 'typebox'
+import type { Static, TSchema, TString } from 'typebox'
+import { Type } from './type.ts'
 import { MAX_VERSIONS, PROTOCOL_VERSION, VERSION_PATTERN } from './constants.ts'
 import { fromBase64, toBase64 } from './bytes.ts'
 import { AgentMeshError } from './errors.ts'

@@ -1,7 +1,8 @@
 /**
  * The transparency log on the wire: signed tree heads, proofs, pages of entries (DESIGN §8; `spec/transparency.md`).
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { RegistryFingerprint } from './reputation.ts'
 import { AmidText, Embedded, HashText, SignatureText, Timestamp } from './schema.ts'
 

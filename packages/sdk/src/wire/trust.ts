@@ -2,7 +2,8 @@
  * Certificates in JSON, and what a registry says of its own (DESIGN §8, spec/certificates.md). The certificates themselves are
  * read in `identity/certificates/`.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { PeerText } from './schema.ts'
 
 /** Base64 of at most 2,048 bytes. */

@@ -1,5 +1,6 @@
 /** What an agent is told by its relay to use a TURN server (spec/relay.md). */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { Timestamp } from './schema.ts'
 
 export const TurnCredentials = Type.Object(

@@ -2,7 +2,8 @@
  * How a person vouches for an agent (tier 1, DESIGN §8; `spec/registry.md`): at an identity provider through the browser
  * or another device, or by a code sent by mail. Every request is signed by the AMID that is to be verified.
  */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from './type.ts'
 import { Embedded, Nullable, PeerText, Timestamp } from './schema.ts'
 import { CertificateProof } from './transparency.ts'
 

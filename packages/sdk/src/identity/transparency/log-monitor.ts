@@ -5,7 +5,6 @@
  *
  * With these the root of any longer tree follows from its new entries alone: a log of millions is read once.
  */
-import { Type } from 'typebox'
 import {
   AgentMeshError,
   Embedded,
@@ -14,6 +13,7 @@ import {
   toBase64,
   TreeHead,
   validate,
+  Type,
 } from '../../wire/index.ts'
 import { equalBytes } from '../../crypto/signing.ts'
 import { completeSubtrees, leafHash, nodeHash, rootOfSubtrees } from './merkle.ts'

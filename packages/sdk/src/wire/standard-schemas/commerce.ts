@@ -1,5 +1,6 @@
 /** Standard schemas of commerce: finding products and ordering them (specification §6.4). */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from '../type.ts'
 import { AmidText } from '../schema.ts'
 import {
   Address,

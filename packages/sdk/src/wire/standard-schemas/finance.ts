@@ -1,5 +1,6 @@
 /** Standard schemas of finance: a payment and its receipt (specification §6.4). */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from '../type.ts'
 import {
   Amount,
   Currency,

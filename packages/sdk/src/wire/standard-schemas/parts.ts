@@ -2,7 +2,8 @@
  * What the standard schemas share. Money is a decimal number beside its currency, as in the specification's samples;
  * everything is bounded, so that a value that passes is also one that can be worked with.
  */
-import { Type, type TProperties, type TSchema } from 'typebox'
+import type { TProperties, TSchema } from 'typebox'
+import { Type } from '../type.ts'
 import { AmidText } from '../schema.ts'
 
 export const MAX_AMOUNT = 1_000_000_000_000

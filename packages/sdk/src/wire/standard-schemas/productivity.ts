@@ -1,5 +1,6 @@
 /** Standard schemas of productivity: asking a calendar (specification §6.4). */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from '../type.ts'
 import {
   ClockTime,
   Count,

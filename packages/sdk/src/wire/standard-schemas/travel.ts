@@ -1,5 +1,6 @@
 /** Standard schemas of travel: flights and hotels (specification §6.4). */
-import { Type, type Static } from 'typebox'
+import type { Static } from 'typebox'
+import { Type } from '../type.ts'
 import {
   Address,
   Amount,
