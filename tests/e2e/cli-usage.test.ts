@@ -72,6 +72,7 @@ describe('mistakes in the command line end with 2 and a stable code', () => {
     ['a policy test without sender', ['policy', 'test', 'travel'], 'USAGE'],
     ['a policy test of no AMID', ['policy', 'test', 'travel', '--from', 'x'], 'INVALID_AMID'],
     ['a port out of range', ['relay', '--port', '65536'], 'USAGE'],
+    ['a secret as an option', ['relay', '--database-url', 'postgres://a:b@c/d'], 'USAGE'],
     ['a shell nobody knows', ['completion', 'csh'], 'USAGE'],
     ['a prompt without a terminal', ['init', '--passphrase-prompt'], 'USAGE'],
     ['a registry that is no URL', ['init', '--registry', 'here'], 'USAGE'],
@@ -306,6 +307,23 @@ describe('for people and for scripts', () => {
     }
   })
 
+  test.each([
+    [['help'], /^Commands:|emergency-stop/m],
+    [['help', 'send'], /--intent/],
+    [['help', 'relay'], /--trusted-proxy .*AGENTMESH_RELAY_TRUSTED_PROXIES/],
+    [['help', 'registry'], /--public-url .*AGENTMESH_REGISTRY_PUBLIC_URL/],
+    [['help', 'registry', 'init'], /--offline-root/],
+  ])('%j says what --help says', async (words, expected) => {
+    const { code, stdout } = await run(words)
+    expect(stdout).toMatch(expected)
+    expect([code, stdout]).toEqual([0, (await run([...words.slice(1), '--help'])).stdout])
+  })
+
+  test('help on what is no command says so', async () => {
+    const ended = await run(['help', 'registry', 'sing', '--json'])
+    expect([errorCode(ended), ended.code, ended.stdout]).toEqual(['USAGE', 2, ''])
+  })
+
   test('colour is used when forced, and never under NO_COLOR', async () => {
     const forced = await run(['doctor'], { ...env(), FORCE_COLOR: '1', NO_COLOR: '' })
     expect(forced.stdout).toContain('\u001b[')
@@ -347,6 +365,9 @@ describe('for people and for scripts', () => {
     expect(complete('agentmesh emer')).toBe('emergency-stop')
     expect(complete('agentmesh --json policy s')).toBe('show set')
     expect(complete('agentmesh send --wai')).toBe('--wait')
+    expect(complete('agentmesh relay --limit-max-so')).toBe('--limit-max-sockets')
+    expect(complete('agentmesh registry --public')).toBe('--public-url')
+    expect(complete('agentmesh registry init --public')).toBe('')
   })
 
   test.each(['zsh', 'fish'])('%s gets every command', async (shell) => {

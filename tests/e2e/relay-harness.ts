@@ -215,14 +215,11 @@ export async function spawnRelay(
   port = 0,
   logLevel: 'error' | 'silent' = 'error',
 ): Promise<RelayProcess> {
-  const database = data.startsWith('postgres:') ? ['--database-url', data] : ['--data', data]
-  const child = spawn(
-    process.execPath,
-    [MAIN, ...database, '--port', String(port), '--log-level', logLevel],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  )
+  const store = data.startsWith('postgres:') ? { DATABASE_URL: data } : { AGENTMESH_RELAY_DATA: data }
+  const child = spawn(process.execPath, [MAIN, '--port', String(port), '--log-level', logLevel], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...store },
+  })
   const ended = once(child, 'exit').then(
     ([code, signal]) => (code ?? signal) as number | NodeJS.Signals | null,
   )

@@ -12,8 +12,8 @@ import { RelayService } from '../support/relay-service.ts'
 import { until } from '../support/until.ts'
 
 it('refuses NATS without a database that the relays share', async () => {
-  const args = ['--port', '0', '--data', ':memory:', '--nats-url', 'nats://127.0.0.1:4222']
-  const relay = new Program(['apps/relay/dist/main.js', ...args])
+  const args = ['--port', '0', '--data', ':memory:']
+  const relay = new Program(['apps/relay/dist/main.js', ...args], { NATS_URL: 'nats://127.0.0.1:4222' })
   expect(await relay.ended()).toBe(2)
   expect(relay.stderr).toContain('nats_url: needs database_url')
 })

@@ -10,13 +10,15 @@ import { portOf, Program } from './processes.ts'
 /** One relay of the service; `url` is its own address, behind the balancer. */
 export class ServiceRelay {
   readonly nats: TcpProxy
-  readonly #args: readonly string[]
+  readonly #databaseUrl: string
+  readonly #name: string
   #program!: Program
   port = 0
 
-  constructor(nats: TcpProxy, args: readonly string[]) {
+  constructor(nats: TcpProxy, databaseUrl: string, name: string) {
     this.nats = nats
-    this.#args = args
+    this.#databaseUrl = databaseUrl
+    this.#name = name
   }
 
   get url(): string {
@@ -29,8 +31,9 @@ export class ServiceRelay {
   /** At the port it had before, where it had one. */
   async start(): Promise<void> {
     const natsUrl = `nats://127.0.0.1:${this.nats.port}`
-    const own = ['--port', String(this.port), '--nats-url', natsUrl, '--log-level', 'warn']
-    this.#program = new Program(['apps/relay/dist/main.js', ...this.#args, ...own])
+    const args = ['--port', String(this.port), '--name', this.#name, '--log-level', 'warn']
+    const env = { NATS_URL: natsUrl, DATABASE_URL: this.#databaseUrl }
+    this.#program = new Program(['apps/relay/dist/main.js', ...args], env)
     const { url } = await this.#program.ready<{ url: string }>()
     this.port = portOf(url)
   }
@@ -77,10 +80,10 @@ export class RelayService {
       TestNats.start(),
       Balancer.start(ports),
     ])
-    const args = ['--database-url', await postgres.create(), '--name', balancer.authority]
+    const databaseUrl = await postgres.create()
     const relays = await Promise.all(
       Array.from({ length: count }, async () => {
-        const relay = new ServiceRelay(await TcpProxy.start(() => nats.port), args)
+        const relay = new ServiceRelay(await TcpProxy.start(() => nats.port), databaseUrl, balancer.authority)
         await relay.start()
         return relay
       }),

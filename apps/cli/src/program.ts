@@ -17,7 +17,7 @@ export function createProgram(): Command {
     .option('--home <folder>', "the agent's home folder (else AGENTMESH_HOME, else ~/.agentmesh)")
     .option('--json', 'one JSON value on stdout, or one a line when it streams; errors as JSON on stderr')
     .helpOption('-h, --help', 'show this')
-    .helpCommand('help [command]', 'show help for a command')
+    .helpCommand(false)
   withExamples(program, [
     'agentmesh demo                                        see it work on this machine',
     'agentmesh init --capability travel/flights            make an agent',

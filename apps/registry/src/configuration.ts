@@ -1,16 +1,11 @@
 /** What an operator of a registry may set: the one source of options, variables, file keys, help and docs/operators.md. */
 import { Type } from '@agentmesh/sdk/wire'
 import {
-  checkTls,
-  LogLevel,
-  MetricsAddress,
   problemsOf,
   Seconds,
-  splitAddress,
-  TlsSettings,
-  tlsFiles,
-  TrustedAddresses,
-  TrustedProxies,
+  sharedChecks,
+  sharedOptions,
+  sharedSettings,
   type ServerDefinition,
 } from '@agentmesh/sdk/hosting'
 import type { Static } from 'typebox'
@@ -51,7 +46,6 @@ const RegistrySettings = Type.Object({
     Type.String({
       minLength: 1,
       variable: 'AGENTMESH_CA_PASSPHRASE',
-      option: false,
       secret: true,
       description: "of the authority's keys",
     }),
@@ -60,7 +54,6 @@ const RegistrySettings = Type.Object({
     Type.String({
       minLength: 1,
       variable: 'AGENTMESH_REGISTRY_ADMIN_TOKEN',
-      option: false,
       secret: true,
       description:
         'name:token of every operator, separated by commas; the admin endpoints are closed without',
@@ -74,16 +67,14 @@ const RegistrySettings = Type.Object({
       description: 'IP[:port] where domains of organisations are checked: two or more, else public ones',
     }),
   ),
-  tls: Type.Optional(TlsSettings),
-  trustedProxies: TrustedProxies,
-  drainSeconds: Seconds(
-    0,
-    'after SIGTERM: /readyz says no for so long before the port closes, for a balancer to see it',
-    0,
-    3_600,
+  ...sharedSettings(
+    Seconds(
+      0,
+      'after SIGTERM: /readyz says no for so long before the port closes, for a balancer to see it',
+      0,
+      3_600,
+    ),
   ),
-  metricsAddress: MetricsAddress,
-  logLevel: LogLevel,
   limit: LimitSettings,
 })
 export type RegistrySettings = Static<typeof RegistrySettings>
@@ -96,14 +87,11 @@ export const REGISTRY_DEFINITION: ServerDefinition<typeof RegistrySettings> = {
 
 /** Mistakes that a setting's form does not show. */
 export async function checkRegistrySettings(settings: RegistrySettings): Promise<readonly string[]> {
-  const { adminTokens, dnsResolvers, limit, providers, publicUrl, trustedProxies } = settings
+  const { adminTokens, dnsResolvers, limit, providers, publicUrl } = settings
   return problemsOf({
+    ...sharedChecks(settings, Date.now()),
     admin_tokens: () => parseAdministrators(adminTokens),
     public_url: () => (publicUrl === undefined ? undefined : parsePublicUrl(publicUrl)),
-    tls: () => checkTls(settings.tls, Date.now()),
-    metrics_address: () =>
-      settings.metricsAddress === undefined ? undefined : splitAddress(settings.metricsAddress),
-    trusted_proxies: () => new TrustedAddresses(trustedProxies),
     dns_resolvers: () => {
       if (dnsResolvers !== undefined && new Set(dnsResolvers).size < 2)
         throw new Error('two or more are needed')
@@ -118,17 +106,13 @@ export async function checkRegistrySettings(settings: RegistrySettings): Promise
 /** @throws what `findAuthority` throws */
 export function registryOptions(settings: RegistrySettings): RegistryOptions {
   const { host, port, data, databaseUrl, publicUrl, providers, ca, caPassphrase, adminTokens } = settings
-  const { dnsResolvers, trustedProxies, limit } = settings
-  const tls = tlsFiles(settings.tls)
+  const { dnsResolvers, limit } = settings
   const authority = findAuthority(ca, data, caPassphrase)
   return {
     host,
     port,
-    trustedProxies,
-    drainSeconds: settings.drainSeconds,
+    ...sharedOptions(settings),
     limits: limit,
-    ...(settings.metricsAddress === undefined ? {} : { metricsAddress: settings.metricsAddress }),
-    ...(tls === undefined ? {} : { tls }),
     ...(publicUrl === undefined ? {} : { publicUrl }),
     ...(authority === undefined ? {} : { authority }),
     ...(dnsResolvers === undefined ? {} : { resolvers: dnsResolvers }),

@@ -1,16 +1,11 @@
 /** What an operator of a relay may set: the one source of options, variables, file keys, help and docs/operators.md. */
 import { Type } from '@agentmesh/sdk/wire'
 import {
-  checkTls,
-  LogLevel,
-  MetricsAddress,
   problemsOf,
   Seconds,
-  splitAddress,
-  TlsSettings,
-  tlsFiles,
-  TrustedAddresses,
-  TrustedProxies,
+  sharedChecks,
+  sharedOptions,
+  sharedSettings,
   type ServerDefinition,
 } from '@agentmesh/sdk/hosting'
 import type { Static } from 'typebox'
@@ -50,8 +45,6 @@ const RelaySettings = Type.Object({
       description: 'host[:port] that agents dial, when not the address listened on and localhost',
     }),
   ),
-  tls: Type.Optional(TlsSettings),
-  trustedProxies: TrustedProxies,
   turn: Type.Optional(
     Type.Object({
       uris: Type.Optional(
@@ -69,7 +62,6 @@ const RelaySettings = Type.Object({
         Type.String({
           minLength: 16,
           maxLength: 512,
-          option: false,
           secret: true,
           description: 'the static-auth-secret of that coturn',
         }),
@@ -77,9 +69,7 @@ const RelaySettings = Type.Object({
       ttlSeconds: Seconds(3_600, 'how long TURN credentials hold', 60, 86_400),
     }),
   ),
-  drainSeconds: Seconds(10, 'after SIGTERM: agents are told to go, in portions, over so long', 0, 3_600),
-  metricsAddress: MetricsAddress,
-  logLevel: LogLevel,
+  ...sharedSettings(Seconds(10, 'after SIGTERM: agents are told to go, in portions, over so long', 0, 3_600)),
   limit: LimitSettings,
 })
 export type RelaySettings = Static<typeof RelaySettings>
@@ -92,39 +82,32 @@ export const RELAY_DEFINITION: ServerDefinition<typeof RelaySettings> = {
 
 /** Mistakes that a setting's form does not show. */
 export function checkRelaySettings(settings: RelaySettings): Promise<readonly string[]> {
-  const { databaseUrl, natsUrl, tls, turn, trustedProxies } = settings
+  const { databaseUrl, natsUrl, turn } = settings
   return problemsOf({
+    ...sharedChecks(settings, Date.now()),
     nats_url: () => {
       if (natsUrl === undefined) return
       natsOptions(natsUrl)
       if (databaseUrl === undefined)
         throw new Error('needs database_url: relays of one service share their mailboxes')
     },
-    tls: () => checkTls(tls, Date.now()),
     turn: () => {
       if ((turn?.uris === undefined) !== (turn?.secret === undefined)) {
         throw new Error('uris and secret are set both, or neither')
       }
     },
-    metrics_address: () =>
-      settings.metricsAddress === undefined ? undefined : splitAddress(settings.metricsAddress),
-    trusted_proxies: () => new TrustedAddresses(trustedProxies),
   })
 }
 
 export function relayOptions(settings: RelaySettings): RelayOptions {
-  const { host, port, data, databaseUrl, natsUrl, names, trustedProxies, limit } = settings
-  const tls = tlsFiles(settings.tls)
+  const { host, port, data, databaseUrl, natsUrl, names, limit } = settings
   const { uris, secret, ttlSeconds } = settings.turn ?? {}
   return {
     host,
     port,
-    trustedProxies,
-    drainSeconds: settings.drainSeconds,
+    ...sharedOptions(settings),
     limits: limit,
     ...(names === undefined ? {} : { names }),
-    ...(settings.metricsAddress === undefined ? {} : { metricsAddress: settings.metricsAddress }),
-    ...(tls === undefined ? {} : { tls }),
     ...(uris === undefined || secret === undefined || ttlSeconds === undefined
       ? {}
       : { turn: { uris, secret, ttlSeconds } }),

@@ -1,4 +1,7 @@
 /** `agentmesh completion`: a static script for a shell, made from the command tree. */
+import { REGISTRY_DEFINITION } from '@agentmesh/registry'
+import { RELAY_DEFINITION } from '@agentmesh/relay'
+import { optionNames } from '@agentmesh/sdk/hosting'
 import type { Command } from 'commander'
 import { print } from '../output.ts'
 
@@ -14,12 +17,22 @@ export function completion(program: Command, shell: 'bash' | 'zsh' | 'fish'): vo
   print(shell === 'fish' ? fish(nodes) : bash(nodes, shell))
 }
 
+/** Options that the command tree does not know, by path. */
+const SERVER_OPTIONS: Readonly<Record<string, readonly string[]>> = {
+  relay: optionNames(RELAY_DEFINITION),
+  registry: optionNames(REGISTRY_DEFINITION),
+}
+
 function nodesOf(command: Command, path: string): Node[] {
   const globals = path === '' ? ['--version'] : ['--home', '--json']
+  const own = [
+    ...command.options.flatMap(({ long }) => long ?? []),
+    ...(SERVER_OPTIONS[path] ?? []).map((name) => `--${name}`),
+  ]
   const node = {
     path,
     names: command.commands.map((child) => child.name()),
-    options: [...new Set([...command.options.flatMap(({ long }) => long ?? []), ...globals, '--help'])],
+    options: [...new Set([...own, ...globals, '--help'])],
   }
   return [node, ...command.commands.flatMap((child) => nodesOf(child, `${path} ${child.name()}`.trim()))]
 }

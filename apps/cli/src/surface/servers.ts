@@ -10,6 +10,9 @@ const dataFile = (): Option =>
     .env('AGENTMESH_REGISTRY_DATA')
     .default('agentmesh-registry.db')
 
+/** A command made by `command()` would inherit that its server has none. */
+const HELP = ['-h, --help', 'show this'] as const
+
 /** A server reads its own options: they come from its settings, which only it knows. */
 const server = (name: 'relay' | 'registry', examples: readonly string[]): Command =>
   withExamples(
@@ -53,6 +56,7 @@ export function serverCommands(program: Command): Command[] {
   registry.addCommand(audit)
   registry
     .command('init')
+    .helpOption(...HELP)
     .description('make the certificate authority of a registry; never over one that is there')
     .option('--dir <folder>', 'where it goes (else beside the database)')
     .addOption(dataFile())
@@ -68,6 +72,7 @@ export function serverCommands(program: Command): Command[] {
 
   registry
     .command('root-list')
+    .helpOption(...HELP)
     .description('make the next revocation list of a root whose key is kept elsewhere')
     .requiredOption('--root <file>', "the root's key, as `init --offline-root` wrote it")
     .option('--dir <folder>', 'of the authority (else beside the database)')
@@ -99,7 +104,21 @@ export function serverCommands(program: Command): Command[] {
     'agentmesh completion fish > ~/.config/fish/completions/agentmesh.fish',
   ])
 
-  return [relay, registry, demo, completion]
+  const help = new Command('help')
+    .description('show help for a command')
+    .argument('[command...]')
+    // The command itself shows it: a server's options are known to nobody else.
+    .action(async (path: readonly string[]) => {
+      let command = program
+      for (const name of path) {
+        const child = command.commands.find((each) => each.name() === name)
+        if (child === undefined) program.error(`error: unknown command '${path.join(' ')}'`)
+        command = child
+      }
+      await program.parseAsync([...path, '--help'], { from: 'user' })
+    })
+
+  return [relay, registry, demo, completion, help]
 }
 
 function intermediateCommand(): Command {

@@ -1,7 +1,7 @@
 /** The configuration as text: options read, help and `--check-config` written. */
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { configVariable, invalid, type Configuration, type GivenOptions } from './configuration.ts'
-import { nearest, settingsOf, type ServerDefinition, type Setting } from './settings.ts'
+import { nearest, optionForm, settingsOf, type ServerDefinition, type Setting } from './settings.ts'
 
 export interface CommandLine {
   readonly options: GivenOptions
@@ -9,13 +9,23 @@ export interface CommandLine {
   readonly checkConfig: boolean
 }
 
+type Options = NonNullable<ParseArgsConfig['options']>
+
+/** What a server knows beside its settings. */
+const COMMON: Options = {
+  config: { type: 'string' },
+  'check-config': { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+}
+
+/** Without the dashes. */
+export function optionNames(definition: ServerDefinition): readonly string[] {
+  return [...Object.keys(COMMON), ...settingsOf(definition).flatMap(({ option }) => option ?? [])]
+}
+
 /** @throws CONFIG_INVALID for an option that is none, and one that lacks its value */
 export function readCommandLine(definition: ServerDefinition, args: readonly string[]): CommandLine {
-  const options: NonNullable<ParseArgsConfig['options']> = {
-    config: { type: 'string' },
-    'check-config': { type: 'boolean' },
-    help: { type: 'boolean', short: 'h' },
-  }
+  const options = { ...COMMON }
   for (const { option, kind } of settingsOf(definition)) {
     if (option !== undefined) options[option] = { type: 'string', multiple: kind === 'list' }
   }
@@ -24,14 +34,19 @@ export function readCommandLine(definition: ServerDefinition, args: readonly str
     const { help, 'check-config': checkConfig, ...given } = values
     return { options: given as GivenOptions, help: help === true, checkConfig: checkConfig === true }
   } catch (error) {
-    throw invalid(definition, [explain(error as Error, Object.keys(options))])
+    throw invalid(definition, [explain(error as Error, definition)])
   }
 }
 
-function explain(error: Error, known: readonly string[]): string {
+function explain(error: Error, definition: ServerDefinition): string {
   const unknown = /^Unknown option '--([^']+)'/.exec(error.message)?.[1]
   if (unknown === undefined) return error.message
-  const meant = nearest(unknown, known)
+  const secret = settingsOf(definition).find((each) => each.secret && optionForm(each.key) === unknown)
+  if (secret !== undefined) {
+    const { key, variable } = secret
+    return `--${unknown} is no option, since everybody on the machine can read those: set ${variable}, or ${key} in a file`
+  }
+  const meant = nearest(unknown, optionNames(definition))
   return `--${unknown} is no option${meant === undefined ? '' : `; did you mean --${meant}?`}`
 }
 

@@ -2,16 +2,9 @@
  * What relay and registry share in being run by somebody: configuration, TLS, clients behind proxies, start and end. Nothing of
  * the protocol is in here.
  */
-export { shown, valueText } from './command-line.ts'
+export { optionNames, shown, valueText } from './command-line.ts'
 export { addressKey, addressNetwork, clientAddress, TrustedAddresses } from './client-address.ts'
-export {
-  checkTls,
-  LogLevel,
-  MetricsAddress,
-  TlsSettings,
-  tlsFiles,
-  TrustedProxies,
-} from './shared-settings.ts'
+export { sharedChecks, sharedOptions, sharedSettings } from './shared-settings.ts'
 export { logOptions, shortAmid } from './log-privacy.ts'
 export { openOperatorPort, splitAddress, type OperatorPort } from './operator-port.ts'
 export { problemsOf, runMain, serve, type RunningServer, type ServerProgram } from './serve.ts'

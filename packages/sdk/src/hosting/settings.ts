@@ -14,9 +14,9 @@ import type { TObject, TSchema } from 'typebox'
 export interface SettingNotes {
   /** Variable with a name of its own, such as DATABASE_URL. */
   readonly variable?: string
-  /** Option with a name of its own (a list's singular); false: none, since everybody on the machine can read arguments. */
-  readonly option?: string | false
-  /** Never shown. */
+  /** Option with a name of its own: a list's singular. */
+  readonly option?: string
+  /** Never shown, and without an option, since everybody on the machine can read arguments. */
   readonly secret?: true
 }
 
@@ -72,11 +72,12 @@ function walk(node: Leaf, path: readonly string[], prefix: string, about = ''): 
 function settingOf(leaf: Leaf, path: readonly string[], prefix: string, about: string): Setting {
   const { variable, option, secret, ...schema } = leaf
   const snake = path.map(snakeCase)
+  const key = snake.join('.')
   return {
-    key: snake.join('.'),
+    key,
     path,
     variable: variable ?? [prefix, ...snake].join('_').toUpperCase(),
-    option: option === false ? undefined : (option ?? snake.join('-').replaceAll('_', '-')),
+    option: secret === true ? undefined : (option ?? optionForm(key)),
     secret: secret === true,
     kind: kindOf(leaf),
     choices: leaf.enum,
@@ -84,6 +85,10 @@ function settingOf(leaf: Leaf, path: readonly string[], prefix: string, about: s
     description: about + (leaf.description ?? ''),
     schema: schema,
   }
+}
+
+export function optionForm(key: string): string {
+  return key.replaceAll(/[._]/g, '-')
 }
 
 function kindOf({ type }: Leaf): Setting['kind'] {

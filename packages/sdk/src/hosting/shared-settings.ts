@@ -1,10 +1,12 @@
-/** Settings that both servers have. */
+/** Settings that both servers have, what is checked of them beyond their form, and what the servers are handed of them. */
 import { Type } from '../wire/index.ts'
-import type { Static } from 'typebox'
+import type { Static, TInteger } from 'typebox'
+import { TrustedAddresses } from './client-address.ts'
 import { LOG_LEVELS } from './log-privacy.ts'
+import { splitAddress } from './operator-port.ts'
 import { readTlsPair, type TlsFiles } from './tls-files.ts'
 
-export const TlsSettings = Type.Object({
+const TlsSettings = Type.Object({
   certificate: Type.Optional(
     Type.String({
       minLength: 1,
@@ -15,30 +17,74 @@ export const TlsSettings = Type.Object({
   key: Type.Optional(Type.String({ minLength: 1, description: 'PEM file with its private key' })),
 })
 
-type TlsSettings = Static<typeof TlsSettings>
+/** @param drainSeconds what a server does in that time differs, and so its default */
+export function sharedSettings(drainSeconds: TInteger) {
+  return {
+    tls: Type.Optional(TlsSettings),
+    trustedProxies: Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+      default: [] as string[],
+      maxItems: 64,
+      option: 'trusted-proxy',
+      description: 'address of a proxy whose X-Forwarded-For is believed, or a network such as 10.0.0.0/8',
+    }),
+    drainSeconds,
+    metricsAddress: Type.Optional(
+      Type.String({
+        minLength: 3,
+        maxLength: 300,
+        description: 'host:port for /metrics, /healthz and /readyz; /metrics is nowhere else then',
+      }),
+    ),
+    logLevel: Type.Enum([...LOG_LEVELS], {
+      default: 'info' as const,
+      description: 'what to log on stderr',
+    }),
+  }
+}
 
-export const TrustedProxies = Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
-  default: [] as string[],
-  maxItems: 64,
-  option: 'trusted-proxy',
-  description: 'address of a proxy whose X-Forwarded-For is believed, or a network such as 10.0.0.0/8',
-})
+interface SharedSettings {
+  readonly tls?: Static<typeof TlsSettings>
+  readonly trustedProxies: readonly string[]
+  readonly drainSeconds: number
+  readonly metricsAddress?: string
+}
 
-export const LogLevel = Type.Enum([...LOG_LEVELS], {
-  default: 'info' as const,
-  description: 'what to log on stderr',
-})
+/**
+ * For `problemsOf`.
+ *
+ * @param now milliseconds since the epoch: a certificate must hold then
+ */
+export function sharedChecks(
+  { tls, trustedProxies, metricsAddress }: SharedSettings,
+  now: number,
+): Readonly<Record<string, () => unknown>> {
+  return {
+    tls: () => checkTls(tls, now),
+    metrics_address: () => (metricsAddress === undefined ? undefined : splitAddress(metricsAddress)),
+    trusted_proxies: () => new TrustedAddresses(trustedProxies),
+  }
+}
 
-export const MetricsAddress = Type.Optional(
-  Type.String({
-    minLength: 3,
-    maxLength: 300,
-    description: 'host:port for /metrics, /healthz and /readyz; /metrics is nowhere else then',
-  }),
-)
+/** What stands in the options of both servers. */
+interface SharedOptions {
+  readonly trustedProxies: readonly string[]
+  readonly drainSeconds: number
+  readonly metricsAddress?: string
+  readonly tls?: TlsFiles
+}
 
-/** @throws Error for one file without the other, and for a pair that cannot be taken */
-export function checkTls(settings: TlsSettings | undefined, now: number): void {
+export function sharedOptions(settings: SharedSettings): SharedOptions {
+  const { trustedProxies, drainSeconds, metricsAddress } = settings
+  const tls = tlsFiles(settings.tls)
+  return {
+    trustedProxies,
+    drainSeconds,
+    ...(metricsAddress === undefined ? {} : { metricsAddress }),
+    ...(tls === undefined ? {} : { tls }),
+  }
+}
+
+function checkTls(settings: SharedSettings['tls'], now: number): void {
   if ((settings?.certificate === undefined) !== (settings?.key === undefined)) {
     throw new Error('certificate and key are set both, or neither')
   }
@@ -46,7 +92,7 @@ export function checkTls(settings: TlsSettings | undefined, now: number): void {
   if (files !== undefined) readTlsPair(files, now)
 }
 
-export function tlsFiles(settings: TlsSettings | undefined): TlsFiles | undefined {
+function tlsFiles(settings: SharedSettings['tls']): TlsFiles | undefined {
   if (settings?.certificate === undefined || settings.key === undefined) return undefined
   return { certificate: settings.certificate, key: settings.key }
 }
