@@ -3,7 +3,6 @@
  */
 import {
   AgentMeshError,
-  MAX_JSON_FRAME_BYTES,
   isAgentMeshError,
   jsonCodec,
   PROTOCOL_VERSION,
@@ -26,8 +25,7 @@ import type { Outlet } from './outlet.ts'
 import type { Router } from './router.ts'
 import type { Senders } from './senders.ts'
 import type { GuardedSocket } from './socket-guard.ts'
-import type { WriteBatch } from './socket-writer.ts'
-import { WebSocket, type WebSocketParts, type WebSocketUser } from './web-socket.ts'
+import { WebSocket, type Handshake, type WebSocketSettings, type WebSocketUser } from './web-socket.ts'
 
 /** What all connections of a relay share. */
 export interface ConnectionContext {
@@ -37,7 +35,7 @@ export interface ConnectionContext {
   readonly counters: Counters
   readonly logger: RelayLogger
   readonly now: () => number
-  readonly batch: WriteBatch
+  readonly webSockets: WebSocketSettings
   readonly encodings: { readonly binary: InPlaceEncoding; readonly json: InPlaceEncoding }
   /** By IP address key. */
   readonly signatureChecks: RateLimiter
@@ -46,7 +44,7 @@ export interface ConnectionContext {
 }
 
 export interface ConnectionParts {
-  readonly webSocket: Pick<WebSocketParts, 'socket' | 'head' | 'answer'>
+  readonly handshake: Handshake
   readonly codec: RelayCodec
   readonly challenge: Challenge
   readonly guarded: GuardedSocket
@@ -59,42 +57,44 @@ const incoming = new MessageInPlace()
 /** First bytes of frames with a whole message (RFC 6455 §5.2). */
 const TEXT = 0x81
 const BINARY = 0x82
-/** Enough for any honest client, too few to make reassembly costly. */
-const MAX_FRAGMENTS = 64
 
-export class Connection implements WebSocketUser {
+export class Connection implements WebSocketUser, Outlet {
+  /** Empty until it is accepted. */
+  amid = '' as Amid
   readonly #context: ConnectionContext
-  readonly #parts: ConnectionParts
+  readonly #codec: RelayCodec
+  readonly #guarded: GuardedSocket
+  readonly #onEnded: (connection: Connection) => void
   readonly #webSocket: WebSocket
   #state: ReturnType<typeof stepConnection>['state'] = 'awaiting-connect'
-  #outlet: Outlet | undefined
+  /** Until it is answered. */
+  #challenge: Challenge | undefined
 
-  constructor(context: ConnectionContext, parts: ConnectionParts) {
+  constructor(
+    context: ConnectionContext,
+    { handshake, codec, challenge, guarded, onEnded }: ConnectionParts,
+  ) {
     this.#context = context
-    this.#parts = parts
-    const { limits, batch, counters } = context
-    this.#webSocket = new WebSocket(
-      {
-        ...parts.webSocket,
-        batch,
-        counters,
-        maxMessageBytes: MAX_JSON_FRAME_BYTES,
-        maxFragments: MAX_FRAGMENTS,
-        maxWaitingBytes: limits.socketBufferBytes,
-        closeGraceMs: limits.closeGraceMs,
-      },
-      this,
-    )
-    if (this.#webSocket.socket !== parts.webSocket.socket) parts.guarded.follow(this.#webSocket.socket)
-    parts.guarded.onTimeout = () => this.cut('CONNECT_TIMEOUT')
-    const { relayId, nonce } = parts.challenge
+    this.#codec = codec
+    this.#challenge = challenge
+    this.#guarded = guarded
+    this.#onEnded = onEnded
+    this.#webSocket = new WebSocket(handshake, context.webSockets, this)
+    if (this.#webSocket.socket !== handshake.socket) guarded.follow(this.#webSocket.socket)
+    guarded.onTimeout = () => this.cut('CONNECT_TIMEOUT')
     this.#send({
       frame: 'HELLO',
       protocol: PROTOCOL_VERSION,
-      relayId,
-      nonce,
-      maxPayloadBytes: limits.maxPayloadBytes,
+      relayId: challenge.relayId,
+      nonce: challenge.nonce,
+      maxPayloadBytes: context.limits.maxPayloadBytes,
     })
+  }
+
+  // --- for the router -------------------------------------------------------------------------------------------------
+
+  deliver(frame: RelayFrame): void {
+    if (this.#accepted) this.#send(frame)
   }
 
   cut(code: ErrorCode, retryAfterSeconds?: number): void {
@@ -109,39 +109,33 @@ export class Connection implements WebSocketUser {
 
   message(data: Buffer, start: number, end: number, isText: boolean): void {
     const { counters } = this.#context
-    const { codec } = this.#parts
     counters.framesIn += 1
     counters.bytesIn += end - start
-    if (
-      this.#outlet !== undefined &&
-      this.#accepted &&
-      this.#messageInPlace(this.#outlet, data, start, end, isText)
-    )
-      return
+    if (this.#accepted && this.#messageInPlace(data, start, end, isText)) return
     const message = isText ? data.toString('utf8', start, end) : new Uint8Array(data.subarray(start, end))
     let event: ConnectionEvent
     try {
-      event = { kind: 'frame', frame: codec.decodeFromAgent(message) }
+      event = { kind: 'frame', frame: this.#codec.decodeFromAgent(message) }
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
-      event = { kind: 'unreadable', error, sendId: codec.refusedSendId(message) }
+      event = { kind: 'unreadable', error, sendId: this.#codec.refusedSendId(message) }
     }
     this.#step(event)
   }
 
   /** SEND and ACK of an accepted agent, without frames and events: what the machine would answer to them is to carry them out. */
-  #messageInPlace(outlet: Outlet, data: Buffer, start: number, end: number, isText: boolean): boolean {
+  #messageInPlace(data: Buffer, start: number, end: number, isText: boolean): boolean {
     const { router, encodings } = this.#context
     if (isText !== this.#isText) return false
     const encoding = isText ? encodings.json : encodings.binary
     if (encoding.readSend(incoming, data, start, end)) {
-      router.send(outlet, incoming)
+      router.send(this, incoming)
       return true
     }
     if (this.#state !== 'connected') return false
     const sequence = encoding.readAck(data, start, end)
     if (sequence < 0) return false
-    router.acknowledge(outlet, sequence)
+    router.acknowledge(this, sequence)
     return true
   }
 
@@ -155,7 +149,7 @@ export class Connection implements WebSocketUser {
   }
 
   ended(): void {
-    this.#parts.onEnded(this)
+    this.#onEnded(this)
   }
 
   // --- rules and their effects ----------------------------------------------------------------------------------------
@@ -172,49 +166,40 @@ export class Connection implements WebSocketUser {
       case 'authenticate':
         return this.#authenticate(effect.connect)
       case 'attach':
-        this.#outlet = this.#makeOutlet(effect.amid)
-        void router.attach(this.#outlet, effect.presence)
+        this.amid = effect.amid
+        void router.attach(this, effect.presence)
         return
       case 'admit-sender':
-        this.#outlet = this.#makeOutlet(effect.amid)
-        return senders.admit(this.#outlet)
+        this.amid = effect.amid
+        return senders.admit(this)
       case 'send':
         return this.#send(effect.frame)
       case 'close':
         return this.#close(effect.closeCode, effect.code)
-      default:
-        if (this.#outlet !== undefined) this.#carryOutConnected(this.#outlet, effect)
-    }
-  }
-
-  #carryOutConnected(
-    outlet: Outlet,
-    effect: Exclude<ConnectionEffect, { do: 'authenticate' | 'attach' | 'admit-sender' | 'send' | 'close' }>,
-  ): void {
-    const { router, senders } = this.#context
-    switch (effect.do) {
       case 'detach':
-        return router.detach(outlet)
+        return router.detach(this)
       case 'dismiss-sender':
-        return senders.dismiss(outlet)
+        return senders.dismiss(this)
       case 'route':
-        return router.send(outlet, MessageInPlace.of(effect.send))
+        return router.send(this, MessageInPlace.of(effect.send))
       case 'refuse':
-        return router.refuse(outlet, effect.id, effect.code)
+        return router.refuse(this, effect.id, effect.code)
       case 'acknowledge':
-        return router.acknowledge(outlet, effect.sequence)
+        return router.acknowledge(this, effect.sequence)
       case 'set-presence':
-        return router.setPresence(outlet, effect.presence)
+        return router.setPresence(this, effect.presence)
       case 'answer-presence':
-        return router.answerPresence(outlet, effect.amid)
+        return router.answerPresence(this, effect.amid)
     }
   }
 
   #authenticate(connect: ConnectFrame): void {
     const { counters, now, signatureChecks, connects } = this.#context
     try {
-      takeToken(signatureChecks, this.#parts.guarded.address, now())
-      checkConnect(connect, this.#parts.challenge, now())
+      takeToken(signatureChecks, this.#guarded.address, now())
+      // It is answered once: the state that asks for an answer does not come back.
+      if (this.#challenge === undefined) throw new AgentMeshError('ALREADY_CONNECTED')
+      checkConnect(connect, this.#challenge, now())
       takeToken(connects, connect.amid, now())
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
@@ -225,30 +210,21 @@ export class Connection implements WebSocketUser {
     }
     counters.connects += 1
     this.#note(connect, 'accepted')
-    this.#parts.guarded.release()
+    this.#guarded.release()
+    this.#challenge = undefined
     this.#step({ kind: 'accepted', connect })
   }
 
   #note({ amid }: ConnectFrame, outcome: string): void {
     const { logger } = this.#context
     logger.debug(
-      { agent: shortAmid(amid), client: addressNetwork(this.#parts.guarded.address), outcome },
+      { agent: shortAmid(amid), client: addressNetwork(this.#guarded.address), outcome },
       'CONNECT',
     )
   }
 
   get #accepted(): boolean {
     return this.#state === 'connected' || this.#state === 'sending'
-  }
-
-  #makeOutlet(amid: Amid): Outlet {
-    return {
-      amid,
-      deliver: (frame) => {
-        if (this.#accepted) this.#send(frame)
-      },
-      cut: (code, retryAfterSeconds) => this.cut(code, retryAfterSeconds),
-    }
   }
 
   #send(frame: RelayFrame): void {
@@ -262,7 +238,7 @@ export class Connection implements WebSocketUser {
   }
 
   #write(frame: RelayFrame): void {
-    const data = this.#parts.codec.encode(frame)
+    const data = this.#codec.encode(frame)
     const { writer } = this.#webSocket
     if (typeof data === 'string') {
       const at = writer.take(TEXT, Buffer.byteLength(data))
@@ -274,15 +250,12 @@ export class Connection implements WebSocketUser {
   }
 
   get #isText(): boolean {
-    return this.#parts.codec === jsonCodec
+    return this.#codec === jsonCodec
   }
 
   #close(closeCode: number, code: ErrorCode): void {
     this.#context.counters.countCut(code)
-    this.#context.logger.debug(
-      { client: addressNetwork(this.#parts.guarded.address), code },
-      'connection cut',
-    )
+    this.#context.logger.debug({ client: addressNetwork(this.#guarded.address), code }, 'connection cut')
     this.#webSocket.close(closeCode, code)
   }
 }

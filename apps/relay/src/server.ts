@@ -19,7 +19,13 @@ import {
   type TlsFiles,
 } from '@agentmesh/sdk/hosting'
 import { CONNECT_NONCE_BYTES } from '@agentmesh/sdk/identity'
-import { binaryCodec, jsonCodec, RELAY_PATH, type RelayCodec } from '@agentmesh/sdk/wire'
+import {
+  binaryCodec,
+  jsonCodec,
+  MAX_JSON_FRAME_BYTES,
+  RELAY_PATH,
+  type RelayCodec,
+} from '@agentmesh/sdk/wire'
 import { Cluster } from './cluster/cluster.ts'
 import type { OpenLink } from './cluster/link.ts'
 import { Connection, type ConnectionContext } from './connection.ts'
@@ -107,6 +113,8 @@ const DRAINING_RETRY_SECONDS = 10
 const DEFAULT_DRAIN_SECONDS = 10
 const TICK_MS = 1_000
 const PURGE_TICKS = 60
+/** Fragments of one message; enough for any honest client, too few to make reassembly costly. */
+const MAX_FRAGMENTS = 64
 
 const CODECS = new Map<string, RelayCodec>(
   [binaryCodec, jsonCodec].map((codec) => [codec.subprotocol, codec]),
@@ -206,7 +214,14 @@ class RelayServer implements RunningRelay {
       ...shared,
       router,
       senders: new Senders(limits, systemRandom),
-      batch: new WriteBatch(),
+      webSockets: {
+        batch: new WriteBatch(),
+        counters: this.#counters,
+        maxMessageBytes: MAX_JSON_FRAME_BYTES,
+        maxFragments: MAX_FRAGMENTS,
+        maxWaitingBytes: limits.socketBufferBytes,
+        closeGraceMs: limits.closeGraceMs,
+      },
       encodings: { binary: new BinaryInPlace(amids), json: new JsonInPlace(amids) },
       signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
       connects: new RateLimiter(limits.connects),
@@ -337,7 +352,7 @@ class RelayServer implements RunningRelay {
     const { host } = request.headers
     const relayId = host !== undefined && this.#relayIds.includes(host) ? host : (this.#relayIds[0] ?? '')
     const connection = new Connection(this.#context, {
-      webSocket: { socket, head, answer: handshakeAnswer(request, codec.subprotocol) },
+      handshake: { socket, head, answer: handshakeAnswer(request, codec.subprotocol) },
       codec,
       challenge: { relayId, nonce: systemRandom(CONNECT_NONCE_BYTES) },
       guarded,

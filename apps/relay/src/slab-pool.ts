@@ -4,7 +4,7 @@
  */
 const SLAB_BYTES = 16 * 1024
 /** Slabs nobody holds that are kept for the next writer. */
-const MAX_FREE = 512
+const MAX_FREE = 256
 
 export class Slab {
   readonly bytes: Buffer

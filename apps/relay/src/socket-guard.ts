@@ -12,8 +12,8 @@ import type { RelayLimits } from './limits.ts'
 export interface GuardedSocket {
   /** What limits by address count under. */
   readonly address: string
-  /** Called once when the time is up; destroys the socket unless something kinder is put here. */
-  onTimeout: () => void
+  /** Called once when the time is up, instead of destroying the socket. */
+  onTimeout: (() => void) | undefined
   /** The socket belongs to an agent: no limit, no timer. */
   release(): void
   /** The same connection goes on as another socket. */
@@ -31,9 +31,19 @@ export interface GuardOptions {
 export class SocketGuard {
   readonly #options: GuardOptions
   readonly #sockets = new Map<Socket, Guarded>()
+  readonly #places: Places = {
+    unknownByAddress: new Map(),
+    moved: (guarded, from, to) => {
+      this.#sockets.delete(from)
+      this.#sockets.set(to, guarded)
+    },
+    gone: (socket) => {
+      this.#sockets.delete(socket)
+      if (this.#sockets.size === 0) this.#onEmpty?.()
+    },
+  }
   /** TLS sockets, by the TCP sockets they stand on. */
   readonly #secured = new WeakMap<Socket, Guarded>()
-  readonly #unknownByAddress = new Map<string, number>()
   #onEmpty: (() => void) | undefined
 
   constructor(options: GuardOptions) {
@@ -53,16 +63,7 @@ export class SocketGuard {
     if (!proxied && this.#isFull(address)) return this.#refuse(socket, '429 Too Many Requests')
 
     counters.socketsOpened += 1
-    const guarded = new Guarded(address, socket, limits.connectTimeoutMs, this.#unknownByAddress, {
-      moved: (from, to) => {
-        this.#sockets.delete(from)
-        this.#sockets.set(to, guarded)
-      },
-      gone: (last) => {
-        this.#sockets.delete(last)
-        if (this.#sockets.size === 0) this.#onEmpty?.()
-      },
-    })
+    const guarded = new Guarded(address, socket, limits.connectTimeoutMs, this.#places)
     if (!proxied) guarded.countUnder(address)
     this.#sockets.set(socket, guarded)
   }
@@ -97,7 +98,7 @@ export class SocketGuard {
   }
 
   #isFull(address: string): boolean {
-    return (this.#unknownByAddress.get(address) ?? 0) >= this.#options.limits.preAuthSocketsPerIp
+    return (this.#places.unknownByAddress.get(address) ?? 0) >= this.#options.limits.preAuthSocketsPerIp
   }
 
   #refuse(socket: Socket, status: string): void {
@@ -114,69 +115,70 @@ export class SocketGuard {
   }
 }
 
-interface GuardHooks {
-  moved(from: Socket, to: Socket): void
+/** What a guarded socket changes in its guard. */
+interface Places {
+  readonly unknownByAddress: Map<string, number>
+  moved(guarded: Guarded, from: Socket, to: Socket): void
   gone(socket: Socket): void
 }
 
 class Guarded implements GuardedSocket {
   address: string
-  onTimeout: () => void
+  onTimeout: (() => void) | undefined
   #socket: Socket
-  readonly #hooks: GuardHooks
   readonly #timeoutMs: number
-  readonly #unknownByAddress: Map<string, number>
+  readonly #places: Places
   #timer: NodeJS.Timeout | undefined
   #counted = false
-
   readonly #closed = () => {
     this.release()
-    this.#hooks.gone(this.#socket)
+    this.#places.gone(this.#socket)
   }
 
-  constructor(
-    address: string,
-    socket: Socket,
-    timeoutMs: number,
-    unknownByAddress: Map<string, number>,
-    hooks: GuardHooks,
-  ) {
+  constructor(address: string, socket: Socket, timeoutMs: number, places: Places) {
     this.address = address
     this.#socket = socket
-    this.#hooks = hooks
-    this.onTimeout = () => this.#socket.destroy()
-    socket.once('close', this.#closed)
     this.#timeoutMs = timeoutMs
-    this.#unknownByAddress = unknownByAddress
+    this.#places = places
+    socket.once('close', this.#closed)
     this.#startTimer()
   }
 
   countUnder(address: string): void {
     this.address = address
     this.#counted = true
-    this.#unknownByAddress.set(address, (this.#unknownByAddress.get(address) ?? 0) + 1)
+    const { unknownByAddress } = this.#places
+    unknownByAddress.set(address, (unknownByAddress.get(address) ?? 0) + 1)
     // A proxy may have kept the connection since before the client came.
     this.#startTimer()
   }
 
   release(): void {
     clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.onTimeout = undefined
     if (!this.#counted) return
     this.#counted = false
-    const left = (this.#unknownByAddress.get(this.address) ?? 1) - 1
-    if (left === 0) this.#unknownByAddress.delete(this.address)
-    else this.#unknownByAddress.set(this.address, left)
+    const { unknownByAddress } = this.#places
+    const left = (unknownByAddress.get(this.address) ?? 1) - 1
+    if (left === 0) unknownByAddress.delete(this.address)
+    else unknownByAddress.set(this.address, left)
   }
 
   follow(socket: Socket): void {
     this.#socket.off('close', this.#closed)
-    this.#hooks.moved(this.#socket, socket)
+    this.#places.moved(this, this.#socket, socket)
     this.#socket = socket
     socket.once('close', this.#closed)
   }
 
   #startTimer(): void {
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.onTimeout(), this.#timeoutMs)
+    this.#timer = setTimeout(() => this.#timeUp(), this.#timeoutMs)
+  }
+
+  #timeUp(): void {
+    if (this.onTimeout === undefined) this.#socket.destroy()
+    else this.onTimeout()
   }
 }

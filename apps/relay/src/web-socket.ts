@@ -20,6 +20,8 @@ import {
   type WebSocketSink,
 } from './web-socket-reader.ts'
 
+const ignore = () => {}
+
 /** First bytes of frames a server sends whole (§5.2). */
 const CLOSE = 0x88
 const PING = 0x89
@@ -36,13 +38,8 @@ export interface WebSocketUser {
   ended(): void
 }
 
-export interface WebSocketParts extends ReaderLimits {
-  /** As accepted; `WebSocket.socket` is the one to use after. */
-  readonly socket: Socket
-  /** What came behind the request. */
-  readonly head: Buffer
-  /** The HTTP answer that is written first. */
-  readonly answer: string
+/** What all WebSockets of a server share. */
+export interface WebSocketSettings extends ReaderLimits {
   readonly batch: WriteBatch
   readonly counters: Counters
   /** Bytes that may wait for the other side to read them. */
@@ -51,13 +48,22 @@ export interface WebSocketParts extends ReaderLimits {
   readonly closeGraceMs: number
 }
 
+/** A request that was found good. */
+export interface Handshake {
+  /** As accepted; `WebSocket.socket` is the one to use after. */
+  readonly socket: Socket
+  /** What came behind the request. */
+  readonly head: Buffer
+  /** The HTTP answer that is written first. */
+  readonly answer: string
+}
+
 export class WebSocket implements WebSocketSink {
   readonly socket: Socket
   readonly writer: SocketWriter
   readonly #user: WebSocketUser
   readonly #reader: WebSocketReader
-  readonly #maxWaitingBytes: number
-  readonly #closeGraceMs: number
+  readonly #settings: WebSocketSettings
   #state: 'open' | 'closing' | 'closed' = 'open'
   /** A fault was found: nothing that comes can be understood. */
   #deaf = false
@@ -65,19 +71,18 @@ export class WebSocket implements WebSocketSink {
   #silent = false
   #closeTimer: NodeJS.Timeout | undefined
 
-  constructor(parts: WebSocketParts, user: WebSocketUser) {
+  constructor(handshake: Handshake, settings: WebSocketSettings, user: WebSocketUser) {
     this.#user = user
-    this.#maxWaitingBytes = parts.maxWaitingBytes
-    this.#closeGraceMs = parts.closeGraceMs
-    this.#reader = new WebSocketReader(this, parts)
-    this.socket = readInPlace(parts.socket, (data, length) => this.#read(data, length))
-    this.writer = new SocketWriter(this.socket, parts.batch, parts.counters)
+    this.#settings = settings
+    this.#reader = new WebSocketReader(this, settings)
+    this.socket = readInPlace(handshake.socket, (data, length) => this.#read(data, length))
+    this.writer = new SocketWriter(this.socket, settings.batch, settings.counters)
     // `close` follows, and says all there is to know.
-    this.socket.on('error', () => {})
+    this.socket.on('error', ignore)
     this.socket.on('close', () => this.#socketClosed())
-    this.socket.write(parts.answer)
-    if (parts.head.length > 0) {
-      const head = Buffer.from(parts.head)
+    this.socket.write(handshake.answer)
+    if (handshake.head.length > 0) {
+      const head = Buffer.from(handshake.head)
       // Not before the user has this object.
       setImmediate(() => this.#read(head, head.length))
     }
@@ -106,7 +111,7 @@ export class WebSocket implements WebSocketSink {
 
   #limitTime(): void {
     clearTimeout(this.#closeTimer)
-    this.#closeTimer = setTimeout(() => this.terminate(), this.#closeGraceMs)
+    this.#closeTimer = setTimeout(() => this.terminate(), this.#settings.closeGraceMs)
     this.#closeTimer.unref()
   }
 
@@ -157,7 +162,7 @@ export class WebSocket implements WebSocketSink {
 
   /** To be called after writing. */
   checkWaiting(): void {
-    if (this.#state === 'open' && this.writer.waiting > this.#maxWaitingBytes) this.#user.behind()
+    if (this.#state === 'open' && this.writer.waiting > this.#settings.maxWaitingBytes) this.#user.behind()
   }
 
   #sendClose(closeCode: number, reason: string): void {
