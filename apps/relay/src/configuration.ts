@@ -11,7 +11,7 @@ import {
 import type { Static } from 'typebox'
 import { natsOptions } from './cluster/nats-url.ts'
 import { LimitSettings } from './limits.ts'
-import type { RelayOptions } from './server.ts'
+import type { RelayOptions } from './relay-options.ts'
 
 const RelaySettings = Type.Object({
   host: Type.String({ default: '127.0.0.1', minLength: 1, description: 'address to listen on' }),

@@ -2,7 +2,8 @@
 import { logOptions, type ServerProgram } from '@agentmesh/sdk/hosting'
 import { pino } from 'pino'
 import { checkRelaySettings, RELAY_DEFINITION, relayOptions } from './configuration.ts'
-import { startRelay, type RunningRelay } from './server.ts'
+import type { RunningRelay } from './relay-options.ts'
+import { startRelay } from './server.ts'
 
 export const relayProgram: ServerProgram<typeof RELAY_DEFINITION.schema, RunningRelay> = {
   definition: RELAY_DEFINITION,

@@ -2,7 +2,8 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import { startRelay, type RunningRelay } from './server.ts'
+import type { RunningRelay } from './relay-options.ts'
+import { startRelay } from './server.ts'
 
 let relay: RunningRelay
 const sockets: Socket[] = []

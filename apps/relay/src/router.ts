@@ -27,35 +27,15 @@ import {
 } from '@agentmesh/sdk/wire'
 import type { RandomBytes } from '@agentmesh/sdk/crypto/signing'
 import { Admission } from './admission.ts'
+import { Attachments } from './attachments.ts'
 import type { Counters } from './counters.ts'
-import { DeliveryWindow } from './delivery-window.ts'
 import { InFlight, MessageInPlace, SentInPlace } from './in-place/message-in-place.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
+import { MailDrain } from './mail-drain.ts'
 import { MailWriter, STORE_RETRY_SECONDS } from './mail-writer.ts'
 import { FRONT, type Mailbox, type MailboxMessage, type Place } from './mailbox.ts'
 import { deliverRefusal, type Outlet, type Peers } from './outlet.ts'
-
-/** `opening` until CONNECTED is sent, then `draining`, then `live`. */
-type Mode = 'opening' | 'draining' | 'live'
-
-interface Attachment {
-  readonly outlet: Outlet
-  readonly window: DeliveryWindow<Outlet>
-  presence: PresenceState
-  mode: Mode
-  /** The mailbox up to here was sent on this connection. */
-  cursor: Place
-  reading: boolean
-  /** Acknowledged since the page that is being read was asked for, by sender and id: it may still have them. */
-  readonly acknowledged: Set<string>
-  /** The drain starts from the front when it comes to the end. */
-  again: boolean
-  /** Counts what went to the mailbox meanwhile, so that an empty page read before that is not taken for an empty mailbox. */
-  arrivals: number
-  /** When the window last became non-empty or shorter. */
-  progressAt: number
-}
 
 export interface RouterParts {
   readonly mailbox: Mailbox
@@ -68,21 +48,21 @@ export interface RouterParts {
   readonly peers?: Peers
 }
 
-const PAGE_MESSAGES = 16
-
 export class Router {
   readonly #parts: RouterParts
-  readonly #attachments = new Map<Amid, Attachment>()
+  readonly #attachments: Attachments
+  readonly #mailDrain: MailDrain
   readonly #admission: Admission
   readonly #mail: MailWriter
-  #windowBytes = 0
   #stopping = false
 
   constructor(parts: RouterParts) {
     this.#parts = parts
+    this.#attachments = new Attachments(parts.limits, parts.now)
+    this.#mailDrain = new MailDrain(parts, this.#attachments)
     this.#admission = new Admission(parts.limits)
     this.#mail = new MailWriter(parts, (to) => {
-      if (!this.#attachments.has(to)) parts.peers?.mailStored(to)
+      if (this.#attachments.get(to) === undefined) parts.peers?.mailStored(to)
     })
   }
 
@@ -90,7 +70,7 @@ export class Router {
     return this.#attachments.size
   }
   get windowBytes(): number {
-    return this.#windowBytes
+    return this.#attachments.windowBytes
   }
 
   // --- connections ----------------------------------------------------------------------------------------------------
@@ -105,31 +85,19 @@ export class Router {
       this.detach(previous.outlet)
       previous.outlet.cut('CONNECTION_REPLACED')
     }
-    const attachment: Attachment = {
-      outlet,
-      window: new DeliveryWindow(),
-      presence,
-      mode: 'opening',
-      cursor: FRONT,
-      reading: false,
-      acknowledged: new Set(),
-      again: false,
-      arrivals: 0,
-      progressAt: this.#parts.now(),
-    }
-    this.#attachments.set(outlet.amid, attachment)
+    const attachment = this.#attachments.add(outlet, presence)
     this.#parts.peers?.attached(outlet.amid, presence)
     try {
       const pendingMessages = await this.#parts.mailbox.count(outlet.amid)
-      if (this.#attachmentOf(outlet) === undefined) return
+      if (this.#attachments.of(outlet) === undefined) return
       const sessionId = newSessionId(this.#parts.random)
       outlet.deliver({ frame: 'CONNECTED', sessionId, pendingMessages })
       attachment.mode = 'draining'
     } catch (error) {
-      this.#storeFailed(outlet, error)
+      this.#mailDrain.failed(outlet, error)
       return
     }
-    await this.#drain(attachment)
+    await this.#mailDrain.run(attachment)
   }
 
   /**
@@ -137,11 +105,10 @@ export class Router {
    * this connection was not sent.
    */
   detach(outlet: Outlet): void {
-    const attachment = this.#attachmentOf(outlet)
+    const attachment = this.#attachments.of(outlet)
     if (attachment === undefined) return
-    this.#attachments.delete(outlet.amid)
+    this.#attachments.remove(attachment)
     this.#parts.peers?.detached(outlet.amid)
-    this.#windowBytes -= attachment.window.bytes
     let behind = FRONT.place
     for (const entry of attachment.window.entries()) {
       const { from, timestamp, place, sender } = entry
@@ -159,12 +126,6 @@ export class Router {
     outlet.cut('CONNECTION_REPLACED')
   }
 
-  /** Undefined when another connection took over, or none is left. */
-  #attachmentOf(outlet: Outlet): Attachment | undefined {
-    const attachment = this.#attachments.get(outlet.amid)
-    return attachment?.outlet === outlet ? attachment : undefined
-  }
-
   // --- SEND and ACK ---------------------------------------------------------------------------------------------------
 
   /** @param message lies in the buffer its sender was read into */
@@ -180,7 +141,7 @@ export class Router {
     if (wait > 0) return this.refuse(sender, message.id, 'RATE_LIMITED', wait)
     const { peers } = this.#parts
     // Behind a message that is still on its way to the mailbox, so that they keep their order.
-    if (peers !== undefined && !this.#attachments.has(to) && !this.#mail.isWriting(to)) {
+    if (peers !== undefined && this.#attachments.get(to) === undefined && !this.#mail.isWriting(to)) {
       if (peers.forward(message.copy(from, time), sender)) return
     }
     this.#take(message, from, time, sender)
@@ -201,8 +162,11 @@ export class Router {
         return
       }
       if (attachment.mode === 'live' && !(attachment.presence === 'dnd' && message.type === 'knock')) {
-        if (this.#hasRoom(attachment)) {
-          return this.#deliver(attachment, new InFlight(message, from, timestamp, sender, undefined))
+        if (this.#attachments.hasRoom(attachment)) {
+          return this.#attachments.deliver(
+            attachment,
+            new InFlight(message, from, timestamp, sender, undefined),
+          )
         }
         attachment.mode = 'draining'
       }
@@ -216,7 +180,7 @@ export class Router {
   }
 
   acknowledge(outlet: Outlet, sequence: number): void {
-    const attachment = this.#attachmentOf(outlet)
+    const attachment = this.#attachments.of(outlet)
     if (attachment === undefined) return
     const { window } = attachment
     if (sequence > window.sent) {
@@ -226,9 +190,10 @@ export class Router {
     const { counters } = this.#parts
     const before = window.count
     let places: Place[] | undefined
-    for (let entry = window.takeUpTo(sequence); entry !== undefined; entry = window.takeUpTo(sequence)) {
+    for (;;) {
+      const entry = this.#attachments.takeUpTo(attachment, sequence)
+      if (entry === undefined) break
       counters.received += 1
-      this.#windowBytes -= entry.size
       if (attachment.reading) attachment.acknowledged.add(`${entry.from} ${entry.id}`)
       if (entry.place === undefined) {
         counters.delivered += 1
@@ -241,28 +206,8 @@ export class Router {
     }
     if (window.count === before) return
     attachment.progressAt = this.#parts.now()
-    if (places !== undefined) this.#remove(outlet.amid, places)
-    if (attachment.mode === 'draining') void this.#drain(attachment)
-  }
-
-  #remove(amid: Amid, places: readonly Place[]): void {
-    this.#parts.mailbox.remove(amid, places).catch((error: unknown) => {
-      // They stay and come again: the receiver's duplicate filter takes them once.
-      this.#parts.logger.error({ err: error }, 'acknowledged messages not removed')
-    })
-  }
-
-  #hasRoom({ window }: Attachment): boolean {
-    const { windowMessages, windowBytes, totalWindowBytes } = this.#parts.limits
-    return window.hasRoom(windowMessages, windowBytes) && this.#windowBytes < totalWindowBytes
-  }
-
-  #deliver(attachment: Attachment, entry: InFlight<Outlet>): void {
-    const { window, outlet } = attachment
-    if (window.count === 0) attachment.progressAt = this.#parts.now()
-    window.add(entry)
-    this.#windowBytes += entry.size
-    outlet.deliver(entry)
+    if (places !== undefined) this.#mailDrain.remove(outlet.amid, places)
+    if (attachment.mode === 'draining') void this.#mailDrain.run(attachment)
   }
 
   #store(message: MailboxMessage, sender: Outlet | undefined, place?: number): void {
@@ -273,65 +218,6 @@ export class Router {
 
   // --- the mailbox ----------------------------------------------------------------------------------------------------
 
-  /** Sends pages of the mailbox while there is room, and goes live when nothing is left and nothing is on its way. */
-  async #drain(attachment: Attachment): Promise<void> {
-    if (attachment.mode !== 'draining' || attachment.reading) return
-    const { outlet } = attachment
-    attachment.reading = true
-    try {
-      while (this.#hasRoom(attachment)) {
-        const { arrivals } = attachment
-        attachment.acknowledged.clear()
-        const withKnocks = attachment.presence !== 'dnd'
-        const page = await this.#parts.mailbox.page(outlet.amid, {
-          after: attachment.cursor,
-          limit: PAGE_MESSAGES,
-          withKnocks,
-        })
-        if (this.#attachmentOf(outlet) === undefined) return
-        // The page was read for another presence.
-        if (withKnocks !== (attachment.presence !== 'dnd')) continue
-        if (page.length === 0) {
-          if (attachment.again) {
-            attachment.again = false
-            attachment.cursor = FRONT
-            continue
-          }
-          if (attachment.arrivals !== arrivals) continue
-          attachment.mode = 'live'
-          return
-        }
-        for (const { place, position, from, timestamp, ...message } of page) {
-          attachment.cursor = { place, position }
-          if (attachment.acknowledged.has(`${from} ${message.id}`)) {
-            this.#remove(outlet.amid, [attachment.cursor])
-            continue
-          }
-          const found = MessageInPlace.of(message)
-          const earlier = attachment.window.find(from, found)
-          if (earlier !== undefined) this.#nowStored(earlier, attachment.cursor)
-          else {
-            const entry = new InFlight<Outlet>(found, from, timestamp, undefined, attachment.cursor)
-            this.#deliver(attachment, entry)
-          }
-        }
-      }
-    } catch (error) {
-      this.#storeFailed(outlet, error)
-    } finally {
-      attachment.reading = false
-    }
-  }
-
-  /** Another relay stored what was delivered here already: its ACK is to take it out of the mailbox. */
-  #nowStored(entry: InFlight<Outlet>, place: Place): void {
-    if (entry.place !== undefined) return
-    const { sender } = entry
-    entry.place = place
-    entry.sender = undefined
-    sender?.deliver(new SentInPlace(entry, 'stored'))
-  }
-
   /**
    * Something may have come into this mailbox that this connection has not seen: what another relay stored for a connection
    * that ended there stands before newer mail.
@@ -341,18 +227,13 @@ export class Router {
     if (attachment === undefined) return
     attachment.again = true
     if (attachment.mode === 'live') attachment.mode = 'draining'
-    void this.#drain(attachment)
-  }
-
-  #storeFailed(outlet: Outlet, error: unknown): void {
-    this.#parts.logger.error({ err: error }, 'mailbox not read')
-    outlet.cut('RELAY_STORE_FAILED', STORE_RETRY_SECONDS)
+    void this.#mailDrain.run(attachment)
   }
 
   // --- presence -------------------------------------------------------------------------------------------------------
 
   setPresence(outlet: Outlet, presence: PresenceState): void {
-    const attachment = this.#attachmentOf(outlet)
+    const attachment = this.#attachments.of(outlet)
     if (attachment === undefined) return
     const leavesDnd = attachment.presence === 'dnd' && presence !== 'dnd'
     attachment.presence = presence
@@ -386,11 +267,11 @@ export class Router {
    */
   tick(): void {
     const now = this.#parts.now()
-    for (const attachment of this.#attachments.values()) {
+    for (const attachment of this.#attachments.all()) {
       const waits = attachment.window.count > 0
       if (waits && now - attachment.progressAt > this.#parts.limits.ackTimeoutMs) {
         attachment.outlet.cut('SLOW_READER')
-      } else if (attachment.mode === 'draining') void this.#drain(attachment)
+      } else if (attachment.mode === 'draining') void this.#mailDrain.run(attachment)
     }
     this.#admission.sweep(now)
   }
@@ -398,7 +279,7 @@ export class Router {
   /** Refuses what still comes, and resolves when everything in flight is stored and its senders were told. */
   async stop(): Promise<void> {
     this.#stopping = true
-    for (const { outlet } of this.#attachments.values()) this.detach(outlet)
+    for (const { outlet } of this.#attachments.all()) this.detach(outlet)
     await this.#mail.settled()
   }
 }

@@ -8,117 +8,41 @@ import type { Socket } from 'node:net'
 import type { Registry } from 'prom-client'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import {
-  addressKey,
-  clientAddress,
   listenerTls,
   TrustedAddresses,
   openOperatorPort,
   type ListenerTls,
   type OperatorPort,
-  type RunningServer,
-  type TlsFiles,
 } from '@agentmesh/sdk/hosting'
-import { CONNECT_NONCE_BYTES } from '@agentmesh/sdk/identity'
-import {
-  binaryCodec,
-  jsonCodec,
-  MAX_JSON_FRAME_BYTES,
-  RELAY_PATH,
-  type RelayCodec,
-} from '@agentmesh/sdk/wire'
+import { MAX_JSON_FRAME_BYTES } from '@agentmesh/sdk/wire'
 import { Cluster } from './cluster/cluster.ts'
 import type { OpenLink } from './cluster/link.ts'
-import { Connection, type ConnectionContext } from './connection.ts'
+import type { ConnectionContext } from './connection.ts'
+import { Connections } from './connections.ts'
 import { Counters } from './counters.ts'
 import { AmidMemo } from './in-place/amid-memo.ts'
 import { BinaryInPlace } from './in-place/binary-in-place.ts'
 import { JsonInPlace } from './in-place/json-in-place.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
-import { drainInPortions } from './drain.ts'
 import { HttpEndpoints, type Readiness } from './http-endpoints.ts'
 import { createListener, listen } from './listener.ts'
 import { silentLogger, type RelayLogger } from './logger.ts'
 import type { Mailbox } from './mailbox.ts'
 import { RateLimiter } from './rate-limit.ts'
+import type { RelayOptions, RelayStats, RunningRelay } from './relay-options.ts'
 import { Router } from './router.ts'
 import { Senders } from './senders.ts'
-import { SocketGuard, type GuardedSocket } from './socket-guard.ts'
-import { TurnDesk, type TurnSettings } from './turn-credentials.ts'
+import { SocketGuard } from './socket-guard.ts'
+import { TurnDesk } from './turn-credentials.ts'
 import { WriteBatch } from './socket-writer.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
 import { TurnClock } from './turn.ts'
-import { handshakeAnswer, handshakeFault } from './web-socket-upgrade.ts'
 
-export type RelayOptions = {
-  readonly host?: string
-  /** 0 takes a free one. */
-  readonly port?: number
-  /**
-   * Authorities (host, and port where not the scheme's default) that agents dial, the first being the relay's main name.
-   * CONNECT signatures are bound to them. Default: the listening address, and `localhost`.
-   */
-  readonly names?: readonly string[]
-  /** Serves wss and https with these; ws and http without. */
-  readonly tls?: TlsFiles
-  /** Addresses and networks of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
-  readonly trustedProxies?: readonly string[]
-  /** Gives out credentials for a TURN server that has the same secret; none without. */
-  readonly turn?: TurnSettings
-  /** `host:port` where /metrics, /healthz and /readyz are; /metrics is nowhere else then. */
-  readonly metricsAddress?: string
-  /** In which `drain` tells agents to go; 10 when not given. */
-  readonly drainSeconds?: number
-  readonly limits?: Partial<RelayLimits>
-  readonly logger?: RelayLogger
-  /** Milliseconds since the epoch. */
-  readonly now?: () => number
-} & (
-  | {
-      /** SQLite file for the mailboxes, or `:memory:`. */
-      readonly dataPath: string
-    }
-  | {
-      /** PostgreSQL connection URL: mailboxes that several relays share. */
-      readonly databaseUrl: string
-      /** NATS servers through which it works with the other relays of this database; see `natsLink`. */
-      readonly natsUrl?: string
-    }
-)
-
-export interface RelayStats {
-  readonly agents: number
-  /** Connections that only send. */
-  readonly senders: number
-  readonly sockets: number
-  readonly delivered: number
-  readonly stored: number
-  readonly refused: number
-  readonly turnCredentials: number
-  readonly mailboxMessages: number
-  readonly mailboxBytes: number
-}
-
-export interface RunningRelay extends RunningServer {
-  /** `ws://host:port`, or `wss:` with TLS, without the path. */
-  readonly url: string
-  readonly port: number
-  readonly relayIds: readonly string[]
-  /** Where metrics have a port of their own. */
-  readonly metricsPort: number | undefined
-  stats(): RelayStats
-}
-
-const SHUTDOWN_RETRY_SECONDS = 1
-const DRAINING_RETRY_SECONDS = 10
 const DEFAULT_DRAIN_SECONDS = 10
 const TICK_MS = 1_000
 const PURGE_TICKS = 60
 /** Fragments of one message; enough for any honest client, too few to make reassembly costly. */
 const MAX_FRAGMENTS = 64
-
-const CODECS = new Map<string, RelayCodec>(
-  [binaryCodec, jsonCodec].map((codec) => [codec.subprotocol, codec]),
-)
 
 /**
  * @throws CONFIG_INVALID for TLS files that cannot be taken; MALFORMED for a NATS URL that is none; RELAY_STORE_FAILED when the
@@ -169,9 +93,8 @@ class RelayServer implements RunningRelay {
   readonly #guard: SocketGuard
   readonly #context: ConnectionContext
   readonly #cluster: Cluster | undefined
-  readonly #connections = new Set<Connection>()
+  readonly #connections: Connections
   readonly #tls: ListenerTls | undefined
-  readonly #proxies: TrustedAddresses
   readonly #turn: TurnDesk
   readonly #endpoints: HttpEndpoints
   #operatorPort: OperatorPort | undefined
@@ -197,11 +120,11 @@ class RelayServer implements RunningRelay {
     this.#mailbox = mailbox
     this.#logger = options.logger ?? silentLogger
     this.#tls = tls
-    this.#proxies = new TrustedAddresses(options.trustedProxies ?? [])
+    const proxies = new TrustedAddresses(options.trustedProxies ?? [])
     this.#guard = new SocketGuard({
       limits,
       counters: this.#counters,
-      proxies: this.#proxies,
+      proxies,
       tls: tls !== undefined,
     })
     const clock = new TurnClock(now)
@@ -235,7 +158,7 @@ class RelayServer implements RunningRelay {
     this.#endpoints = new HttpEndpoints({
       counters: this.#counters,
       logger: this.#logger,
-      proxies: this.#proxies,
+      proxies,
       turn: this.#turn,
       relayIds: () => this.#relayIds,
       readiness: () => this.#readiness(),
@@ -244,8 +167,14 @@ class RelayServer implements RunningRelay {
     this.#http = createListener(this.#guard, tls, (request, response) =>
       this.#endpoints.answer(request, response, options.metricsAddress === undefined),
     )
+    this.#connections = new Connections({
+      context: this.#context,
+      guard: this.#guard,
+      proxies,
+      relayIds: () => this.#relayIds,
+    })
     this.#http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) =>
-      this.#upgrade(request, socket, head),
+      this.#connections.upgrade(request, socket, head),
     )
   }
 
@@ -277,9 +206,7 @@ class RelayServer implements RunningRelay {
     this.#cluster?.start(this.#context.router)
     this.#timers = [
       setInterval(() => this.#tick(), TICK_MS),
-      setInterval(() => {
-        for (const connection of this.#connections) connection.checkAlive()
-      }, this.#limits.pingIntervalMs),
+      setInterval(() => this.#connections.checkAlive(), this.#limits.pingIntervalMs),
     ]
     this.#logger.info({ url: this.url, relayIds: this.#relayIds }, 'relay listening')
   }
@@ -338,46 +265,6 @@ class RelayServer implements RunningRelay {
     return this.#metrics
   }
 
-  #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
-    socket.on('error', () => socket.destroy())
-    const guarded = this.#guard.of(socket)
-    if (guarded === undefined) return
-    if ((request.url ?? '').split('?', 1)[0] !== RELAY_PATH) return refuseUpgrade(socket, '404 Not Found')
-    if (this.#phase === 'closing') return refuseUpgrade(socket, '503 Service Unavailable')
-    const codec = chooseCodec(request.headers['sec-websocket-protocol'])
-    if (codec === undefined) return refuseUpgrade(socket, '400 Bad Request')
-    const fault = handshakeFault(request)
-    if (fault !== undefined) return refuseUpgrade(socket, fault)
-    if (!this.#isWelcome(request, guarded)) return refuseUpgrade(socket, '429 Too Many Requests')
-    const { host } = request.headers
-    const relayId = host !== undefined && this.#relayIds.includes(host) ? host : (this.#relayIds[0] ?? '')
-    const connection = new Connection(this.#context, {
-      handshake: { socket, head, answer: handshakeAnswer(request, codec.subprotocol) },
-      codec,
-      challenge: { relayId, nonce: systemRandom(CONNECT_NONCE_BYTES) },
-      guarded,
-      onEnded: this.#ended,
-    })
-    if (this.#phase === 'draining') return connection.cut('RELAY_SHUTTING_DOWN', DRAINING_RETRY_SECONDS)
-    this.#connections.add(connection)
-  }
-
-  readonly #ended = (connection: Connection) => {
-    this.#connections.delete(connection)
-  }
-
-  /** Whether the client for whom a proxy asks has room for another connection. */
-  #isWelcome({ headers, socket }: IncomingMessage, guarded: GuardedSocket): boolean {
-    const remote = socket.remoteAddress ?? ''
-    if (!this.#proxies.has(remote)) return true
-    const forwarded = headers['x-forwarded-for']
-    // node:http joins several such headers with commas.
-    const client = clientAddress(remote, String(forwarded ?? ''), this.#proxies)
-    if (this.#guard.identify(guarded, addressKey(client))) return true
-    this.#counters.socketsRefused += 1
-    return false
-  }
-
   // --- the end --------------------------------------------------------------------------------------------------------
 
   reload(): void {
@@ -396,17 +283,14 @@ class RelayServer implements RunningRelay {
       this.#phase = 'draining'
       const { drainSeconds = DEFAULT_DRAIN_SECONDS } = this.#options
       this.#logger.info({ connections: this.#connections.size, drainSeconds }, 'relay draining')
-      await drainInPortions({
-        connections: this.#connections,
-        seconds: drainSeconds,
-        stopped: () => this.#phase === 'closing',
-      })
+      await this.#connections.drain(drainSeconds)
     }
     await this.close()
   }
 
   async close(): Promise<void> {
     this.#phase = 'closing'
+    this.#connections.close()
     this.#closing ??= this.#close()
     await this.#closing
   }
@@ -417,7 +301,7 @@ class RelayServer implements RunningRelay {
     this.#cluster?.settle()
     await this.#context.router.stop()
     const left = this.#cluster?.close()
-    for (const connection of this.#connections) connection.cut('RELAY_SHUTTING_DOWN', SHUTDOWN_RETRY_SECONDS)
+    this.#connections.cutAll()
     this.#http.closeIdleConnections()
     const grace = setTimeout(() => this.#guard.destroyAll(), this.#limits.closeGraceMs)
     // The sockets of agents are no longer the HTTP server's.
@@ -433,16 +317,4 @@ class RelayServer implements RunningRelay {
 
 function authority(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`
-}
-
-function chooseCodec(header: string | undefined): RelayCodec | undefined {
-  for (const name of (header ?? '').split(',')) {
-    const codec = CODECS.get(name.trim())
-    if (codec !== undefined) return codec
-  }
-  return undefined
-}
-
-function refuseUpgrade(socket: Socket, status: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy())
 }
