@@ -189,4 +189,24 @@ describe.skipIf(natsMissing)('three relays of one service (needs nats-server)', 
     const there = await agent(2, absent)
     expect(await there.receiveTexts(2)).toEqual(['before', 'after'])
   })
+
+  it('refuses what PostgreSQL does not answer, and stores it once when asked again', async () => {
+    const [alice, bob] = [await agent(0), await agent(1)]
+    await sees(alice, bob, 'online')
+    const absent = newIdentity()
+    service.postgres.freeze()
+    const refused = alice.send(absent.amid, 'said twice')
+    expect(await talk(alice, bob, 'live meanwhile')).toBe('delivered')
+    const { code, retryAfterSeconds } = await alice.next('SENT', ({ id }) => id === refused)
+    expect([code, (retryAfterSeconds ?? 0) > 0]).toEqual(['RELAY_STORE_FAILED', true])
+    await ready(0, /^503/)
+    // What it had begun when it stood still is done now, or not: nobody was told that it was stored.
+    service.postgres.thaw()
+    await ready(0, /^200 ready/)
+    alice.send(absent.amid, 'said twice', 'message', refused)
+    expect(await alice.outcome(refused)).toBe('stored')
+    expect(await alice.outcome(alice.send(absent.amid, 'after'))).toBe('stored')
+    const there = await agent(2, absent)
+    expect(await there.receiveTexts(2)).toEqual(['said twice', 'after'])
+  })
 })

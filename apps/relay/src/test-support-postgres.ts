@@ -5,7 +5,7 @@
  */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -76,6 +76,23 @@ export class TestPostgres {
     // "Immediate shutdown": the first process ends the others with SIGQUIT and nothing is tidied up.
     child.kill('SIGQUIT')
     await ended
+  }
+
+  /** Stops its processes where they are, as on a machine that hangs, or lets them go on. */
+  freeze(): void {
+    this.#signal('SIGSTOP')
+  }
+
+  thaw(): void {
+    this.#signal('SIGCONT')
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    const { pid = 0 } = (this.#server as unknown as { process: ChildProcess }).process
+    // No new one is made while the first stands still.
+    process.kill(pid, signal)
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')
+    for (const child of children) process.kill(Number(child), signal)
   }
 
   async stop(): Promise<void> {
