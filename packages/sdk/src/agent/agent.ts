@@ -50,8 +50,8 @@ import { StateMark } from './state-mark.ts'
 import { detail, exported, summarize } from './session-rows.ts'
 import { statusOf } from './status.ts'
 import type { SessionRow } from './tables.ts'
-import { Successions } from './successions.ts'
-import { TrustKeeper } from './trust-keeper.ts'
+import { Successions } from './trust/successions.ts'
+import { TrustKeeper } from './trust/trust-keeper.ts'
 import type {
   AgentStatus,
   DecisionRecord,

@@ -21,7 +21,7 @@ import {
 import type { Actor } from './core.ts'
 import type { ListenerEvent } from './listeners.ts'
 import { localApiPath } from './local-api.ts'
-import type { TrustSummary } from './trust-file.ts'
+import type { TrustSummary } from './trust/trust-file.ts'
 import type {
   AgentStatus,
   AnswerInput,

@@ -17,10 +17,10 @@ import {
 } from '../wire/index.ts'
 import type { Config } from './config.ts'
 import type { PolicyFile } from './policy-file.ts'
-import type { Registries } from './registries.ts'
+import type { Registries } from './trust/registries.ts'
 import type { StateStore } from './store/index.ts'
 import type { OutgoingRow, TABLES } from './tables.ts'
-import type { TrustFile } from './trust-file.ts'
+import type { TrustFile } from './trust/trust-file.ts'
 import type { BreakerState, ConversationMessage, DecisionRecord, Notice, ProgressEvent } from './types.ts'
 
 export interface AgentEvents {

@@ -25,10 +25,10 @@ import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import { laneOf } from './outgoing-rows.ts'
 import { MAX_REBINDS, type Outgoing } from './outgoing.ts'
-import type { Routes } from './routes.ts'
+import type { Routes } from './relays/routes.ts'
 import { startSession } from './session-rows.ts'
 import type { HandshakeRow, OutgoingRow } from './tables.ts'
-import type { TrustKeeper } from './trust-keeper.ts'
+import type { TrustKeeper } from './trust/trust-keeper.ts'
 
 const LOOKUP_RETRY_MS = 2_000
 const MAX_LOOKUP_RETRY_MS = 60_000

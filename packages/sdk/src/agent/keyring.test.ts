@@ -9,7 +9,7 @@ import type { PrekeyUpload } from '../wire/index.ts'
 import type { Core } from './core.ts'
 import { Keyring } from './keyring.ts'
 import { openCore, type OpenedCore } from './open-core.ts'
-import { Registries } from './registries.ts'
+import { Registries } from './trust/registries.ts'
 import type { Notice } from './types.ts'
 
 let folder: string

@@ -6,12 +6,12 @@ import { performance } from 'node:perf_hooks'
 import { measureRelay, systemDelay } from '../transport/index.ts'
 import type { PresenceState } from '../wire/index.ts'
 import { background, type Core } from './core.ts'
-import { HomeRelay } from './home-relay.ts'
+import { HomeRelay } from './relays/home-relay.ts'
 import type { Outbox } from './outbox.ts'
 import type { Receiver } from './receiver.ts'
 import type { Registrar } from './registrar.ts'
-import { Routes } from './routes.ts'
-import type { TrustKeeper } from './trust-keeper.ts'
+import { Routes } from './relays/routes.ts'
+import type { TrustKeeper } from './trust/trust-keeper.ts'
 
 export class Network {
   /** The relay at which we are reached. */

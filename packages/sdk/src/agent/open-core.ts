@@ -23,11 +23,11 @@ import {
 } from './config.ts'
 import type { AgentEvents, AgentStore, Core } from './core.ts'
 import { PolicyFile } from './policy-file.ts'
-import { Registries } from './registries.ts'
+import { Registries } from './trust/registries.ts'
 import { compareState } from './state-mark.ts'
 import { acquireLock, StateStore } from './store/index.ts'
 import { TABLES } from './tables.ts'
-import { TrustFile } from './trust-file.ts'
+import { TrustFile } from './trust/trust-file.ts'
 import type { Notice } from './types.ts'
 
 const AUDIT_FOLDER = 'logs'

@@ -21,7 +21,7 @@ import {
 } from '../wire/index.ts'
 import { audit, background, commit, isDue, noteProgress, type Core } from './core.ts'
 import { putOutgoing } from './outgoing-rows.ts'
-import type { Route, Routes } from './routes.ts'
+import type { Route, Routes } from './relays/routes.ts'
 import { StoredPackets } from './stored-packets.ts'
 import type { PacketRow } from './tables.ts'
 

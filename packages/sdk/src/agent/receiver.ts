@@ -24,7 +24,7 @@ import { Refusals } from './refusals.ts'
 import { Repeats } from './repeats.ts'
 import type { Responder } from './responder.ts'
 import type { SeenRow } from './tables.ts'
-import { ListsNeeded, type TrustKeeper } from './trust-keeper.ts'
+import { ListsNeeded, type TrustKeeper } from './trust/trust-keeper.ts'
 
 export interface ReceiverParts {
   readonly initiator: Initiator

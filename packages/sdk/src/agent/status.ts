@@ -8,8 +8,8 @@ import type { Network } from './network.ts'
 import type { Notices } from './notices.ts'
 import type { Outbox } from './outbox.ts'
 import type { Registrar } from './registrar.ts'
-import type { Successions } from './successions.ts'
-import type { TrustKeeper } from './trust-keeper.ts'
+import type { Successions } from './trust/successions.ts'
+import type { TrustKeeper } from './trust/trust-keeper.ts'
 import type { AgentStatus } from './types.ts'
 
 export interface StatusParts {

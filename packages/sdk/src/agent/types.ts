@@ -23,7 +23,7 @@ import type {
   StatusPayload,
   TierName,
 } from '../wire/index.ts'
-import type { HomeReason, RelayStanding } from './home-choice.ts'
+import type { HomeReason, RelayStanding } from './relays/home-choice.ts'
 
 export type { HomeReason, RelayStanding }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { RegistryClient } from '../discovery/index.ts'
-import { AgentMeshError, type AgentRecord, type Amid, type ErrorCode } from '../wire/index.ts'
+import type { RegistryClient } from '../../discovery/index.ts'
+import { AgentMeshError, type AgentRecord, type Amid, type ErrorCode } from '../../wire/index.ts'
 import { Registries } from './registries.ts'
 
 const AMID = '5TeC66QiBsJaxeMtz9oEwMFQWBD' as Amid

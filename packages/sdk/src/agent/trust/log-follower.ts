@@ -6,14 +6,14 @@
  *     older and made before             nothing new: an answer that was under way
  *     another root at the same size, fewer entries made later, no proof: the log contradicts itself
  */
-import type { RegistryClient } from '../discovery/index.ts'
+import type { RegistryClient } from '../../discovery/index.ts'
 import {
   checkConsistency,
   compareTrees,
   verifyTreeHead,
   type TreeState,
   type TrustedRegistry,
-} from '../identity/index.ts'
+} from '../../identity/index.ts'
 import {
   AgentMeshError,
   fromBase64,
@@ -21,8 +21,8 @@ import {
   parseTimestamp,
   type ErrorCode,
   type TreeHead,
-} from '../wire/index.ts'
-import { commit, type Core } from './core.ts'
+} from '../../wire/index.ts'
+import { commit, type Core } from '../core.ts'
 
 /** What says nothing about a log. */
 const NO_ANSWER: ReadonlySet<ErrorCode> = new Set([

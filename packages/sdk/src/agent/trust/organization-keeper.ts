@@ -8,9 +8,9 @@ import {
   nextOrganizationList,
   readOrganization,
   updateOrganization,
-} from '../identity/index.ts'
-import { formatTimestamp, isAgentMeshError, parseTimestamp } from '../wire/index.ts'
-import { audit, type Core } from './core.ts'
+} from '../../identity/index.ts'
+import { formatTimestamp, isAgentMeshError, parseTimestamp } from '../../wire/index.ts'
+import { audit, type Core } from '../core.ts'
 
 const DAY_MS = 86_400_000
 /** Before it runs out, a list is replaced: time for a registry that is away. */

@@ -22,7 +22,7 @@ import {
   type Certificate,
   type Crl,
   type TrustedRegistry,
-} from '../identity/index.ts'
+} from '../../identity/index.ts'
 import {
   AgentMeshError,
   formatTimestamp,
@@ -31,7 +31,7 @@ import {
   type CertificateProof,
   type ReputationCredential,
   type TierNumber,
-} from '../wire/index.ts'
+} from '../../wire/index.ts'
 import {
   issuersToCheck,
   verifyStanding,
@@ -39,9 +39,9 @@ import {
   type CheckedStanding,
   type OwnStanding,
   type Shown,
-} from '../session/index.ts'
-import type { Closings } from './closings.ts'
-import { audit, background, commit, type Core } from './core.ts'
+} from '../../session/index.ts'
+import type { Closings } from '../closings.ts'
+import { audit, background, commit, type Core } from '../core.ts'
 import { followLog, headKey } from './log-follower.ts'
 import { OrganizationKeeper } from './organization-keeper.ts'
 import type { Successions } from './successions.ts'

@@ -8,9 +8,9 @@
  * Kept in memory: after a start a peer is looked up when there is something for it. A peer that does not confirm what it
  * is sent may have moved; it is looked up again, soon at first and then ever more rarely.
  */
-import { normalRelayUrl, type Delay } from '../transport/index.ts'
-import { isAgentMeshError, type AgentRecord, type Amid } from '../wire/index.ts'
-import { background, isDue, type Core } from './core.ts'
+import { normalRelayUrl, type Delay } from '../../transport/index.ts'
+import { isAgentMeshError, type AgentRecord, type Amid } from '../../wire/index.ts'
+import { background, isDue, type Core } from '../core.ts'
 
 const MAX_PLACES = 10_000
 const MAX_LOOKING = 8

@@ -9,7 +9,7 @@
  * Registries are asked about peers we know once a day, and when somebody unknown knocks. What they show is believed no
  * further than the recovery key goes, which a registry does not have.
  */
-import { verifySuccession } from '../identity/index.ts'
+import { verifySuccession } from '../../identity/index.ts'
 import {
   AgentMeshError,
   formatKey,
@@ -19,11 +19,11 @@ import {
   parseKey,
   type Amid,
   type Succession,
-} from '../wire/index.ts'
-import { audit, background, commit, isKnownPeer, type Actor, type Core } from './core.ts'
-import { replacePeer } from './peer-lists.ts'
-import type { SuccessionRow } from './tables.ts'
-import type { SuccessorSummary } from './types.ts'
+} from '../../wire/index.ts'
+import { audit, background, commit, isKnownPeer, type Actor, type Core } from '../core.ts'
+import { replacePeer } from '../peer-lists.ts'
+import type { SuccessionRow } from '../tables.ts'
+import type { SuccessorSummary } from '../types.ts'
 
 const DAY_MS = 86_400_000
 /** Peers asked about in one turn, and when the owner asks for it. */

@@ -4,7 +4,7 @@
  * registry says of itself is fetched again from time to time and follows from that root.
  */
 import type { Static } from 'typebox'
-import { openTrustDocument, type Home, type TrustedRegistry } from '../identity/index.ts'
+import { openTrustDocument, type Home, type TrustedRegistry } from '../../identity/index.ts'
 import {
   AgentMeshError,
   Embedded,
@@ -16,7 +16,7 @@ import {
   utf8Bytes,
   validate,
   Type,
-} from '../wire/index.ts'
+} from '../../wire/index.ts'
 
 const TRUST_FILE = 'trust.json'
 const MAX_REGISTRIES = 32

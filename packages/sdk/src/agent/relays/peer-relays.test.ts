@@ -1,7 +1,7 @@
 /** Where a peer is believed to be: what look-ups say, what a replayed record cannot do, and what a stranger's many peers cost. */
 import { beforeEach, describe, expect, it } from 'vitest'
-import { AgentMeshError, amidFromBytes, type AgentRecord, type Amid } from '../wire/index.ts'
-import type { Core } from './core.ts'
+import { AgentMeshError, amidFromBytes, type AgentRecord, type Amid } from '../../wire/index.ts'
+import type { Core } from '../core.ts'
 import { PeerRelays } from './peer-relays.ts'
 
 const SECOND = 1000

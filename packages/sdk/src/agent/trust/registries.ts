@@ -8,8 +8,8 @@
  * A record may name any address as its home. Only addresses the owner trusts are dialled, or a stranger's record could
  * have us call whatever we can reach.
  */
-import type { RegistryClient } from '../discovery/index.ts'
-import { AgentMeshError, isAgentMeshError, type AgentRecord, type Amid } from '../wire/index.ts'
+import type { RegistryClient } from '../../discovery/index.ts'
+import { AgentMeshError, isAgentMeshError, type AgentRecord, type Amid } from '../../wire/index.ts'
 
 export interface Found {
   readonly record: AgentRecord

@@ -15,9 +15,9 @@ import {
   type OwnKinds,
   type RelayConnection,
   type SentResult,
-} from '../transport/index.ts'
-import type { AgentMeshError, AgentRecord, Amid } from '../wire/index.ts'
-import { audit, type Core } from './core.ts'
+} from '../../transport/index.ts'
+import type { AgentMeshError, AgentRecord, Amid } from '../../wire/index.ts'
+import { audit, type Core } from '../core.ts'
 import { PeerRelays } from './peer-relays.ts'
 
 /** Packets handed to our own relay and not yet answered, at most: bounds memory, keeps the pipe full. */

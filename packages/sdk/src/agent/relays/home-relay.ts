@@ -9,8 +9,13 @@
  * The record names the home once it is connected. What senders still bring to the old one waits in its mailbox; they find
  * out by the receipts that do not come, look the record up and bring it again.
  */
-import { RelayConnection, type Delay, type ReceivedMessage, type TransportState } from '../transport/index.ts'
-import type { AgentMeshError, ErrorCode, PresenceState } from '../wire/index.ts'
+import {
+  RelayConnection,
+  type Delay,
+  type ReceivedMessage,
+  type TransportState,
+} from '../../transport/index.ts'
+import type { AgentMeshError, ErrorCode, PresenceState } from '../../wire/index.ts'
 import {
   chooseHome,
   noteFailure,
@@ -18,7 +23,7 @@ import {
   type RelayStanding,
   type RelayView,
 } from './home-choice.ts'
-import { audit, background, type Core } from './core.ts'
+import { audit, background, type Core } from '../core.ts'
 
 const MEASURE_EVERY_MS = 300_000
 /** At the start, for what is measured by then. */
