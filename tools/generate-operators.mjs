@@ -81,6 +81,7 @@ const relayMetrics = await metricsRegistry({
 }).metrics()
 const registryMetrics = new RegistryMetrics()
 registryMetrics.watchCertificate(() => 0)
+registryMetrics.watchConnections(() => 0)
 
 const TABLES = {
   'relay settings': settings(RELAY_DEFINITION),

@@ -79,12 +79,14 @@ export class RawAgent {
     subprotocol: Subprotocol = 'bin',
     identity = newIdentity(),
     headers: Record<string, string> = {},
+    localAddress = '127.0.0.1',
   ) {
     this.identity = identity
     this.#codec = subprotocol === 'bin' ? binaryCodec : jsonCodec
     this.webSocket = new WebSocket(url + RELAY_PATH, this.#codec.subprotocol, {
       perMessageDeflate: false,
       headers,
+      localAddress,
     })
     this.webSocket.on('message', (data, isBinary) => {
       const bytes = data as Buffer

@@ -102,6 +102,8 @@ export class Program {
 export interface RunningProgram {
   readonly program: Program
   readonly url: string
+  /** Where its figures are; `url` where they have no address of their own. */
+  readonly metricsUrl: string
 }
 
 /**
@@ -121,8 +123,9 @@ export async function runServer(
     clockFile === undefined
       ? new Program(args)
       : new Program(['--import', './tests/support/clock.mjs', ...args], { AGENTMESH_TEST_CLOCK: clockFile })
-  const { url } = await program.ready<{ url: string }>()
-  return { program, url }
+  const { url, metrics_port: metricsPort } = await program.ready<{ url: string; metrics_port?: number }>()
+  const metricsUrl = metricsPort === undefined ? url : `http://127.0.0.1:${metricsPort}`
+  return { program, url, metricsUrl }
 }
 
 /** What a daemon runs in. */

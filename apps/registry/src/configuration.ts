@@ -12,7 +12,8 @@ import type { Static } from 'typebox'
 import { parseAdministrators } from './admin/index.ts'
 import { findAuthority } from './authority/authority-keys.ts'
 import { LimitSettings } from './limits.ts'
-import { parsePublicUrl, type RegistryOptions } from './server.ts'
+import { parsePublicUrl } from './public-address.ts'
+import type { RegistryOptions } from './server.ts'
 import { readProviders } from './verification/configuration.ts'
 
 const RegistrySettings = Type.Object({

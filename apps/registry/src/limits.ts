@@ -14,7 +14,12 @@ export const LimitSettings = Type.Object({
   maxListBytes: Bytes(64 * KIB, 'a revocation list that an organisation brings'),
   maxBodyBytes: Bytes(4 * KIB, 'any other body'),
   maxConnections: Count(2_000, 'open TCP connections'),
-  requestTimeoutMs: Milliseconds(15_000, 'a request, first byte to last'),
+  maxConnectionsPerIp: Count(200, 'the same of an address (IPv6: one /64); one more is closed at once'),
+  requestTimeoutMs: Milliseconds(15_000, 'a request, from the connection to its last byte'),
+  idleTimeoutMs: Milliseconds(
+    60_000,
+    'a connection on which nothing moves: no request, or an answer nobody reads',
+  ),
 
   maxAgents: Count(1_000_000, 'registered agents; beyond: REGISTRY_FULL'),
   maxAgentsOfHuman: Count(10, 'agents of one verified person; beyond: AGENTS_OF_HUMAN_LIMIT'),

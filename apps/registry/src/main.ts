@@ -5,4 +5,8 @@
 import { runMain } from '@agentmesh/sdk/hosting'
 import { registryProgram } from './program.ts'
 
-await runMain(registryProgram, ({ url, port }) => ({ url, port }))
+await runMain(registryProgram, ({ url, port, metricsPort }) => ({
+  url,
+  port,
+  ...(metricsPort === undefined ? {} : { metrics_port: metricsPort }),
+}))

@@ -37,6 +37,12 @@ export class RegistryMetrics {
     registers: this.#registers,
   })
 
+  readonly #connectionsRefused = new Counter({
+    name: 'agentmesh_registry_connections_refused_total',
+    help: 'TCP connections over a limit',
+    registers: this.#registers,
+  })
+
   // These two read for themselves when they are scraped.
   readonly cpu = new Counter({
     name: 'process_cpu_seconds_total',
@@ -68,6 +74,22 @@ export class RegistryMetrics {
         this.set(expiresAt() / 1000)
       },
     })
+  }
+
+  watchConnections(open: () => number): void {
+    // oxlint-disable-next-line no-new -- it registers itself
+    new Gauge({
+      name: 'agentmesh_registry_connections',
+      help: 'Open TCP connections',
+      registers: this.#registers,
+      collect() {
+        this.set(open())
+      },
+    })
+  }
+
+  connectionRefused(): void {
+    this.#connectionsRefused.inc()
   }
 
   answered(method: string, route: string, status: number, seconds: number): void {

@@ -126,8 +126,10 @@ export function refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void
         ? ['408 Request Timeout', 'MALFORMED']
         : ['400 Bad Request', 'MALFORMED']
   const body = JSON.stringify({ code, message: ERROR_CODES[code].summary } satisfies ErrorBody)
+  // Half open it would stay for as long as the other side goes on writing.
   socket.end(
     `HTTP/1.1 ${status}\r\nContent-Type: application/json; charset=utf-8\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
   )
 }

@@ -5,9 +5,8 @@
  * It is trusted for being there and for what it says in its own name (tier, presence, times, reputation). It cannot
  * forge a record or a key: those carry their owners' signatures.
  */
-import { isIPv6, type AddressInfo } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import type { Server as TlsServer } from 'node:tls'
-import { networkInterfaces } from 'node:os'
 import fastifySwagger from '@fastify/swagger'
 import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import {
@@ -28,6 +27,7 @@ import { addAgentRoutes } from './agents.ts'
 import { humanKey, type AuthorityKeys } from './authority/authority-keys.ts'
 import { startCertification, type Certification } from './authority/certification.ts'
 import { addAuthorityRoutes } from './authority/routes.ts'
+import { limitConnections } from './connections.ts'
 import { makeLimiters, takeToken, type Context } from './context.ts'
 import { DEFAULT_LIMITS, type RegistryLimits } from './limits.ts'
 import { RegistryMetrics } from './metrics.ts'
@@ -35,6 +35,7 @@ import { openApiOptions } from './openapi.ts'
 import { addCatalogueRoutes, addOperationRoutes, operatorListener } from './operations.ts'
 import { DEFAULT_RESOLVERS, type ResolverAddress } from './organizations/dns-lookup.ts'
 import { addPrekeyRoutes } from './prekeys.ts'
+import { authorityOf, isWildcard, localAuthorities, parsePublicUrl } from './public-address.ts'
 import { addReputationRoutes, evaluateDue, storedPeople } from './reputation/index.ts'
 import { FORGET_EVIDENCE_MS } from './reputation/constants.ts'
 import { refuseSocket, sendRefusal } from './refusals.ts'
@@ -315,19 +316,22 @@ async function buildApp(
 ): Promise<FastifyInstance> {
   const { limits, metrics } = context
   const proxies = new TrustedAddresses(trustedProxies)
+  const overdue = { connectionsCheckingInterval: Math.ceil(limits.requestTimeoutMs / 3) }
   const app: FastifyInstance = Fastify({
     loggerInstance: logger,
     logController: new LogController({ disableRequestLogging: true }),
     trustProxy: (address: string) => proxies.has(address),
-    ...(tls === undefined ? {} : { https: tls.options }),
+    ...(tls === undefined ? { http: overdue } : { https: { ...tls.options, ...overdue } }),
     requestTimeout: limits.requestTimeoutMs,
+    connectionTimeout: limits.idleTimeoutMs,
+    keepAliveTimeout: limits.idleTimeoutMs,
     bodyLimit: limits.maxBodyBytes,
     routerOptions: { maxParamLength: MAX_URL_SEGMENT },
     forceCloseConnections: 'idle',
     clientErrorHandler: refuseSocket,
     frameworkErrors: (error, request, reply) => void sendRefusal(metrics, logger, error, request, reply),
   })
-  app.server.maxConnections = limits.maxConnections
+  limitConnections(app.server, limits, proxies, metrics)
   tls?.attach(app.server as unknown as TlsServer)
 
   // The body stays bytes: the signature covers them, and wire's strict reader takes them from there.
@@ -369,37 +373,4 @@ async function buildApp(
   addOperationRoutes(app, context, withMetrics)
   await app.ready()
   return app
-}
-
-/** @throws MALFORMED */
-export function parsePublicUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search !== '') {
-    throw new AgentMeshError('MALFORMED', 'The public URL must be http(s)://host[:port]', {
-      operation: 'start registry',
-    })
-  }
-  return url
-}
-
-function isWildcard(host: string): boolean {
-  return host === '0.0.0.0' || host === '::'
-}
-
-/** The `Host` values by which a server listening there is reached. */
-function localAuthorities(host: string, port: number, standardPort: number): string[] {
-  const loopback = ['127.0.0.1', 'localhost', '::1']
-  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
-  const hosts = isWildcard(host)
-    ? [...loopback, ...addresses.map(({ address }) => address)]
-    : loopback.includes(host)
-      ? loopback
-      : [host]
-  return hosts.map((name) => authorityOf(name, port, standardPort))
-}
-
-/** As an HTTP client writes it: IPv6 in brackets, the default port left out. */
-function authorityOf(host: string, port: number, standardPort: number): string {
-  const name = (isIPv6(host) ? `[${host}]` : host).toLowerCase()
-  return port === standardPort ? name : `${name}:${port}`
 }
