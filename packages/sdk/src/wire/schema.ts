@@ -98,7 +98,14 @@ export function parseKey(algorithm: KeyAlgorithm, text: string): Uint8Array {
 
 // --- validators -----------------------------------------------------------------------------------------------------
 
-const ajv = new Ajv({ strict: true, allowUnionTypes: true, ownProperties: true })
+// Tests hold our schemas to draft-07 (published-schemas.test.ts); compiling that first would slow every start.
+const ajv = new Ajv({
+  strict: true,
+  allowUnionTypes: true,
+  ownProperties: true,
+  meta: false,
+  validateSchema: false,
+})
 ajv.addFormat('amid', { type: 'string', validate: isAmid })
 ajv.addFormat('date-time', { type: 'string', validate: isTimestamp })
 
