@@ -234,7 +234,6 @@ export class Connection implements WebSocketUser, Outlet {
     if (frame instanceof InFlight) encoding.writeReceive(writer, frame)
     else if (frame instanceof SentInPlace) encoding.writeSent(writer, frame)
     else this.#write(frame)
-    this.#webSocket.checkWaiting()
   }
 
   #write(frame: RelayFrame): void {

@@ -8,6 +8,8 @@ const MAX_FREE = 256
 
 export class Slab {
   readonly bytes: Buffer
+  /** `bytes`, four at a time. */
+  readonly words: DataView
   /** Who may append to it. */
   owner: object | undefined
   readonly #pool: SlabPool
@@ -15,6 +17,7 @@ export class Slab {
 
   constructor(bytes: number, pool: SlabPool) {
     this.bytes = Buffer.allocUnsafeSlow(bytes)
+    this.words = new DataView(this.bytes.buffer)
     this.#pool = pool
   }
 

@@ -26,7 +26,7 @@ describe('SocketWriter', () => {
     const socket = new PassThrough({ highWaterMark: 1 << 20 })
     const chunks: Buffer[] = []
     socket.on('data', (chunk: Buffer) => chunks.push(chunk))
-    const writer = new SocketWriter(socket, new WriteBatch(), counters)
+    const writer = new SocketWriter(socket, new WriteBatch(), counters, () => {})
     const sizes = [0, 1, 125, 126, 10_000, 10_001, 65_535, 65_536, 163_840]
     write(writer, TEXT, Buffer.from('text ä'))
     for (const size of sizes) write(writer, BINARY, new Uint8Array(size).fill(size & 0xff))
@@ -44,7 +44,7 @@ describe('SocketWriter', () => {
   })
 
   it('takes the shortest form of a length', () => {
-    const writer = new SocketWriter(new PassThrough(), new WriteBatch(), new Counters())
+    const writer = new SocketWriter(new PassThrough(), new WriteBatch(), new Counters(), () => {})
     const headers = [125, 126, 65_535, 65_536].map((length) => {
       const before = writer.waiting
       writer.take(BINARY, length)
@@ -55,7 +55,7 @@ describe('SocketWriter', () => {
 
   it('keeps what is held, whatever is written after it', async () => {
     const batch = new WriteBatch()
-    const [holder, other] = [0, 1].map(() => new SocketWriter(sink(), batch, new Counters()))
+    const [holder, other] = [0, 1].map(() => new SocketWriter(sink(), batch, new Counters(), () => {}))
     const at = holder!.take(BINARY, 100)
     const { slab } = holder!
     slab.bytes.fill(7, at, at + 100)
@@ -70,7 +70,7 @@ describe('SocketWriter', () => {
 
   it('goes on in a slab that is held, and leaves it to others when it is not', async () => {
     const batch = new WriteBatch()
-    const [first, second] = [0, 1].map(() => new SocketWriter(sink(), batch, new Counters()))
+    const [first, second] = [0, 1].map(() => new SocketWriter(sink(), batch, new Counters(), () => {}))
     write(first!, BINARY, new Uint8Array(10))
     const { slab } = first!
     slab.hold()
@@ -95,7 +95,7 @@ describe('SocketWriter', () => {
           done()
         },
       })
-      return new SocketWriter(socket, batch, new Counters())
+      return new SocketWriter(socket, batch, new Counters(), () => {})
     })
     for (let round = 0; round < 40; round++) {
       for (let frame = 0; frame < 30; frame++) {
@@ -116,7 +116,7 @@ describe('SocketWriter', () => {
 
   it('never changes what a socket that is behind still holds', async () => {
     const socket = new PassThrough({ highWaterMark: 1 })
-    const writer = new SocketWriter(socket, new WriteBatch(), new Counters())
+    const writer = new SocketWriter(socket, new WriteBatch(), new Counters(), () => {})
     const expected: number[] = []
     for (let round = 0; round < 30; round++) {
       write(writer, BINARY, new Uint8Array(60).fill(round))
@@ -131,10 +131,51 @@ describe('SocketWriter', () => {
     expect(Buffer.concat(chunks)).toEqual(Buffer.from(expected))
   })
 
+  it('tells what waits, and only when something does', async () => {
+    const told: number[] = []
+    const batch = new WriteBatch()
+    const free = new SocketWriter(sink(), batch, new Counters(), (bytes) => told.push(bytes))
+    write(free, BINARY, new Uint8Array(10))
+    await turn()
+    expect(told).toEqual([])
+    const socket = new PassThrough({ highWaterMark: 1 })
+    const behind = new SocketWriter(socket, batch, new Counters(), (bytes) => told.push(bytes))
+    for (let round = 0; round < 3; round++) {
+      write(behind, BINARY, new Uint8Array(98))
+      await turn()
+    }
+    expect(told.length).toBeGreaterThan(1)
+    expect(told).toEqual(told.toSorted((a, b) => a - b))
+    expect(told.at(-1)).toBe(behind.waiting)
+  })
+
+  it('takes a last word from who is told, and sends nothing twice', async () => {
+    const socket = new PassThrough({ highWaterMark: 1 })
+    let told = false
+    const writer: SocketWriter = new SocketWriter(socket, new WriteBatch(), new Counters(), () => {
+      if (told) return
+      told = true
+      write(writer, TEXT, Buffer.from('bye'))
+      writer.flush()
+    })
+    for (const letter of ['a', 'b']) {
+      write(writer, TEXT, Buffer.from(letter))
+      await turn()
+    }
+    const chunks: Buffer[] = []
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+    socket.end()
+    await once(socket, 'end')
+    const letters = Buffer.concat(chunks)
+      .toString('latin1')
+      .replaceAll(/[^a-z]/g, '')
+    expect(letters).toBe('abyeb')
+  })
+
   it('writes nothing to a socket that has ended', async () => {
     const counters = new Counters()
     const socket = new PassThrough()
-    const writer = new SocketWriter(socket, new WriteBatch(), counters)
+    const writer = new SocketWriter(socket, new WriteBatch(), counters, () => {})
     write(writer, BINARY, new Uint8Array(10))
     socket.destroy()
     await turn()

@@ -39,6 +39,7 @@ export class SocketWriter {
   readonly #socket: Writable
   readonly #batch: WriteBatch
   readonly #counters: Counters
+  readonly #onWaiting: (bytes: number) => void
   /** Where the payload goes that `take` made room for. */
   slab: Slab
   #start = 0
@@ -48,10 +49,12 @@ export class SocketWriter {
   #fullBytes = 0
   #queued = false
 
-  constructor(socket: Writable, batch: WriteBatch, counters: Counters) {
+  /** @param onWaiting called after what a turn wrote was handed over, with the bytes the other side has not read, where there are any */
+  constructor(socket: Writable, batch: WriteBatch, counters: Counters, onWaiting: (bytes: number) => void) {
     this.#socket = socket
     this.#batch = batch
     this.#counters = counters
+    this.#onWaiting = onWaiting
     this.slab = batch.slabs.none
   }
 
@@ -113,6 +116,13 @@ export class SocketWriter {
   flush(): void {
     if (!this.#queued) return
     this.#queued = false
+    this.#handOver()
+    const waiting = this.#socket.writableLength
+    // Last: whoever is told may write and flush again.
+    if (waiting > 0) this.#onWaiting(waiting)
+  }
+
+  #handOver(): void {
     const bytes = this.#fullBytes + this.#end - this.#start
     const socket = this.#socket
     if (socket.writable) {

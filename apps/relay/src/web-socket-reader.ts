@@ -10,6 +10,7 @@
  * A message costs at most its limit in memory, and no more than twice what has come of it.
  */
 import { isUtf8 } from 'node:buffer'
+import { wordsOf } from './words.ts'
 
 const CONTINUATION = 0x0
 const TEXT = 0x1
@@ -234,28 +235,16 @@ function payloadLength(data: Buffer, start: number, end: number): number {
 
 /** §5.3: byte i of the payload is masked with byte i mod 4 of the four before it. */
 function unmask(data: Buffer, start: number, end: number): void {
-  const view = wordsOf(data)
-  const key = view.getInt32(start - 4, true)
+  const words = wordsOf(data)
+  const key = words.getInt32(start - 4, true)
   let at = start
   for (const last = end - 16; at <= last; at += 16) {
-    view.setInt32(at, view.getInt32(at, true) ^ key, true)
-    view.setInt32(at + 4, view.getInt32(at + 4, true) ^ key, true)
-    view.setInt32(at + 8, view.getInt32(at + 8, true) ^ key, true)
-    view.setInt32(at + 12, view.getInt32(at + 12, true) ^ key, true)
+    words.setInt32(at, words.getInt32(at, true) ^ key, true)
+    words.setInt32(at + 4, words.getInt32(at + 4, true) ^ key, true)
+    words.setInt32(at + 8, words.getInt32(at + 8, true) ^ key, true)
+    words.setInt32(at + 12, words.getInt32(at + 12, true) ^ key, true)
   }
   for (let byte = 0; at < end; at++, byte++) data[at] = (data[at] as number) ^ (key >>> ((byte & 3) * 8))
-}
-
-/** The view of the buffer that was unmasked last: nearly always the one that all sockets are read into. */
-let words: DataView = new DataView(new ArrayBuffer(0))
-let wordsData: Buffer | undefined
-
-function wordsOf(data: Buffer): DataView {
-  if (data !== wordsData) {
-    words = new DataView(data.buffer, data.byteOffset, data.length)
-    wordsData = data
-  }
-  return words
 }
 
 /**

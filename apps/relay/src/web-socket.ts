@@ -76,7 +76,9 @@ export class WebSocket implements WebSocketSink {
     this.#settings = settings
     this.#reader = new WebSocketReader(this, settings)
     this.socket = readInPlace(handshake.socket, (data, length) => this.#read(data, length))
-    this.writer = new SocketWriter(this.socket, settings.batch, settings.counters)
+    this.writer = new SocketWriter(this.socket, settings.batch, settings.counters, (bytes) => {
+      if (this.#state === 'open' && bytes > settings.maxWaitingBytes) this.#user.behind()
+    })
     // `close` follows, and says all there is to know.
     this.socket.on('error', ignore)
     this.socket.on('close', () => this.#socketClosed())
@@ -160,11 +162,6 @@ export class WebSocket implements WebSocketSink {
 
   // --- out ------------------------------------------------------------------------------------------------------------
 
-  /** To be called after writing. */
-  checkWaiting(): void {
-    if (this.#state === 'open' && this.writer.waiting > this.#settings.maxWaitingBytes) this.#user.behind()
-  }
-
   #sendClose(closeCode: number, reason: string): void {
     const payload = Buffer.alloc(closeCode === NO_STATUS ? 0 : 2 + reason.length)
     if (payload.length > 0) {
@@ -178,6 +175,5 @@ export class WebSocket implements WebSocketSink {
   #control(first: number, payload: Buffer): void {
     const at = this.writer.take(first, payload.length)
     this.writer.slab.bytes.set(payload, at)
-    this.checkWaiting()
   }
 }

@@ -3,26 +3,41 @@
  * which an AMID has one place and whoever came last is there.
  */
 import { AMID_BYTES, amidFromBytes, amidToBytes, isAmid, type Amid } from '@agentmesh/sdk/wire'
+import { wordsOf } from '../words.ts'
 
 const SLOTS = 8192
+const KEY_WORDS = AMID_BYTES / 4
 const MIN_TEXT = 20
 const MAX_TEXT = 28
 
 export class AmidMemo {
-  readonly #bytes = Buffer.alloc(SLOTS * AMID_BYTES)
+  /** Five integers each, as those of the texts. */
+  readonly #keys = new Int32Array(SLOTS * KEY_WORDS)
   readonly #byBytes: (Amid | undefined)[] = Array.from({ length: SLOTS })
-  readonly #texts = Buffer.alloc(SLOTS * AMID_BYTES)
+  readonly #textKeys = new Int32Array(SLOTS * KEY_WORDS)
   readonly #byText: (Amid | undefined)[] = Array.from({ length: SLOTS })
 
   /** The AMID whose 20 bytes begin at `at`. */
   fromBytes(bytes: Buffer, at: number): Amid {
+    const words = wordsOf(bytes)
+    const first = words.getInt32(at)
     // The bytes are those of a hash: any of them place it evenly.
-    const slot = ((bytes[at] as number) | ((bytes[at + 1] as number) << 8)) % SLOTS
+    const slot = first & (SLOTS - 1)
+    const base = slot * KEY_WORDS
+    const keys = this.#keys
     const known = this.#byBytes[slot]
-    const base = slot * AMID_BYTES
-    if (known !== undefined && sameBytes(this.#bytes, base, bytes, at)) return known
+    if (
+      known !== undefined &&
+      keys[base] === first &&
+      keys[base + 1] === words.getInt32(at + 4) &&
+      keys[base + 2] === words.getInt32(at + 8) &&
+      keys[base + 3] === words.getInt32(at + 12) &&
+      keys[base + 4] === words.getInt32(at + 16)
+    ) {
+      return known
+    }
     const amid = amidFromBytes(bytes.subarray(at, at + AMID_BYTES))
-    bytes.copy(this.#bytes, base, at, at + AMID_BYTES)
+    for (let index = 0; index < KEY_WORDS; index++) keys[base + index] = words.getInt32(at + 4 * index)
     this.#byBytes[slot] = amid
     return amid
   }
@@ -45,28 +60,26 @@ export class AmidMemo {
   }
 
   /** Writes its 20 bytes at `at`. */
-  write(amid: Amid, out: Buffer, at: number): void {
+  write(amid: Amid, out: DataView, at: number): void {
     const slot = textSlot(amid.charCodeAt(9), amid.charCodeAt(14), amid.charCodeAt(18))
     if (this.#byText[slot] !== amid) this.#remember(slot, amid)
-    const base = slot * AMID_BYTES
-    for (let index = 0; index < AMID_BYTES; index++) out[at + index] = this.#texts[base + index] as number
+    const base = slot * KEY_WORDS
+    for (let index = 0; index < KEY_WORDS; index++) {
+      out.setInt32(at + 4 * index, this.#textKeys[base + index] as number)
+    }
   }
 
   #remember(slot: number, amid: Amid): void {
-    this.#texts.set(amidToBytes(amid), slot * AMID_BYTES)
+    const words = new DataView(Uint8Array.from(amidToBytes(amid)).buffer)
+    for (let index = 0; index < KEY_WORDS; index++) {
+      this.#textKeys[slot * KEY_WORDS + index] = words.getInt32(4 * index)
+    }
     this.#byText[slot] = amid
   }
 }
 
 function textSlot(a: number, b: number, c: number): number {
   return (a * 961 + b * 31 + c) % SLOTS
-}
-
-function sameBytes(known: Buffer, base: number, bytes: Buffer, at: number): boolean {
-  for (let index = 0; index < AMID_BYTES; index++) {
-    if (known[base + index] !== bytes[at + index]) return false
-  }
-  return true
 }
 
 function isText(known: string, bytes: Buffer, start: number, end: number): boolean {

@@ -13,6 +13,7 @@ import {
   SENT_STATUSES,
   type MessageType,
 } from '@agentmesh/sdk/wire'
+import { copyBytes, wordsOf } from '../words.ts'
 import type { AmidMemo } from './amid-memo.ts'
 import type { FrameRoom, InPlaceEncoding } from './encoding.ts'
 import type { InFlight, MessageInPlace, SentInPlace } from './message-in-place.ts'
@@ -39,14 +40,15 @@ export class BinaryInPlace implements InPlaceEncoding {
     if (data[start] !== FRAME_CODES.SEND || payload > end || end - payload > MAX_PAYLOAD_BYTES) return false
     const type = TYPES[data[start + 1] as number]
     if (type === undefined) return false
-    const idB = int32(data, start + 6)
-    const idC = int32(data, start + 10)
+    const words = wordsOf(data)
+    const idB = words.getInt32(start + 6)
+    const idC = words.getInt32(start + 10)
     if (!isVersion4(idB, idC)) return false
     message.type = type
-    message.idA = int32(data, start + 2)
+    message.idA = words.getInt32(start + 2)
     message.idB = idB
     message.idC = idC
-    message.idD = int32(data, start + 14)
+    message.idD = words.getInt32(start + 14)
     message.to = this.#amids.fromBytes(data, start + 18)
     message.bytes = data
     message.start = payload
@@ -57,36 +59,37 @@ export class BinaryInPlace implements InPlaceEncoding {
 
   readAck(data: Buffer, start: number, end: number): number {
     if (end - start !== ACK_BYTES || data[start] !== FRAME_CODES.ACK) return -1
-    return int32(data, start + 1) >>> 0
+    return wordsOf(data).getUint32(start + 1)
   }
 
   writeReceive(room: FrameRoom, message: InFlight<unknown>): void {
     const { size, timestamp } = message
-    let at = room.take(FIRST, RECEIVE_HEADER + size)
-    const { bytes } = room.slab
+    const at = room.take(FIRST, RECEIVE_HEADER + size)
+    const { slab } = room
+    const { bytes, words } = slab
     bytes[at] = FRAME_CODES.RECEIVE
     bytes[at + 1] = MESSAGE_TYPES[message.type]
-    putInt32(bytes, at + 2, message.sequence)
-    this.#amids.write(message.from, bytes, at + 6)
-    putInt32(bytes, at + 26, Math.floor(timestamp / 0x1_0000_0000))
-    putInt32(bytes, at + 30, timestamp)
-    at += RECEIVE_HEADER
-    if (message.base64)
-      bytes.write(message.bytes.toString('latin1', message.start, message.end), at, 'base64')
-    else message.bytes.copy(bytes, at, message.start, message.end)
-    message.liesIn(room.slab, at, at + size, false)
+    words.setUint32(at + 2, message.sequence)
+    this.#amids.write(message.from, words, at + 6)
+    words.setUint32(at + 26, Math.floor(timestamp / 0x1_0000_0000))
+    words.setUint32(at + 30, timestamp)
+    const payload = at + RECEIVE_HEADER
+    if (message.base64) {
+      bytes.write(message.bytes.toString('latin1', message.start, message.end), payload, 'base64')
+    } else copyBytes(message.bytes, message.start, message.end, bytes, words, payload)
+    message.liesIn(slab, payload, payload + size, false)
   }
 
   writeSent(room: FrameRoom, { message, status }: SentInPlace): void {
     const at = room.take(FIRST, SENT_BYTES)
-    const { bytes } = room.slab
+    const { bytes, words } = room.slab
     bytes[at] = FRAME_CODES.SENT
-    putInt32(bytes, at + 1, message.idA)
-    putInt32(bytes, at + 5, message.idB)
-    putInt32(bytes, at + 9, message.idC)
-    putInt32(bytes, at + 13, message.idD)
+    words.setInt32(at + 1, message.idA)
+    words.setInt32(at + 5, message.idB)
+    words.setInt32(at + 9, message.idC)
+    words.setInt32(at + 13, message.idD)
     bytes[at + 17] = SENT_STATUSES[status]
-    putInt32(bytes, at + 18, 0)
+    words.setInt32(at + 18, 0)
     bytes[at + 22] = 0
   }
 }
@@ -94,21 +97,4 @@ export class BinaryInPlace implements InPlaceEncoding {
 /** The variant and version bits of RFC 9562 §5.4, in the second and third integer of an id. */
 export function isVersion4(idB: number, idC: number): boolean {
   return ((idB >>> 12) & 0xf) === 4 && idC >>> 30 === 2
-}
-
-function int32(data: Buffer, at: number): number {
-  return (
-    ((data[at] as number) << 24) |
-    ((data[at + 1] as number) << 16) |
-    ((data[at + 2] as number) << 8) |
-    (data[at + 3] as number)
-  )
-}
-
-/** The lowest 32 bits of a number. */
-function putInt32(out: Buffer, at: number, value: number): void {
-  out[at] = value >>> 24
-  out[at + 1] = value >>> 16
-  out[at + 2] = value >>> 8
-  out[at + 3] = value
 }

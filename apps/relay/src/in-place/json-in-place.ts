@@ -3,6 +3,7 @@
  * specification. A payload stays the base64 text it came as, all of it checked, from one JSON agent to the other.
  */
 import { formatTimestamp, MAX_PAYLOAD_BYTES, MESSAGE_TYPES, type MessageType } from '@agentmesh/sdk/wire'
+import { copyBytes } from '../words.ts'
 import type { AmidMemo } from './amid-memo.ts'
 import { isVersion4 } from './binary-in-place.ts'
 import type { FrameRoom, InPlaceEncoding } from './encoding.ts'
@@ -98,10 +99,10 @@ export class JsonInPlace implements InPlaceEncoding {
     const head = `{"frame":"RECEIVE","sequence":${sequence},"from":"${from}","type":"${type}","timestamp":"${this.#timestamp(timestamp)}","encrypted_payload":"`
     const length = message.base64 ? message.end - message.start : 4 * Math.ceil(message.size / 3)
     let at = room.take(FIRST, head.length + length + END.length)
-    const { bytes } = room.slab
+    const { bytes, words } = room.slab
     bytes.write(head, at, 'latin1')
     at += head.length
-    if (message.base64) message.bytes.copy(bytes, at, message.start, message.end)
+    if (message.base64) copyBytes(message.bytes, message.start, message.end, bytes, words, at)
     else bytes.write(message.bytes.toString('base64', message.start, message.end), at, 'latin1')
     put(bytes, at + length, END)
     message.liesIn(room.slab, at, at + length, true)
