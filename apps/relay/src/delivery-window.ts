@@ -7,31 +7,33 @@
 import type { Amid } from '@agentmesh/sdk/wire'
 import type { InFlight, MessageInPlace } from './in-place/message-in-place.ts'
 
-/** Places of acknowledged entries that may lie before the first one. */
-const MAX_GAP = 32
+/** Lists that the unacknowledged are spread over, to be found by id; a power of two. */
+const LISTS = 64
+
+const NONE: never[] = []
 
 export class DeliveryWindow<Sender> {
-  /** Oldest first, from `#first` on; what was acknowledged before it is cut off now and then. */
-  #entries: (InFlight<Sender> | undefined)[] = []
-  #first = 0
-  /** Of each hash, the entries chained by `next`. Absent until it is needed: most connections wait. */
-  #byId: Map<number, InFlight<Sender>> | undefined
+  #oldest: InFlight<Sender> | undefined
+  #newest: InFlight<Sender> | undefined
+  #count = 0
+  /** By hash, the newest entry, from which `next` leads to older ones. Empty until it is needed: most connections wait. */
+  #byId: (InFlight<Sender> | undefined)[] = NONE
   #sent = 0
   #bytes = 0
 
   get count(): number {
-    return this.#entries.length - this.#first
+    return this.#count
   }
   get bytes(): number {
     return this.#bytes
   }
 
   hasRoom(maxMessages: number, maxBytes: number): boolean {
-    return this.count < maxMessages && this.#bytes < maxBytes
+    return this.#count < maxMessages && this.#bytes < maxBytes
   }
 
   find(from: Amid, message: MessageInPlace): InFlight<Sender> | undefined {
-    let entry = this.#byId?.get(hash(message))
+    let entry = this.#byId[hash(message)]
     while (entry !== undefined && !(entry.hasIdOf(message) && entry.from === from)) entry = entry.next
     return entry
   }
@@ -40,11 +42,14 @@ export class DeliveryWindow<Sender> {
   add(entry: InFlight<Sender>): void {
     this.#sent += 1
     entry.sequence = this.#sent
-    this.#entries.push(entry)
-    this.#byId ??= new Map()
+    if (this.#newest === undefined) this.#oldest = entry
+    else this.#newest.newer = entry
+    this.#newest = entry
+    this.#count += 1
+    if (this.#byId.length === 0) this.#byId = Array.from({ length: LISTS })
     const key = hash(entry)
-    entry.next = this.#byId.get(key)
-    this.#byId.set(key, entry)
+    entry.next = this.#byId[key]
+    this.#byId[key] = entry
     this.#bytes += entry.size
   }
 
@@ -55,42 +60,39 @@ export class DeliveryWindow<Sender> {
 
   /** Takes out the oldest one, when its number is at most `sequence`: called until there is none, it acknowledges. */
   takeUpTo(sequence: number): InFlight<Sender> | undefined {
-    const entry = this.#entries[this.#first]
+    const entry = this.#oldest
     if (entry === undefined || entry.sequence > sequence) return undefined
-    this.#entries[this.#first] = undefined
-    this.#first += 1
+    this.#oldest = entry.newer
+    if (entry.newer === undefined) this.#newest = undefined
+    // Or it would keep the newer ones in memory.
+    entry.newer = undefined
+    this.#count -= 1
     this.#bytes -= entry.size
     this.#forget(entry)
-    if (this.#first === this.#entries.length) {
-      this.#entries.length = 0
-      this.#first = 0
-    } else if (this.#first > MAX_GAP && this.#first > this.count) {
-      this.#entries = this.#entries.slice(this.#first)
-      this.#first = 0
-    }
     return entry
   }
 
   #forget(entry: InFlight<Sender>): void {
     const key = hash(entry)
-    const newest = this.#byId?.get(key)
-    if (newest === entry) {
-      if (entry.next === undefined) this.#byId?.delete(key)
-      else this.#byId?.set(key, entry.next)
+    let newer = this.#byId[key]
+    if (newer === entry) {
+      this.#byId[key] = entry.next
       return
     }
-    let before = newest
-    while (before !== undefined && before.next !== entry) before = before.next
-    if (before !== undefined) before.next = entry.next
+    while (newer !== undefined && newer.next !== entry) newer = newer.next
+    if (newer !== undefined) newer.next = entry.next
   }
 
   /** What is unacknowledged, oldest first. */
   entries(): readonly InFlight<Sender>[] {
-    return this.#entries.slice(this.#first) as InFlight<Sender>[]
+    const all: InFlight<Sender>[] = []
+    for (let entry = this.#oldest; entry !== undefined; entry = entry.newer) all.push(entry)
+    return all
   }
 }
 
-/** A sender may choose ids that collide: that makes only its own messages slower, and a window is bounded. */
+/** A sender may choose ids that collide: a window is bounded, and so is what it costs to go through all of it. */
 function hash({ idA, idB, idC, idD }: MessageInPlace): number {
-  return idA ^ idB ^ idC ^ idD
+  const mixed = idA ^ idB ^ idC ^ idD
+  return (mixed ^ (mixed >>> 16)) & (LISTS - 1)
 }

@@ -106,7 +106,8 @@ export class InFlight<Sender> extends MessageInPlace implements ReceiveFrame {
   place: Place | undefined
   /** The connection that waits for SENT; the last one that sent this message. */
   sender: Sender | undefined
-  /** The next with the same hash in the window. */
+  /** In the window: the one that was sent after it, and an older one with the same hash. */
+  newer: InFlight<Sender> | undefined
   next: InFlight<Sender> | undefined
   #slab: Slab | undefined
 
