@@ -63,6 +63,8 @@ export class Connection implements WebSocketUser, Outlet {
   amid = '' as Amid
   readonly #context: ConnectionContext
   readonly #codec: RelayCodec
+  readonly #isText: boolean
+  readonly #encoding: InPlaceEncoding
   readonly #guarded: GuardedSocket
   readonly #onEnded: (connection: Connection) => void
   readonly #webSocket: WebSocket
@@ -76,6 +78,8 @@ export class Connection implements WebSocketUser, Outlet {
   ) {
     this.#context = context
     this.#codec = codec
+    this.#isText = codec === jsonCodec
+    this.#encoding = this.#isText ? context.encodings.json : context.encodings.binary
     this.#challenge = challenge
     this.#guarded = guarded
     this.#onEnded = onEnded
@@ -107,11 +111,26 @@ export class Connection implements WebSocketUser, Outlet {
 
   // --- from the WebSocket ---------------------------------------------------------------------------------------------
 
+  /** SEND and ACK of an accepted agent, without frames and events: what the machine would answer to them is to carry them out. */
+  takes(data: Buffer, start: number, end: number, isText: boolean): boolean {
+    if (!this.#accepted || isText !== this.#isText) return false
+    const { router } = this.#context
+    const encoding = this.#encoding
+    if (encoding.readSend(incoming, data, start, end)) {
+      this.#count(end - start)
+      router.send(this, incoming)
+      return true
+    }
+    if (this.#state !== 'connected') return false
+    const sequence = encoding.readAck(data, start, end)
+    if (sequence < 0) return false
+    this.#count(end - start)
+    router.acknowledge(this, sequence)
+    return true
+  }
+
   message(data: Buffer, start: number, end: number, isText: boolean): void {
-    const { counters } = this.#context
-    counters.framesIn += 1
-    counters.bytesIn += end - start
-    if (this.#accepted && this.#messageInPlace(data, start, end, isText)) return
+    this.#count(end - start)
     const message = isText ? data.toString('utf8', start, end) : new Uint8Array(data.subarray(start, end))
     let event: ConnectionEvent
     try {
@@ -123,20 +142,10 @@ export class Connection implements WebSocketUser, Outlet {
     this.#step(event)
   }
 
-  /** SEND and ACK of an accepted agent, without frames and events: what the machine would answer to them is to carry them out. */
-  #messageInPlace(data: Buffer, start: number, end: number, isText: boolean): boolean {
-    const { router, encodings } = this.#context
-    if (isText !== this.#isText) return false
-    const encoding = isText ? encodings.json : encodings.binary
-    if (encoding.readSend(incoming, data, start, end)) {
-      router.send(this, incoming)
-      return true
-    }
-    if (this.#state !== 'connected') return false
-    const sequence = encoding.readAck(data, start, end)
-    if (sequence < 0) return false
-    router.acknowledge(this, sequence)
-    return true
+  #count(bytes: number): void {
+    const { counters } = this.#context
+    counters.framesIn += 1
+    counters.bytesIn += bytes
   }
 
   behind(): void {
@@ -229,8 +238,7 @@ export class Connection implements WebSocketUser, Outlet {
 
   #send(frame: RelayFrame): void {
     const { writer } = this.#webSocket
-    const { encodings } = this.#context
-    const encoding = this.#isText ? encodings.json : encodings.binary
+    const encoding = this.#encoding
     if (frame instanceof InFlight) encoding.writeReceive(writer, frame)
     else if (frame instanceof SentInPlace) encoding.writeSent(writer, frame)
     else this.#write(frame)
@@ -246,10 +254,6 @@ export class Connection implements WebSocketUser, Outlet {
       const at = writer.take(BINARY, data.length)
       writer.slab.bytes.set(data, at)
     }
-  }
-
-  get #isText(): boolean {
-    return this.#codec === jsonCodec
   }
 
   #close(closeCode: number, code: ErrorCode): void {

@@ -4,10 +4,18 @@ import { NO_STATUS, WebSocketFault, WebSocketReader, type WebSocketSink } from '
 
 const LIMITS = { maxMessageBytes: 70_000, maxFragments: 8 }
 
+/** A sink should take no such text: it shows that nobody else looks. */
+const TAKEN = 'taken \xff'
+
 type Event = readonly [string, ...(string | number)[]]
 
 class Recorder implements WebSocketSink {
   readonly events: Event[] = []
+  takes(data: Buffer, start: number, end: number, isText: boolean): boolean {
+    if (data.toString('latin1', start, end) !== TAKEN) return false
+    this.events.push(['taken', isText ? 'text' : 'binary'])
+    return true
+  }
   onMessage(data: Buffer, start: number, end: number, isText: boolean): void {
     this.events.push([isText ? 'text' : 'binary', data.toString('latin1', start, end)])
   }
@@ -152,6 +160,23 @@ describe('WebSocketReader', () => {
       frame({ opcode: 0 }),
     ])
     expect(read(data).events.map(([kind]) => kind)).toEqual(['ping', 'binary'])
+  })
+
+  it('offers every message to be taken as it lies, and checks as UTF-8 what is not', () => {
+    for (const [opcode, name] of [
+      [1, 'text'],
+      [2, 'binary'],
+    ] as const) {
+      const taken = Buffer.from(TAKEN, 'latin1')
+      expect(read(frame({ opcode, payload: taken }))).toEqual({ events: [['taken', name]], fault: undefined })
+      const first = frame({ opcode, payload: taken.subarray(0, 3), final: false })
+      const pieces = Buffer.concat([first, frame({ opcode: 0, payload: taken.subarray(3) })])
+      expect(read(pieces)).toEqual({ events: [['taken', name]], fault: undefined })
+    }
+    expect(read(frame({ opcode: 1, payload: Buffer.from(`${TAKEN}.`, 'latin1') }))).toEqual({
+      events: [],
+      fault: 1007,
+    })
   })
 
   it('refuses too many fragments', () => {

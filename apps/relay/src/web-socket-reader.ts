@@ -46,6 +46,9 @@ export class WebSocketFault extends Error {
 
 /** What a reader hands on. Bytes are valid during the call only. */
 export interface WebSocketSink {
+  /** Whether a message is taken as it lies there. Of a text only one that was read to its last byte, all of it ASCII. */
+  takes(data: Buffer, start: number, end: number, isText: boolean): boolean
+  /** Any other. Text is UTF-8. */
   onMessage(data: Buffer, start: number, end: number, isText: boolean): void
   onPing(payload: Buffer): void
   onPong(): void
@@ -204,6 +207,7 @@ export class WebSocketReader {
   }
 
   #deliver(opcode: number, data: Buffer, start: number, end: number): void {
+    if (this.#sink.takes(data, start, end, opcode === TEXT)) return
     // §8.1: text that is no UTF-8 fails the connection.
     if (opcode === TEXT && !isUtf8(data.subarray(start, end))) {
       throw new WebSocketFault(INVALID_PAYLOAD, 'Text is not UTF-8')

@@ -28,6 +28,8 @@ const PING = 0x89
 const PONG = 0x8a
 
 export interface WebSocketUser {
+  /** As `WebSocketSink.takes`. */
+  takes(data: Buffer, start: number, end: number, isText: boolean): boolean
   /** Valid during the call only. */
   message(data: Buffer, start: number, end: number, isText: boolean): void
   /** The other side does not read what it is sent: more waits than may. */
@@ -138,6 +140,10 @@ export class WebSocket implements WebSocketSink {
   }
 
   // --- from the reader ------------------------------------------------------------------------------------------------
+
+  takes(data: Buffer, start: number, end: number, isText: boolean): boolean {
+    return this.#state === 'open' && this.#user.takes(data, start, end, isText)
+  }
 
   onMessage(data: Buffer, start: number, end: number, isText: boolean): void {
     if (this.#state === 'open') this.#user.message(data, start, end, isText)

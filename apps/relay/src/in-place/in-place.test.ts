@@ -221,6 +221,28 @@ it.each([
   expect(jsonCodec.decodeFromAgent(json)).toMatchObject({ frame: 'SEND', id: name, to, type: 'message' })
 })
 
+it('takes no text with a byte that is not ASCII, since nobody else looks for UTF-8 then', () => {
+  const name = newMessageId(() => new Uint8Array(16))
+  const to = amidFromBytes(new Uint8Array(20).fill(200))
+  const json = new JsonInPlace(amids)
+  const frames = [0, 1, 2, 3, 40].map((size) =>
+    jsonCodec.encode({ frame: 'SEND', id: name, to, type: 'message', payload: new Uint8Array(size) }),
+  )
+  const texts = [...frames, jsonCodec.encode({ frame: 'ACK', sequence: 1234 })]
+  for (const text of texts) {
+    const { data, start, end } = among(text)
+    for (let at = start; at < end; at++) {
+      const good = data[at] as number
+      for (const bad of [good | 0x80, 0xc3, 0xff]) {
+        data[at] = bad
+        expect(json.readSend(new MessageInPlace(), data, start, end)).toBe(false)
+        expect(json.readAck(data, start, end)).toBe(-1)
+      }
+      data[at] = good
+    }
+  }
+})
+
 describe('AmidMemo', () => {
   it('answers as the parser does, whatever it was asked before', () => {
     const memo = new AmidMemo()

@@ -3,7 +3,8 @@
  * specification. A payload stays the base64 text it came as, all of it checked, from one JSON agent to the other.
  */
 import { formatTimestamp, MAX_PAYLOAD_BYTES, MESSAGE_TYPES, type MessageType } from '@agentmesh/sdk/wire'
-import { copyBytes } from '../words.ts'
+import { copyBytes, wordsOf } from '../words.ts'
+import { Ascii } from './ascii.ts'
 import type { AmidMemo } from './amid-memo.ts'
 import { isVersion4 } from './binary-in-place.ts'
 import type { FrameRoom, InPlaceEncoding } from './encoding.ts'
@@ -20,55 +21,67 @@ const DASHES = [8, 13, 18, 23]
 const MAX_AMID_LENGTH = 28
 const MAX_U32 = 0xffff_ffff
 
-const SEND_ID = ascii('{"frame":"SEND","id":"')
-const TO = ascii('","to":"')
-const TYPE = ascii('","type":"')
-const PAYLOAD = ascii('","encrypted_payload":"')
-const END = ascii('"}')
-const ACK = ascii('{"frame":"ACK","sequence":')
-const SENT_ID = ascii('{"frame":"SENT","id":"')
+const SEND_ID = new Ascii('{"frame":"SEND","id":"')
+const TO = new Ascii('","to":"')
+const TYPE = new Ascii('","type":"')
+const PAYLOAD = new Ascii('","encrypted_payload":"')
+const END = '"}'
+const [END_QUOTE, END_BRACE] = [0x22, 0x7d]
+const ACK = new Ascii('{"frame":"ACK","sequence":')
+const RECEIVE = new Ascii('{"frame":"RECEIVE","sequence":')
+const FROM = new Ascii(',"from":"')
+const SENT_ID = new Ascii('{"frame":"SENT","id":"')
 const SENT_END = {
-  delivered: ascii('","status":"delivered"}'),
-  stored: ascii('","status":"stored"}'),
+  delivered: new Ascii('","status":"delivered"}'),
+  stored: new Ascii('","status":"stored"}'),
 } as const
 
-const HEX = ascii('0123456789abcdef')
-/** The value of a lowercase hex digit; of a base64 digit; 255 for anything else. */
-const HEX_VALUES = values('0123456789abcdef')
-const BASE64_VALUES = values('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/')
+const TYPES = (Object.keys(MESSAGE_TYPES) as MessageType[]).map((name) => ({
+  name,
+  text: new Ascii(`${name}"`),
+}))
 
-const TYPES = (Object.keys(MESSAGE_TYPES) as MessageType[]).map((name) => ({ name, text: ascii(`${name}"`) }))
+/** What stands between the sender and the payload of a RECEIVE: made once for all messages of a type and millisecond. */
+interface Middle {
+  time: number
+  text: Ascii
+}
+
+function middleOf(type: MessageType, time: number): Middle {
+  const text = `","type":"${type}","timestamp":"${formatTimestamp(time)}","encrypted_payload":"`
+  return { time, text: new Ascii(text) }
+}
 
 export class JsonInPlace implements InPlaceEncoding {
   readonly #amids: AmidMemo
-  #time = 0
-  #timeText = formatTimestamp(0)
+  readonly #middles = new Map(TYPES.map(({ name }) => [name, middleOf(name, 0)]))
 
   constructor(amids: AmidMemo) {
     this.#amids = amids
   }
 
   readSend(message: MessageInPlace, data: Buffer, start: number, end: number): boolean {
-    if (!begins(data, start, end, SEND_ID)) return false
+    const words = wordsOf(data)
+    if (!SEND_ID.isAt(words, start, end)) return false
     let at = start + SEND_ID.length
-    if (at + ID_LENGTH > end || !readId(message, data, at)) return false
+    if (at + ID_LENGTH > end || !readId(message, data, words, at)) return false
     at += ID_LENGTH
-    if (!begins(data, at, end, TO)) return false
+    if (!TO.isAt(words, at, end)) return false
     at += TO.length
     let amidEnd = at
     while (amidEnd - at <= MAX_AMID_LENGTH && amidEnd < end && data[amidEnd] !== QUOTE) amidEnd++
     const to = this.#amids.fromText(data, at, amidEnd)
-    if (to === undefined || !begins(data, amidEnd, end, TYPE)) return false
+    if (to === undefined || !TYPE.isAt(words, amidEnd, end)) return false
     at = amidEnd + TYPE.length
-    const type = TYPES.find(({ text }) => begins(data, at, end, text))
+    const type = typeAt(words, at, end)
     if (type === undefined) return false
     // The quote that ends the type begins the next separator.
     at += type.text.length - 1
-    if (!begins(data, at, end, PAYLOAD)) return false
+    if (!PAYLOAD.isAt(words, at, end)) return false
     at += PAYLOAD.length
     const payloadEnd = end - END.length
-    if (payloadEnd < at || !begins(data, payloadEnd, end, END) || !isBase64(data, at, payloadEnd))
-      return false
+    if (payloadEnd < at || data[payloadEnd] !== END_QUOTE || data[payloadEnd + 1] !== END_BRACE) return false
+    if (!isBase64(data, words, at, payloadEnd)) return false
     message.to = to
     message.type = type.name
     message.bytes = data
@@ -79,7 +92,7 @@ export class JsonInPlace implements InPlaceEncoding {
   }
 
   readAck(data: Buffer, start: number, end: number): number {
-    if (!begins(data, start, end, ACK)) return -1
+    if (!ACK.isAt(wordsOf(data), start, end)) return -1
     const digits = start + ACK.length
     const last = end - 1
     if (last <= digits || last - digits > 10 || data[last] !== 0x7d) return -1
@@ -96,109 +109,152 @@ export class JsonInPlace implements InPlaceEncoding {
 
   writeReceive(room: FrameRoom, message: InFlight<unknown>): void {
     const { sequence, from, type, timestamp } = message
-    const head = `{"frame":"RECEIVE","sequence":${sequence},"from":"${from}","type":"${type}","timestamp":"${this.#timestamp(timestamp)}","encrypted_payload":"`
+    const middle = this.#middle(type, timestamp)
+    const digits = digitsOf(sequence)
     const length = message.base64 ? message.end - message.start : 4 * Math.ceil(message.size / 3)
-    let at = room.take(FIRST, head.length + length + END.length)
+    const head = RECEIVE.length + digits + FROM.length + from.length + middle.length
+    let at = room.take(FIRST, head + length + END.length)
     const { bytes, words } = room.slab
-    bytes.write(head, at, 'latin1')
-    at += head.length
+    RECEIVE.put(words, at)
+    at += RECEIVE.length
+    let rest = sequence
+    for (let digit = at + digits - 1; digit >= at; digit--) {
+      bytes[digit] = 0x30 + (rest % 10)
+      rest = Math.floor(rest / 10)
+    }
+    at += digits
+    FROM.put(words, at)
+    at += FROM.length
+    for (let index = 0; index < from.length; index++) bytes[at + index] = from.charCodeAt(index)
+    at += from.length
+    middle.put(words, at)
+    at += middle.length
     if (message.base64) copyBytes(message.bytes, message.start, message.end, bytes, words, at)
     else bytes.write(message.bytes.toString('base64', message.start, message.end), at, 'latin1')
-    put(bytes, at + length, END)
+    bytes[at + length] = END_QUOTE
+    bytes[at + length + 1] = END_BRACE
     message.liesIn(room.slab, at, at + length, true)
   }
 
   writeSent(room: FrameRoom, { message, status }: SentInPlace): void {
     const end = SENT_END[status]
     let at = room.take(FIRST, SENT_ID.length + ID_LENGTH + end.length)
-    const { bytes } = room.slab
-    put(bytes, at, SENT_ID)
+    const { bytes, words } = room.slab
+    SENT_ID.put(words, at)
     at += SENT_ID.length
-    writeId(bytes, at, message)
-    put(bytes, at + ID_LENGTH, end)
+    writeId(bytes, words, at, message)
+    end.put(words, at + ID_LENGTH)
   }
 
-  #timestamp(milliseconds: number): string {
-    if (milliseconds !== this.#time) {
-      this.#timeText = formatTimestamp(milliseconds)
-      this.#time = milliseconds
+  #middle(type: MessageType, time: number): Ascii {
+    let middle = this.#middles.get(type)
+    if (middle?.time !== time) {
+      middle = middleOf(type, time)
+      this.#middles.set(type, middle)
     }
-    return this.#timeText
+    return middle.text
   }
 }
 
-function ascii(text: string): Uint8Array {
-  return new Uint8Array(Buffer.from(text, 'latin1'))
+function typeAt(words: DataView, at: number, end: number): (typeof TYPES)[number] | undefined {
+  for (const type of TYPES) if (type.text.isAt(words, at, end)) return type
+  return undefined
 }
 
-function values(digits: string): Uint8Array {
-  const table = new Uint8Array(256).fill(255)
-  for (let value = 0; value < digits.length; value++) table[digits.charCodeAt(value)] = value
-  return table
+/** Decimal digits of a u32. */
+function digitsOf(value: number): number {
+  let digits = 1
+  for (let bound = 10; value >= bound; bound *= 10) digits += 1
+  return digits
 }
 
-function begins(data: Buffer, start: number, end: number, text: Uint8Array): boolean {
-  if (end - start < text.length) return false
-  for (let index = 0; index < text.length; index++) if (data[start + index] !== text[index]) return false
-  return true
-}
-
-function put(out: Buffer, at: number, text: Uint8Array): void {
-  for (let index = 0; index < text.length; index++) out[at + index] = text[index] as number
+/** By two characters as one number, the first the higher: the byte that two lowercase hex digits spell, or -1. */
+const HEX_VALUES = new Int16Array(0x1_0000).fill(-1)
+/** By a byte: the two digits. */
+const HEX_DIGITS = new Uint16Array(256)
+for (let byte = 0; byte < 256; byte++) {
+  const digits = byte.toString(16).padStart(2, '0')
+  const pair = (digits.charCodeAt(0) << 8) | digits.charCodeAt(1)
+  HEX_VALUES[pair] = byte
+  HEX_DIGITS[byte] = pair
 }
 
 /** A lowercase UUID of version 4, into the message. */
-function readId(message: MessageInPlace, data: Buffer, start: number): boolean {
+function readId(message: MessageInPlace, data: Buffer, words: DataView, start: number): boolean {
   for (const dash of DASHES) if (data[start + dash] !== DASH) return false
-  const idA = hex32(data, start, start + 4)
-  const idB = hex32(data, start + 9, start + 14)
-  const idC = hex32(data, start + 19, start + 24)
-  const idD = hex32(data, start + 28, start + 32)
-  if (idA === undefined || idB === undefined || idC === undefined || idD === undefined) return false
+  const a1 = hex16(words, start)
+  const a2 = hex16(words, start + 4)
+  const b1 = hex16(words, start + 9)
+  const b2 = hex16(words, start + 14)
+  const c1 = hex16(words, start + 19)
+  const c2 = hex16(words, start + 24)
+  const d1 = hex16(words, start + 28)
+  const d2 = hex16(words, start + 32)
+  if ((a1 | a2 | b1 | b2 | c1 | c2 | d1 | d2) < 0) return false
+  const idB = (b1 << 16) | b2
+  const idC = (c1 << 16) | c2
   if (!isVersion4(idB, idC)) return false
-  message.idA = idA
+  message.idA = (a1 << 16) | a2
   message.idB = idB
   message.idC = idC
-  message.idD = idD
+  message.idD = (d1 << 16) | d2
   return true
 }
 
-/** Eight hex digits in two groups of four. */
-function hex32(data: Buffer, first: number, second: number): number | undefined {
-  let value = 0
-  let worst = 0
-  for (let index = 0; index < 8; index++) {
-    const at = index < 4 ? first + index : second + index - 4
-    const digit = HEX_VALUES[data[at] as number] as number
-    worst |= digit
-    value = (value << 4) | (digit & 15)
-  }
-  return worst > 15 ? undefined : value
+/** Four hex digits; negative when they are none. */
+function hex16(words: DataView, at: number): number {
+  const high = HEX_VALUES[words.getUint16(at)] as number
+  return (high << 8) | (HEX_VALUES[words.getUint16(at + 2)] as number)
 }
 
-function writeId(out: Buffer, start: number, { idA, idB, idC, idD }: MessageInPlace): void {
-  for (const dash of DASHES) out[start + dash] = DASH
-  writeHex32(out, start, start + 4, idA)
-  writeHex32(out, start + 9, start + 14, idB)
-  writeHex32(out, start + 19, start + 24, idC)
-  writeHex32(out, start + 28, start + 32, idD)
+function writeId(
+  bytes: Buffer,
+  words: DataView,
+  start: number,
+  { idA, idB, idC, idD }: MessageInPlace,
+): void {
+  for (const dash of DASHES) bytes[start + dash] = DASH
+  putHex16(words, start, idA >>> 16)
+  putHex16(words, start + 4, idA & 0xffff)
+  putHex16(words, start + 9, idB >>> 16)
+  putHex16(words, start + 14, idB & 0xffff)
+  putHex16(words, start + 19, idC >>> 16)
+  putHex16(words, start + 24, idC & 0xffff)
+  putHex16(words, start + 28, idD >>> 16)
+  putHex16(words, start + 32, idD & 0xffff)
 }
 
-function writeHex32(out: Buffer, first: number, second: number, value: number): void {
-  for (let index = 0; index < 4; index++) {
-    out[first + index] = HEX[(value >>> (28 - 4 * index)) & 15] as number
-    out[second + index] = HEX[(value >>> (12 - 4 * index)) & 15] as number
-  }
+function putHex16(words: DataView, at: number, value: number): void {
+  words.setUint16(at, HEX_DIGITS[value >>> 8] as number)
+  words.setUint16(at + 2, HEX_DIGITS[value & 0xff] as number)
+}
+
+const BASE64_DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+/** The value of a digit; 255 for anything else. */
+const BASE64_VALUES = new Uint8Array(256).fill(255)
+for (let value = 0; value < 64; value++) BASE64_VALUES[BASE64_DIGITS.charCodeAt(value)] = value
+/** By two characters as one number: 0 where both are digits. */
+const NOT_BASE64 = new Uint8Array(0x1_0000)
+for (let pair = 0; pair < NOT_BASE64.length; pair++) {
+  const worst = (BASE64_VALUES[pair >>> 8] as number) | (BASE64_VALUES[pair & 0xff] as number)
+  NOT_BASE64[pair] = worst < 64 ? 0 : 1
 }
 
 /** RFC 4648 §4 in its one spelling: padded, and no bit set that the payload does not have. */
-function isBase64(data: Buffer, start: number, end: number): boolean {
+function isBase64(data: Buffer, words: DataView, start: number, end: number): boolean {
   if ((end - start) % 4 !== 0) return false
   if (start === end) return true
+  const lastFour = end - 4
+  let bad = 0
+  for (let at = start; at < lastFour; at += 4) {
+    const four = words.getInt32(at)
+    bad |= (NOT_BASE64[four >>> 16] as number) | (NOT_BASE64[four & 0xffff] as number)
+  }
+  if (bad !== 0) return false
   let digits = end
   if (data[end - 1] === PADDING) digits -= data[end - 2] === PADDING ? 2 : 1
   let worst = 0
-  for (let at = start; at < digits; at++) worst |= BASE64_VALUES[data[at] as number] as number
+  for (let at = lastFour; at < digits; at++) worst |= BASE64_VALUES[data[at] as number] as number
   if (worst >= 64) return false
   const last = BASE64_VALUES[data[digits - 1] as number] as number
   const spare = end - digits
