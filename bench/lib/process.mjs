@@ -50,6 +50,16 @@ switch (kind) {
       knocks: unlimited,
       signatureChecksPerIp: unlimited,
       preAuthSocketsPerIp: 10_000,
+      socketsPerIp: 20_000,
+      socketsOpenedPerIp: unlimited,
+      framesPerIp: unlimited,
+      receiversPerIp: unlimited,
+      knocksPerIp: unlimited,
+      windowBytesPerIp: 2 ** 40,
+      mailboxMessagesPerIp: 1e9,
+      mailboxBytesPerIp: 2 ** 40,
+      storeMessagesPerIp: 1e9,
+      storeBytesPerIp: 2 ** 40,
     }
     ready({ url: (await startRelay({ dataPath: join(place, 'relay.db'), limits })).url })
     break

@@ -20,6 +20,17 @@ const relay = await startRelay({
     presenceQueries: unlimited,
     connects: unlimited,
     signatureChecksPerIp: unlimited,
+    socketsPerIp: 20_000,
+    socketsOpenedPerIp: unlimited,
+    framesPerIp: unlimited,
+    receiversPerIp: unlimited,
+    knocksPerIp: unlimited,
+    presenceQueriesPerIp: unlimited,
+    windowBytesPerIp: 2 ** 40,
+    mailboxMessagesPerIp: 1e9,
+    mailboxBytesPerIp: 2 ** 40,
+    storeMessagesPerIp: 1e9,
+    storeBytesPerIp: 2 ** 40,
   },
 })
 process.stdout.write(`${JSON.stringify({ port: relay.port })}\n`)

@@ -77,12 +77,22 @@ export class Attachments {
 
   remove({ outlet, window }: Attachment): void {
     this.#byAmid.delete(outlet.amid)
-    this.#windowBytes -= window.bytes
+    this.#count(outlet, -window.bytes)
   }
 
-  hasRoom({ window }: Attachment): boolean {
-    const { windowMessages, windowBytes, totalWindowBytes } = this.#limits
-    return window.hasRoom(windowMessages, windowBytes) && this.#windowBytes < totalWindowBytes
+  /** Whoever acknowledges nothing, under however many names, leaves room for others. */
+  hasRoom({ outlet, window }: Attachment): boolean {
+    const { windowMessages, windowBytes, windowBytesPerIp, totalWindowBytes } = this.#limits
+    return (
+      window.hasRoom(windowMessages, windowBytes) &&
+      (outlet.origin === undefined || outlet.origin.windowBytes < windowBytesPerIp) &&
+      this.#windowBytes < totalWindowBytes
+    )
+  }
+
+  #count({ origin }: Outlet, bytes: number): void {
+    this.#windowBytes += bytes
+    if (origin !== undefined) origin.windowBytes += bytes
   }
 
   /** Sends it and waits for its ACK. `hasRoom` was asked before. */
@@ -90,14 +100,14 @@ export class Attachments {
     const { window, outlet } = attachment
     if (window.count === 0) attachment.progressAt = this.#now()
     window.add(entry)
-    this.#windowBytes += entry.size
+    this.#count(outlet, entry.size)
     outlet.deliver(entry)
   }
 
   /** The oldest unacknowledged one, when its number is at most `sequence`. */
-  takeUpTo({ window }: Attachment, sequence: number): InFlight<Outlet> | undefined {
+  takeUpTo({ outlet, window }: Attachment, sequence: number): InFlight<Outlet> | undefined {
     const entry = window.takeUpTo(sequence)
-    if (entry !== undefined) this.#windowBytes -= entry.size
+    if (entry !== undefined) this.#count(outlet, -entry.size)
     return entry
   }
 }

@@ -20,6 +20,7 @@ import type { InPlaceEncoding } from './in-place/encoding.ts'
 import { InFlight, MessageInPlace, SentInPlace } from './in-place/message-in-place.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
+import type { Origin } from './origin.ts'
 import type { RateLimiter } from './rate-limit.ts'
 import type { Outlet } from './outlet.ts'
 import type { Router } from './router.ts'
@@ -39,6 +40,8 @@ export interface ConnectionContext {
   readonly encodings: { readonly binary: InPlaceEncoding; readonly json: InPlaceEncoding }
   /** By IP address key. */
   readonly signatureChecks: RateLimiter
+  /** By IP address key. */
+  readonly frames: RateLimiter
   /** By AMID. */
   readonly connects: RateLimiter
 }
@@ -95,6 +98,11 @@ export class Connection implements WebSocketUser, Outlet {
     })
   }
 
+  /** Of the client, also behind a proxy. */
+  get origin(): Origin {
+    return this.#guarded.origin
+  }
+
   // --- for the router -------------------------------------------------------------------------------------------------
 
   deliver(frame: RelayFrame): void {
@@ -146,6 +154,12 @@ export class Connection implements WebSocketUser, Outlet {
     const { counters } = this.#context
     counters.framesIn += 1
     counters.bytesIn += bytes
+  }
+
+  /** Every frame costs its address, whatever is in it. */
+  restAfter(frames: number): number {
+    const { frames: budget, now } = this.#context
+    return budget.charge(this.origin.address, now(), frames)
   }
 
   behind(): void {
@@ -205,7 +219,7 @@ export class Connection implements WebSocketUser, Outlet {
   #authenticate(connect: ConnectFrame): void {
     const { counters, now, signatureChecks, connects } = this.#context
     try {
-      takeToken(signatureChecks, this.#guarded.address, now())
+      takeToken(signatureChecks, this.origin.address, now())
       // It is answered once: the state that asks for an answer does not come back.
       if (this.#challenge === undefined) throw new AgentMeshError('ALREADY_CONNECTED')
       checkConnect(connect, this.#challenge, now())
@@ -226,10 +240,7 @@ export class Connection implements WebSocketUser, Outlet {
 
   #note({ amid }: ConnectFrame, outcome: string): void {
     const { logger } = this.#context
-    logger.debug(
-      { agent: shortAmid(amid), client: addressNetwork(this.#guarded.address), outcome },
-      'CONNECT',
-    )
+    logger.debug({ agent: shortAmid(amid), client: addressNetwork(this.origin.address), outcome }, 'CONNECT')
   }
 
   get #accepted(): boolean {
@@ -258,7 +269,7 @@ export class Connection implements WebSocketUser, Outlet {
 
   #close(closeCode: number, code: ErrorCode): void {
     this.#context.counters.countCut(code)
-    this.#context.logger.debug({ client: addressNetwork(this.#guarded.address), code }, 'connection cut')
+    this.#context.logger.debug({ client: addressNetwork(this.origin.address), code }, 'connection cut')
     this.#webSocket.close(closeCode, code)
   }
 }

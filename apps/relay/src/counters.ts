@@ -21,6 +21,8 @@ export class Counters {
   /** Messages on NATS that are not in form. */
   clusterMessagesRefused = 0
   cut = 0
+  /** How often an agent was not read from, because of its address's frames or because it did not read. */
+  pauses = 0
   expired = 0
   turnCredentials = 0
   readonly refusedByCode = new Map<ErrorCode, number>()

@@ -19,6 +19,7 @@ import {
 } from '@agentmesh/sdk/wire'
 import type { Counters } from './counters.ts'
 import type { RelayLogger } from './logger.ts'
+import type { RateLimiter } from './rate-limit.ts'
 import type { TurnDesk } from './turn-credentials.ts'
 
 /** Degraded still counts as ready: it serves. */
@@ -29,6 +30,10 @@ export interface HttpEndpointsOptions {
   readonly logger: RelayLogger
   readonly proxies: TrustedAddresses
   readonly turn: TurnDesk
+  /** By address. */
+  readonly requests: RateLimiter
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   readonly relayIds: () => readonly string[]
   readonly readiness: () => Promise<Readiness>
   readonly metrics: () => Promise<Registry>
@@ -52,7 +57,16 @@ export class HttpEndpoints {
     this.#options = options
   }
 
-  /** @param metrics whether this port has them */
+  /** At the port that the world reaches. @param metrics whether it has them */
+  answerStranger(request: IncomingMessage, response: ServerResponse, metrics: boolean): void {
+    const { requests, now } = this.#options
+    const wait = requests.take(this.#address(request), now())
+    if (wait === 0) return this.answer(request, response, metrics)
+    response.setHeader('retry-after', String(wait))
+    response.setHeader('connection', 'close')
+    reply(response, 429, 'Too many requests\n')
+  }
+
   answer(request: IncomingMessage, response: ServerResponse, metrics: boolean): void {
     this.#answer(request, response, metrics).catch((error: unknown) => {
       this.#options.logger.error({ err: error }, 'request not answered')
@@ -79,17 +93,21 @@ export class HttpEndpoints {
 
   #answerTurn(request: IncomingMessage, response: ServerResponse): void {
     if (request.method !== 'POST') return reply(response, 405, 'Only POST\n')
-    const { counters, proxies, relayIds, turn } = this.#options
-    const forwarded = String(request.headers['x-forwarded-for'] ?? '')
-    const client = clientAddress(request.socket.remoteAddress ?? '', forwarded, proxies)
+    const { counters, relayIds, turn } = this.#options
     try {
-      const credentials = turn.answer(request, relayIds(), addressKey(client))
+      const credentials = turn.answer(request, relayIds(), this.#address(request))
       counters.turnCredentials += 1
       replyJson(response, 200, credentials)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       this.#refuse(response, error)
     }
+  }
+
+  /** What limits by address count under. */
+  #address({ headers, socket }: IncomingMessage): string {
+    const forwarded = String(headers['x-forwarded-for'] ?? '')
+    return addressKey(clientAddress(socket.remoteAddress ?? '', forwarded, this.#options.proxies))
   }
 
   #refuse(response: ServerResponse, { code, message, retryAfterSeconds: wait }: AgentMeshError): void {

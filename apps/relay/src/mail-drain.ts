@@ -16,8 +16,15 @@ export class MailDrain {
   readonly #mailbox: Mailbox
   readonly #logger: RelayLogger
   readonly #attachments: Attachments
+  readonly #onEmpty: (amid: Amid) => void
 
-  constructor({ mailbox, logger }: { mailbox: Mailbox; logger: RelayLogger }, attachments: Attachments) {
+  /** @param onEmpty called when a mailbox has nothing that was not sent to its agent */
+  constructor(
+    { mailbox, logger }: { mailbox: Mailbox; logger: RelayLogger },
+    attachments: Attachments,
+    onEmpty: (amid: Amid) => void,
+  ) {
+    this.#onEmpty = onEmpty
     this.#mailbox = mailbox
     this.#logger = logger
     this.#attachments = attachments
@@ -49,6 +56,7 @@ export class MailDrain {
           }
           if (attachment.arrivals !== arrivals) continue
           attachment.mode = 'live'
+          if (withKnocks) this.#onEmpty(outlet.amid)
           return
         }
         for (const { place, position, from, timestamp, ...message } of page) {

@@ -2,13 +2,14 @@
 import type { Amid, ErrorCode } from '@agentmesh/sdk/wire'
 import type { Counters } from './counters.ts'
 import type { RelayLogger } from './logger.ts'
-import type { Mailbox, MailboxMessage, StoreOutcome } from './mailbox.ts'
+import type { Deposits } from './deposits.ts'
+import type { Mailbox, MailboxMessage, StoreRefusal } from './mailbox.ts'
 import { deliverRefusal, type Outlet } from './outlet.ts'
 
 export const STORE_RETRY_SECONDS = 5
 const FULL_RETRY_SECONDS = 60
 
-const OUTCOME_CODES: Record<Exclude<StoreOutcome, 'stored'>, ErrorCode> = {
+const OUTCOME_CODES: Record<StoreRefusal, ErrorCode> = {
   'mailbox-full': 'MAILBOX_FULL',
   'sender-quota': 'SENDER_QUOTA',
   'store-full': 'RELAY_STORE_FAILED',
@@ -18,6 +19,9 @@ export interface MailWriterParts {
   readonly mailbox: Mailbox
   readonly counters: Counters
   readonly logger: RelayLogger
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  readonly deposits: Deposits
 }
 
 export class MailWriter {
@@ -52,12 +56,17 @@ export class MailWriter {
     sender: Outlet | undefined,
     place: number | undefined,
   ): Promise<void> {
-    const { mailbox, counters, logger } = this.#parts
+    const { mailbox, counters, logger, now, deposits } = this.#parts
     const { to, id } = message
+    const address = sender?.origin?.address
+    const deposit = address === undefined ? undefined : deposits.make(address, message, now())
+    if (deposit === 'full') return this.#refuse(message, sender, 'SENDER_QUOTA', FULL_RETRY_SECONDS)
+    let stored = false
     this.#writing.set(to, (this.#writing.get(to) ?? 0) + 1)
     try {
       const outcome = await mailbox.store(message, place)
       if (outcome === 'stored') {
+        stored = true
         counters.stored += 1
         this.#onStored(to)
         sender?.deliver({ frame: 'SENT', id, status: 'stored' })
@@ -66,6 +75,7 @@ export class MailWriter {
       logger.error({ err: error }, 'message not stored')
       this.#refuse(message, sender, 'RELAY_STORE_FAILED', STORE_RETRY_SECONDS)
     } finally {
+      if (!stored && address !== undefined && deposit === 'new') deposits.withdraw(address, message)
       const left = (this.#writing.get(to) ?? 1) - 1
       if (left > 0) this.#writing.set(to, left)
       else this.#writing.delete(to)

@@ -35,8 +35,10 @@ export interface StoredMessage extends MailboxMessage, Place {}
 /** In front of every message. */
 export const FRONT: Place = { place: 0, position: 0 }
 
+export type StoreRefusal = 'mailbox-full' | 'sender-quota' | 'store-full'
+
 /** `stored` also when (to, from, id) was there already: then the first copy stays, and only it. */
-export type StoreOutcome = 'stored' | 'mailbox-full' | 'sender-quota' | 'store-full'
+export type StoreOutcome = 'stored' | StoreRefusal
 
 export interface Page {
   /** Only messages behind this one. */

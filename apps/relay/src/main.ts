@@ -5,4 +5,8 @@
 import { runMain } from '@agentmesh/sdk/hosting'
 import { relayProgram } from './program.ts'
 
-await runMain(relayProgram, ({ url, relayIds }) => ({ url, relayIds }))
+await runMain(relayProgram, ({ url, relayIds, metricsPort }) => ({
+  url,
+  relayIds,
+  ...(metricsPort === undefined ? {} : { metrics_port: metricsPort }),
+}))

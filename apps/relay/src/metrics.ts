@@ -101,6 +101,7 @@ export function metricsRegistry({
     'TURN credentials given out',
     () => counters.turnCredentials,
   )
+  counter('agentmesh_relay_pauses_total', 'Connections not read from for a while', () => counters.pauses)
   byCode('agentmesh_relay_refused_total', 'SENDs refused, by code', () => counters.refusedByCode)
   byCode('agentmesh_relay_cut_total', 'Connections ended by the relay, by code', () => counters.cutByCode)
   if (cluster === undefined) return registry

@@ -1,10 +1,13 @@
 /** What the router knows of a connection, and of the other relays of its service. */
 import type { Amid, ErrorCode, MessageId, PresenceState, RelayFrame } from '@agentmesh/sdk/wire'
 import type { MailboxMessage } from './mailbox.ts'
+import type { Origin } from './origin.ts'
 
 /** A connection, as the router sees it. */
 export interface Outlet {
   readonly amid: Amid
+  /** Undefined for a sender at another relay: there it is held to the limits of its address. */
+  readonly origin: Origin | undefined
   /** Nothing happens when it has ended. */
   deliver(frame: RelayFrame): void
   cut(code: ErrorCode, retryAfterSeconds?: number): void
@@ -12,6 +15,8 @@ export interface Outlet {
 
 /** The other relays of a cluster, as the router needs them. */
 export interface Peers {
+  /** Other relays at work. */
+  readonly relays: number
   /** A connection begins: the agent is here from now on, and not elsewhere. */
   attached(amid: Amid, presence: PresenceState): void
   presenceChanged(amid: Amid, presence: PresenceState): void

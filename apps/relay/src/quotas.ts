@@ -1,6 +1,6 @@
 /** Whether a message fits into a mailbox: one rule for every engine. Expired messages count against nobody. */
 import type { RelayLimits } from './limits.ts'
-import type { StoreOutcome } from './mailbox.ts'
+import type { StoreRefusal } from './mailbox.ts'
 
 export type MailboxLimits = Pick<
   RelayLimits,
@@ -10,6 +10,7 @@ export type MailboxLimits = Pick<
   | 'senderMessages'
   | 'senderBytes'
   | 'senderTotalMessages'
+  | 'storeMessages'
   | 'storeBytes'
 >
 
@@ -20,19 +21,17 @@ export interface Usage {
   readonly senderMessages: number
   readonly senderBytes: number
   readonly senderTotal: number
+  readonly storeMessages: number
   readonly storeBytes: number
 }
 
-export function refusalOf(
-  usage: Usage,
-  size: number,
-  limits: MailboxLimits,
-): Exclude<StoreOutcome, 'stored'> | undefined {
+export function refusalOf(usage: Usage, size: number, limits: MailboxLimits): StoreRefusal | undefined {
   if (usage.senderMessages >= limits.senderMessages) return 'sender-quota'
   if (usage.senderBytes + size > limits.senderBytes) return 'sender-quota'
   if (usage.senderTotal >= limits.senderTotalMessages) return 'sender-quota'
   if (usage.messages >= limits.mailboxMessages) return 'mailbox-full'
   if (usage.bytes + size > limits.mailboxBytes) return 'mailbox-full'
+  if (usage.storeMessages >= limits.storeMessages) return 'store-full'
   if (usage.storeBytes + size > limits.storeBytes) return 'store-full'
   return undefined
 }

@@ -30,18 +30,33 @@ export class RateLimiter {
   /** Takes `cost` tokens and returns 0, or takes none and returns the whole seconds (at least 1) to wait. */
   take(key: string, now: number, cost = 1): number {
     const { perSecond, burst } = this.#rate
-    let bucket = this.#buckets.get(key)
-    if (bucket === undefined) {
-      bucket = { tokens: burst, updatedAt: now }
-      this.#buckets.set(key, bucket)
-    } else {
-      this.#refill(bucket, now)
-    }
+    const bucket = this.#bucket(key, now)
     // A cost above the burst could never be paid: it takes the full bucket.
     const price = Math.min(cost, burst)
     if (bucket.tokens < price) return Math.max(1, Math.ceil((price - bucket.tokens) / perSecond))
     bucket.tokens -= price
     return 0
+  }
+
+  /**
+   * Takes `cost` tokens for what is done already, if need be on credit, and returns the milliseconds until the debt is paid: 0
+   * where there is none.
+   */
+  charge(key: string, now: number, cost: number): number {
+    const bucket = this.#bucket(key, now)
+    bucket.tokens -= cost
+    return bucket.tokens >= 0 ? 0 : Math.ceil((-bucket.tokens / this.#rate.perSecond) * 1000)
+  }
+
+  #bucket(key: string, now: number): Bucket {
+    let bucket = this.#buckets.get(key)
+    if (bucket === undefined) {
+      bucket = { tokens: this.#rate.burst, updatedAt: now }
+      this.#buckets.set(key, bucket)
+    } else {
+      this.#refill(bucket, now)
+    }
+    return bucket
   }
 
   #refill(bucket: Bucket, now: number): void {

@@ -71,6 +71,7 @@ class LateMailbox implements Mailbox {
 
 class FakeAgent implements Outlet {
   readonly amid: Amid
+  readonly origin = undefined
   readonly frames: RelayFrame[] = []
   readonly #router: () => Router
   connected = true

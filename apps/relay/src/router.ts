@@ -34,6 +34,7 @@ import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
 import { MailDrain } from './mail-drain.ts'
 import { MailWriter, STORE_RETRY_SECONDS } from './mail-writer.ts'
+import { Deposits } from './deposits.ts'
 import { FRONT, type Mailbox, type MailboxMessage, type Place } from './mailbox.ts'
 import { deliverRefusal, type Outlet, type Peers } from './outlet.ts'
 
@@ -53,15 +54,17 @@ export class Router {
   readonly #attachments: Attachments
   readonly #mailDrain: MailDrain
   readonly #admission: Admission
+  readonly #deposits: Deposits
   readonly #mail: MailWriter
   #stopping = false
 
   constructor(parts: RouterParts) {
     this.#parts = parts
     this.#attachments = new Attachments(parts.limits, parts.now)
-    this.#mailDrain = new MailDrain(parts, this.#attachments)
+    this.#mailDrain = new MailDrain(parts, this.#attachments, (amid) => this.fetched(amid))
     this.#admission = new Admission(parts.limits)
-    this.#mail = new MailWriter(parts, (to) => {
+    this.#deposits = new Deposits(parts.limits, () => 1 + (parts.peers?.relays ?? 0))
+    this.#mail = new MailWriter({ ...parts, deposits: this.#deposits }, (to) => {
       if (this.#attachments.get(to) === undefined) parts.peers?.mailStored(to)
     })
   }
@@ -137,7 +140,7 @@ export class Router {
     const from = sender.amid
     if (this.#stopping) return this.refuse(sender, message.id, 'RELAY_SHUTTING_DOWN', STORE_RETRY_SECONDS)
     if (size > limits.maxPayloadBytes) return this.refuse(sender, message.id, 'TOO_LARGE')
-    const wait = this.#admission.send(from, type, size, time)
+    const wait = this.#admission.send(sender, to, type, size, time)
     if (wait > 0) return this.refuse(sender, message.id, 'RATE_LIMITED', wait)
     const { peers } = this.#parts
     // Behind a message that is still on its way to the mailbox, so that they keep their order.
@@ -230,11 +233,16 @@ export class Router {
     void this.#mailDrain.run(attachment)
   }
 
+  /** An agent has its mail, or gets it from the relay that it is connected to. */
+  fetched(amid: Amid): void {
+    this.#deposits.emptied(amid)
+  }
+
   // --- presence -------------------------------------------------------------------------------------------------------
 
   setPresence(outlet: Outlet, presence: PresenceState): void {
     const attachment = this.#attachments.of(outlet)
-    if (attachment === undefined) return
+    if (attachment === undefined || this.#isTooOften(outlet)) return
     const leavesDnd = attachment.presence === 'dnd' && presence !== 'dnd'
     attachment.presence = presence
     this.#parts.peers?.presenceChanged(outlet.amid, presence)
@@ -243,21 +251,19 @@ export class Router {
 
   /** An AMID that is not connected is `offline`, whether or not it exists. */
   answerPresence(outlet: Outlet, amid: Amid): void {
-    const wait = this.#admission.query(outlet.amid, this.#parts.now())
-    if (wait > 0) {
-      const error = new AgentMeshError('RATE_LIMITED')
-      outlet.deliver({
-        frame: 'ERROR',
-        code: error.code,
-        message: error.message,
-        fatal: false,
-        retryAfterSeconds: wait,
-      })
-      return
-    }
+    if (this.#isTooOften(outlet)) return
     const here = this.#attachments.get(amid)?.presence
     const state = here ?? this.#parts.peers?.presenceOf(amid) ?? 'offline'
     outlet.deliver({ frame: 'PRESENCE_RESULT', amid, state })
+  }
+
+  /** Then it is told so, and nothing else happens. */
+  #isTooOften(outlet: Outlet): boolean {
+    const wait = this.#admission.presence(outlet, this.#parts.now())
+    if (wait === 0) return false
+    const { code, message } = new AgentMeshError('RATE_LIMITED')
+    outlet.deliver({ frame: 'ERROR', code, message, fatal: false, retryAfterSeconds: wait })
+    return true
   }
 
   // --- time and the end -----------------------------------------------------------------------------------------------
@@ -274,6 +280,7 @@ export class Router {
       } else if (attachment.mode === 'draining') void this.#mailDrain.run(attachment)
     }
     this.#admission.sweep(now)
+    this.#deposits.sweep(now)
   }
 
   /** Refuses what still comes, and resolves when everything in flight is stored and its senders were told. */

@@ -96,6 +96,7 @@ class RelayServer implements RunningRelay {
   readonly #connections: Connections
   readonly #tls: ListenerTls | undefined
   readonly #turn: TurnDesk
+  readonly #requests: RateLimiter
   readonly #endpoints: HttpEndpoints
   #operatorPort: OperatorPort | undefined
   readonly #http: Server
@@ -125,6 +126,7 @@ class RelayServer implements RunningRelay {
       limits,
       counters: this.#counters,
       proxies,
+      now,
       tls: tls !== undefined,
     })
     const clock = new TurnClock(now)
@@ -143,29 +145,35 @@ class RelayServer implements RunningRelay {
         maxMessageBytes: MAX_JSON_FRAME_BYTES,
         maxFragments: MAX_FRAGMENTS,
         maxWaitingBytes: limits.socketBufferBytes,
+        pauseWaitingBytes: limits.answerBufferBytes,
         closeGraceMs: limits.closeGraceMs,
       },
       encodings: { binary: new BinaryInPlace(amids), json: new JsonInPlace(amids) },
       signatureChecks: new RateLimiter(limits.signatureChecksPerIp),
+      frames: new RateLimiter(limits.framesPerIp),
       connects: new RateLimiter(limits.connects),
     }
     this.#turn = new TurnDesk({
       settings: options.turn,
       perAgent: limits.turnCredentials,
+      perAddress: limits.turnCredentialsPerIp,
       signatureChecks: this.#context.signatureChecks,
       now,
     })
+    this.#requests = new RateLimiter(limits.requestsPerIp)
     this.#endpoints = new HttpEndpoints({
       counters: this.#counters,
       logger: this.#logger,
       proxies,
       turn: this.#turn,
+      requests: this.#requests,
+      now,
       relayIds: () => this.#relayIds,
       readiness: () => this.#readiness(),
       metrics: () => this.#metricsRegistry(),
     })
     this.#http = createListener(this.#guard, tls, (request, response) =>
-      this.#endpoints.answer(request, response, options.metricsAddress === undefined),
+      this.#endpoints.answerStranger(request, response, options.metricsAddress === undefined),
     )
     this.#connections = new Connections({
       context: this.#context,
@@ -227,11 +235,11 @@ class RelayServer implements RunningRelay {
   }
 
   #tick(): void {
-    const { router, signatureChecks, connects, now } = this.#context
+    const { router, signatureChecks, frames, connects, now } = this.#context
     router.tick()
     this.#cluster?.tick()
-    signatureChecks.sweep(now())
-    connects.sweep(now())
+    for (const limiter of [signatureChecks, frames, connects, this.#requests]) limiter.sweep(now())
+    this.#guard.sweep()
     this.#turn.sweep()
     this.#ticks += 1
     if (this.#ticks % PURGE_TICKS !== 0) return

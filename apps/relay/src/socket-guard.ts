@@ -1,20 +1,21 @@
 /**
- * Sockets of nobody we know (DESIGN §6): each TCP connection counts against its IP address, and has a time limit, until a
- * CONNECT was accepted on it. That covers silent sockets, slow HTTP headers, and WebSockets that never say who they are.
- * A connection of a trusted proxy counts against its client's address, from the request that names it.
+ * Who may have a TCP connection (DESIGN §6). Each counts against its IP address, as long as it is open, as one that was opened,
+ * and, until a CONNECT was accepted on it, as one of nobody we know, with a time limit. That covers silent sockets, slow HTTP
+ * headers, WebSockets that never say who they are, and one machine with many AMIDs. A connection of a trusted proxy counts against its client's address, from the request that names it.
  */
 import type { Socket } from 'node:net'
 import { addressKey, type TrustedAddresses } from '@agentmesh/sdk/hosting'
 import type { Counters } from './counters.ts'
 import type { RelayLimits } from './limits.ts'
+import { Origin } from './origin.ts'
+import { RateLimiter } from './rate-limit.ts'
 
 /** One TCP connection's place. */
 export interface GuardedSocket {
-  /** What limits by address count under. */
-  readonly address: string
+  readonly origin: Origin
   /** Called once when the time is up, instead of destroying the socket. */
   onTimeout: (() => void) | undefined
-  /** The socket belongs to an agent: no limit, no timer. */
+  /** The socket belongs to an agent: no timer, and no stranger. */
   release(): void
   /** The same connection goes on as another socket. */
   follow(socket: Socket): void
@@ -24,15 +25,19 @@ export interface GuardOptions {
   readonly limits: RelayLimits
   readonly counters: Counters
   readonly proxies: TrustedAddresses
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
   /** A socket that is refused cannot be told so: it has not even begun its handshake. */
   readonly tls: boolean
 }
+
+const NOBODY = new Origin('')
 
 export class SocketGuard {
   readonly #options: GuardOptions
   readonly #sockets = new Map<Socket, Guarded>()
   readonly #places: Places = {
-    unknownByAddress: new Map(),
+    origins: new Map(),
     moved: (guarded, from, to) => {
       this.#sockets.delete(from)
       this.#sockets.set(to, guarded)
@@ -44,10 +49,12 @@ export class SocketGuard {
   }
   /** TLS sockets, by the TCP sockets they stand on. */
   readonly #secured = new WeakMap<Socket, Guarded>()
+  readonly #opened: RateLimiter
   #onEmpty: (() => void) | undefined
 
   constructor(options: GuardOptions) {
     this.#options = options
+    this.#opened = new RateLimiter(options.limits.socketsOpenedPerIp)
   }
 
   get open(): number {
@@ -60,7 +67,7 @@ export class SocketGuard {
     const address = addressKey(socket.remoteAddress)
     if (this.#sockets.size >= limits.maxSockets) return this.#refuse(socket, '503 Service Unavailable')
     const proxied = proxies.has(socket.remoteAddress ?? '')
-    if (!proxied && this.#isFull(address)) return this.#refuse(socket, '429 Too Many Requests')
+    if (!proxied && !this.#isWelcome(address)) return this.#refuse(socket, '429 Too Many Requests')
 
     counters.socketsOpened += 1
     const guarded = new Guarded(address, socket, limits.connectTimeoutMs, this.#places)
@@ -76,7 +83,7 @@ export class SocketGuard {
 
   /** Counts a socket under the client that its proxy speaks for; false when that one has too many. */
   identify(guarded: GuardedSocket, address: string): boolean {
-    if (this.#isFull(address)) return false
+    if (!this.#isWelcome(address)) return false
     ;(guarded as Guarded).countUnder(address)
     return true
   }
@@ -97,8 +104,16 @@ export class SocketGuard {
     })
   }
 
-  #isFull(address: string): boolean {
-    return (this.#places.unknownByAddress.get(address) ?? 0) >= this.#options.limits.preAuthSocketsPerIp
+  #isWelcome(address: string): boolean {
+    const { limits, now } = this.#options
+    if (this.#opened.take(address, now()) > 0) return false
+    const { sockets, strangers } = this.#places.origins.get(address) ?? NOBODY
+    return sockets < limits.socketsPerIp && strangers < limits.preAuthSocketsPerIp
+  }
+
+  /** Forgets full token buckets. */
+  sweep(): void {
+    this.#opened.sweep(this.#options.now())
   }
 
   #refuse(socket: Socket, status: string): void {
@@ -117,26 +132,29 @@ export class SocketGuard {
 
 /** What a guarded socket changes in its guard. */
 interface Places {
-  readonly unknownByAddress: Map<string, number>
+  readonly origins: Map<string, Origin>
   moved(guarded: Guarded, from: Socket, to: Socket): void
   gone(socket: Socket): void
 }
 
 class Guarded implements GuardedSocket {
-  address: string
+  origin: Origin
   onTimeout: (() => void) | undefined
   #socket: Socket
   readonly #timeoutMs: number
   readonly #places: Places
   #timer: NodeJS.Timeout | undefined
+  /** Whether it counts under its origin, and there as a stranger. */
   #counted = false
+  #stranger = false
   readonly #closed = () => {
     this.release()
+    this.#leave()
     this.#places.gone(this.#socket)
   }
 
   constructor(address: string, socket: Socket, timeoutMs: number, places: Places) {
-    this.address = address
+    this.origin = new Origin(address)
     this.#socket = socket
     this.#timeoutMs = timeoutMs
     this.#places = places
@@ -145,10 +163,14 @@ class Guarded implements GuardedSocket {
   }
 
   countUnder(address: string): void {
-    this.address = address
+    this.#leave()
+    const { origins } = this.#places
+    this.origin = origins.get(address) ?? new Origin(address)
+    origins.set(address, this.origin)
+    this.origin.sockets += 1
+    this.origin.strangers += 1
     this.#counted = true
-    const { unknownByAddress } = this.#places
-    unknownByAddress.set(address, (unknownByAddress.get(address) ?? 0) + 1)
+    this.#stranger = true
     // A proxy may have kept the connection since before the client came.
     this.#startTimer()
   }
@@ -157,12 +179,17 @@ class Guarded implements GuardedSocket {
     clearTimeout(this.#timer)
     this.#timer = undefined
     this.onTimeout = undefined
+    if (this.#stranger) this.origin.strangers -= 1
+    this.#stranger = false
+  }
+
+  #leave(): void {
     if (!this.#counted) return
     this.#counted = false
-    const { unknownByAddress } = this.#places
-    const left = (unknownByAddress.get(this.address) ?? 1) - 1
-    if (left === 0) unknownByAddress.delete(this.address)
-    else unknownByAddress.set(this.address, left)
+    if (this.#stranger) this.origin.strangers -= 1
+    this.#stranger = false
+    this.origin.sockets -= 1
+    if (this.origin.sockets === 0) this.#places.origins.delete(this.origin.address)
   }
 
   follow(socket: Socket): void {

@@ -132,6 +132,7 @@ export class SqliteMailbox implements Mailbox {
       senderMessages: box['sender_messages'] ?? 0,
       senderBytes: box['sender_bytes'] ?? 0,
       senderTotal: total,
+      storeMessages: this.#messages,
       storeBytes: this.#bytes,
     }
     const size = payload.length

@@ -9,7 +9,7 @@
  *
  * An agent asks with a signed request (RFC 9421, as registries take them):
  *
- *     limits by address -> dates -> signature -> nonce -> limit by AMID -> credentials
+ *     signatures by address -> dates -> signature -> nonce -> limits by AMID and address -> credentials
  */
 import type { IncomingMessage } from 'node:http'
 import { hmacSha1, hmacSha256 } from '@agentmesh/sdk/crypto/signing'
@@ -56,6 +56,7 @@ function makeTurnCredentials(settings: TurnSettings, amid: Amid, now: number): T
 export interface TurnDeskOptions {
   readonly settings: TurnSettings | undefined
   readonly perAgent: Rate
+  readonly perAddress: Rate
   /** By address: those of CONNECT, for a signature costs the same here. */
   readonly signatureChecks: RateLimiter
   readonly now: () => number
@@ -65,12 +66,14 @@ export interface TurnDeskOptions {
 export class TurnDesk {
   readonly #options: TurnDeskOptions
   readonly #perAgent: RateLimiter
+  readonly #perAddress: RateLimiter
   /** Until when, in milliseconds since the epoch. */
   readonly #nonces = new Map<string, number>()
 
   constructor(options: TurnDeskOptions) {
     this.#options = options
     this.#perAgent = new RateLimiter(options.perAgent)
+    this.#perAddress = new RateLimiter(options.perAddress)
   }
 
   /**
@@ -97,6 +100,7 @@ export class TurnDesk {
       throw new AgentMeshError('RATE_LIMITED', undefined, { retryAfterSeconds: 60 })
     this.#nonces.set(seen, nonceExpiresAt)
     take(this.#perAgent, amid, now)
+    take(this.#perAddress, address, now)
     return makeTurnCredentials(settings, amid, now)
   }
 
@@ -104,6 +108,7 @@ export class TurnDesk {
   sweep(): void {
     const now = this.#options.now()
     this.#perAgent.sweep(now)
+    this.#perAddress.sweep(now)
     for (const [nonce, expiresAt] of this.#nonces) if (expiresAt < now) this.#nonces.delete(nonce)
   }
 }

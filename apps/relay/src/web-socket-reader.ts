@@ -73,6 +73,8 @@ export class WebSocketReader {
   #messageBytes = 0
   #messageOpcode = 0
   #fragments = 0
+  /** Frames that were read whole. */
+  frames = 0
   #ended = false
 
   constructor(sink: WebSocketSink, limits: ReaderLimits) {
@@ -172,6 +174,7 @@ export class WebSocketReader {
 
   /** A whole, checked frame. */
   #frame(data: Buffer, start: number, end: number): void {
+    this.frames += 1
     const first = data[start] as number
     const payload = start + headerBytes((data[start + 1] as number) & 0x7f)
     unmask(data, payload, end)

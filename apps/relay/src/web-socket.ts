@@ -32,6 +32,8 @@ export interface WebSocketUser {
   takes(data: Buffer, start: number, end: number, isText: boolean): boolean
   /** Valid during the call only. */
   message(data: Buffer, start: number, end: number, isText: boolean): void
+  /** Frames were read; returns for how many milliseconds no more are to be. */
+  restAfter(frames: number): number
   /** The other side does not read what it is sent: more waits than may. */
   behind(): void
   /** The first sign that it is over; once. Nothing comes after it. */
@@ -44,8 +46,9 @@ export interface WebSocketUser {
 export interface WebSocketSettings extends ReaderLimits {
   readonly batch: WriteBatch
   readonly counters: Counters
-  /** Bytes that may wait for the other side to read them. */
+  /** Bytes that may wait for the other side to read them, and so many that nothing is read from it meanwhile. */
   readonly maxWaitingBytes: number
+  readonly pauseWaitingBytes: number
   /** Milliseconds a closing socket may take to finish by itself. */
   readonly closeGraceMs: number
 }
@@ -72,6 +75,9 @@ export class WebSocket implements WebSocketSink {
   /** A ping is out and nothing has come back since. */
   #silent = false
   #closeTimer: NodeJS.Timeout | undefined
+  /** Nothing is read before then: it is not its turn, or it has to read first. */
+  #restTimer: NodeJS.Timeout | undefined
+  #waits = false
 
   constructor(handshake: Handshake, settings: WebSocketSettings, user: WebSocketUser) {
     this.#user = user
@@ -103,6 +109,7 @@ export class WebSocket implements WebSocketSink {
   close(closeCode: number, reason: string): void {
     if (this.#state !== 'open') return
     this.#state = 'closing'
+    this.#readAgain()
     this.#sendClose(closeCode, reason)
     this.#limitTime()
   }
@@ -111,6 +118,14 @@ export class WebSocket implements WebSocketSink {
     if (this.#state === 'open') this.#user.ending()
     this.#state = 'closed'
     this.socket.destroy()
+  }
+
+  /** The other side's Close is waited for. */
+  #readAgain(): void {
+    clearTimeout(this.#restTimer)
+    this.#restTimer = undefined
+    this.#waits = false
+    this.socket.resume()
   }
 
   #limitTime(): void {
@@ -122,8 +137,11 @@ export class WebSocket implements WebSocketSink {
   #read(data: Buffer, length: number): void {
     this.#silent = false
     if (this.#deaf) return
+    const before = this.#reader.frames
     try {
       this.#reader.read(data, length)
+      // Bytes one by one cost as much as frames.
+      this.#rest(Math.max(1, this.#reader.frames - before))
     } catch (error) {
       if (!(error instanceof WebSocketFault)) throw error
       this.#deaf = true
@@ -132,8 +150,36 @@ export class WebSocket implements WebSocketSink {
     }
   }
 
+  #rest(frames: number): void {
+    if (this.#state !== 'open') return
+    const { socket } = this
+    if (socket.writableLength > this.#settings.pauseWaitingBytes && !this.#waits) {
+      this.#waits = true
+      socket.once('drain', () => {
+        this.#waits = false
+        this.#goOn()
+      })
+    }
+    const restMs = this.#user.restAfter(frames)
+    if (restMs > 0) {
+      clearTimeout(this.#restTimer)
+      this.#restTimer = setTimeout(() => {
+        this.#restTimer = undefined
+        this.#goOn()
+      }, restMs).unref()
+    }
+    if (!this.#waits && this.#restTimer === undefined) return
+    this.#settings.counters.pauses += 1
+    socket.pause()
+  }
+
+  #goOn(): void {
+    if (!this.#waits && this.#restTimer === undefined) this.socket.resume()
+  }
+
   #socketClosed(): void {
     clearTimeout(this.#closeTimer)
+    clearTimeout(this.#restTimer)
     if (this.#state === 'open') this.#user.ending()
     this.#state = 'closed'
     this.#user.ended()

@@ -44,6 +44,8 @@ export interface LocalRouter {
   take(message: MailboxMessage, sender: Outlet): void
   replaced(amid: Amid): void
   mailArrived(amid: Amid): void
+  /** An agent gets its mail from the relay it has connected to. */
+  fetched(amid: Amid): void
 }
 
 export interface ClusterParts {
@@ -252,6 +254,7 @@ export class Cluster implements Peers {
   /** Our own connections of agents that are connected there, later. */
   #giveUpReplaced(there: InstanceId, agents: readonly PresenceChange[]): void {
     for (const { amid, presence, since } of agents) {
+      if (presence !== undefined) this.#router.fetched(amid)
       const here = this.#own.get(amid)
       if (here === undefined || presence === undefined) continue
       if (since > here.since || (since === here.since && there > this.instance)) this.#router.replaced(amid)
@@ -262,6 +265,7 @@ export class Cluster implements Peers {
   #remoteSender(instance: InstanceId, number: number, amid: Amid): Outlet {
     return {
       amid,
+      origin: undefined,
       deliver: (frame: RelayFrame) => {
         if (frame.frame !== 'SENT') return
         const { status, code, retryAfterSeconds } = frame

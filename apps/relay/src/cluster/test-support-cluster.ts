@@ -134,6 +134,7 @@ function sharedMailbox(limits: RelayLimits, now: () => number, gate: () => Promi
 /** An agent's connection to one of the relays. */
 export class Wire implements Outlet {
   readonly amid: Amid
+  readonly origin = undefined
   readonly relay: TestRelay
   readonly frames: RelayFrame[] = []
   connected = true

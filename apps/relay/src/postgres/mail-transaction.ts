@@ -223,6 +223,7 @@ export class MailTransaction {
         senderMessages: share.messages,
         senderBytes: share.bytes,
         senderTotal: sender.messages,
+        storeMessages: found.store.messages,
         storeBytes: found.store.bytes,
       }
       const refusal = refusalOf(usage, payload.length, this.#limits)
