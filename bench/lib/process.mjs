@@ -67,6 +67,7 @@ switch (kind) {
   case 'registry': {
     const { startRegistry } = await import('../../apps/registry/dist/index.js')
     const limits = {
+      maxConnectionsPerIp: 2_000,
       requestsPerIp: unlimited,
       registrationsPerIp: unlimited,
       uploadsPerIp: unlimited,
