@@ -19,6 +19,7 @@ export default defineConfig({
         find: /^@agentmesh\/sdk\/crypto\/signing$/,
         replacement: source('./packages/sdk/src/crypto/signing.ts'),
       },
+      { find: /^@agentmesh\/sdk\/client$/, replacement: source('./packages/sdk/src/agent/client.ts') },
       { find: /^@agentmesh\/sdk\/(.*)$/, replacement: source('./packages/sdk/src') + '/$1/index.ts' },
       { find: /^@agentmesh\/relay$/, replacement: source('./apps/relay/src/index.ts') },
       { find: /^@agentmesh\/registry$/, replacement: source('./apps/registry/src/index.ts') },

@@ -1,5 +1,6 @@
 /** The owner's hands on the agent: block, allow, presence, and the circuit breakers (specification §7.4). */
-import { parseAmid, type Amid, type Policy, type PresenceState } from '@agentmesh/sdk'
+import type { Amid, Policy, PresenceState } from '@agentmesh/sdk'
+import { parseAmid } from '@agentmesh/sdk/wire'
 import { show, type Context } from '../output.ts'
 import { changePolicy } from './policy.ts'
 import { clientOf, unlessDown } from './shared.ts'

@@ -1,5 +1,5 @@
 /** `agentmesh forget`: all that is held about a peer, gone. */
-import { parseAmid } from '@agentmesh/sdk'
+import { parseAmid } from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import { show, type Context } from '../output.ts'
 import { clientOf } from './shared.ts'

@@ -3,18 +3,15 @@
  * never in an argument or a variable (DESIGN §9).
  */
 import { createInterface } from 'node:readline'
-import {
-  escapeText,
-  isAgentMeshError,
-  parseJsonObject,
-  parseMessageId,
-  type AgentClient,
-  type AnswerInput,
-  type ErrorCode,
-  type IncomingRequest,
-  type MessageId,
-  type StatusPayload,
+import type {
+  AgentClient,
+  AnswerInput,
+  ErrorCode,
+  IncomingRequest,
+  MessageId,
+  StatusPayload,
 } from '@agentmesh/sdk'
+import { escapeText, isAgentMeshError, parseJsonObject, parseMessageId } from '@agentmesh/sdk/wire'
 import { HANDLER_FAILED, type AnswerProgram } from '../listen/answer-program.ts'
 import { requestStream } from '../listen/request-stream.ts'
 import { color, jsonLine, note, print, type Context } from '../output.ts'

@@ -6,7 +6,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { AgentMeshError } from '@agentmesh/sdk'
+import { AgentMeshError } from '@agentmesh/sdk/wire'
 
 const HOST = '127.0.0.1'
 const PATH = '/callback'

@@ -1,5 +1,5 @@
 /** `agentmesh negotiate`: what a peer can do, before a conversation (specification §6.3). */
-import { CapabilityNegotiationPayload, parseAmid, validate } from '@agentmesh/sdk'
+import { CapabilityNegotiationPayload, parseAmid, validate } from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import { show, type Context } from '../output.ts'
 import { follow } from './progress.ts'

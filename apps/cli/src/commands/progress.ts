@@ -1,13 +1,6 @@
 /** What becomes of a message, stage by stage, with times, until its answer: for `send --wait`, `negotiate` and `why`. */
-import {
-  AgentMeshError,
-  escapeText,
-  isErrorCode,
-  type AgentClient,
-  type MessageId,
-  type Payload,
-  type ProgressEvent,
-} from '@agentmesh/sdk'
+import type { AgentClient, MessageId, Payload, ProgressEvent } from '@agentmesh/sdk'
+import { AgentMeshError, escapeText, isErrorCode } from '@agentmesh/sdk/wire'
 import { EXIT, type ExitCode } from '../exit-codes.ts'
 import { errorColor, fields, jsonLine, note, prettyJson, print, type Context } from '../output.ts'
 

@@ -2,8 +2,7 @@
  * `agentmesh registry admin`: the operator's side of a registry, over its admin endpoints. The token comes from
  * AGENTMESH_REGISTRY_ADMIN_TOKEN, never from the command line, which other users of the machine can see.
  */
-import { AgentMeshError, isErrorCode } from '@agentmesh/sdk'
-import { parseJsonObject, type JsonObject } from '@agentmesh/sdk/wire'
+import { AgentMeshError, isErrorCode, parseJsonObject, type JsonObject } from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import { jsonLine, print, show, table, type Context } from '../output.ts'
 

@@ -1,5 +1,6 @@
 /** `agentmesh search`: agents by what they can do, with every answer's signature checked by the SDK. */
-import { TIERS, tierName, type AgentRecord, type TierName } from '@agentmesh/sdk'
+import type { AgentRecord, TierName } from '@agentmesh/sdk'
+import { TIERS, tierName } from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import { show, table, type Context } from '../output.ts'
 import { intentFrom } from './send.ts'

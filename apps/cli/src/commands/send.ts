@@ -10,7 +10,7 @@ import {
   SchemaName,
   SessionType,
   validate,
-} from '@agentmesh/sdk'
+} from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import { show, type Context } from '../output.ts'
 import { follow } from './progress.ts'

@@ -1,6 +1,7 @@
 /** `sessions` and `session show|close|rate|kill|export`. */
 import { constants, openSync, closeSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import type { SessionDetail, SessionSummary } from '@agentmesh/sdk'
 import {
   AgentMeshError,
   escapeText,
@@ -8,10 +9,7 @@ import {
   formatIntent,
   parseSessionId,
   utf8Bytes,
-  type SessionDetail,
-  type SessionSummary,
-} from '@agentmesh/sdk'
-import { Home } from '@agentmesh/sdk/identity'
+} from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import { color, fields, prettyJson, show, table, type Context } from '../output.ts'
 import { clientOf, homePath } from './shared.ts'
@@ -116,6 +114,7 @@ export async function sessionExport(context: Context, id: string, options: Expor
   const content = utf8Bytes(`${JSON.stringify(detail, null, 2)}\n`)
   let file: string
   if (options.output === undefined) {
+    const { Home } = await import('@agentmesh/sdk/identity')
     const home = Home.open(homePath(context))
     const name = `sessions/${detail.peer}/${detail.session_id}.json`
     home.writeFile(name, content)

@@ -1,8 +1,8 @@
 /** What commands share: the home they are about, the client of its daemon, input that is bounded. */
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { AgentClient, isAgentMeshError } from '@agentmesh/sdk'
-import { defaultHomePath } from '@agentmesh/sdk/identity'
+import { AgentClient, defaultHomePath } from '@agentmesh/sdk/client'
+import { isAgentMeshError } from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import type { Context } from '../output.ts'
 

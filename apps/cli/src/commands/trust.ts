@@ -1,5 +1,5 @@
 /** `trust ...`: the registries whose certificates and credentials count here, and the successors of peers. */
-import { escapeText } from '@agentmesh/sdk'
+import { escapeText } from '@agentmesh/sdk/wire'
 import { UsageError } from '../exit-codes.ts'
 import { show, table, type Context } from '../output.ts'
 import { clientOf } from './shared.ts'

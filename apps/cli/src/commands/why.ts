@@ -1,15 +1,6 @@
 /** `agentmesh why`: the decision on a KNOCK in words, rule by rule; or what became of a message of ours. */
-import {
-  AgentMeshError,
-  escapeText,
-  formatIntent,
-  isAgentMeshError,
-  isAmid,
-  type AgentClient,
-  type DecisionRecord,
-  type ProgressEvent,
-  type RuleResult,
-} from '@agentmesh/sdk'
+import type { AgentClient, DecisionRecord, ProgressEvent, RuleResult } from '@agentmesh/sdk'
+import { AgentMeshError, escapeText, formatIntent, isAgentMeshError, isAmid } from '@agentmesh/sdk/wire'
 import { color, show, type Context } from '../output.ts'
 import { describeStage } from './progress.ts'
 import { clientOf } from './shared.ts'

@@ -9,16 +9,8 @@
  * own, so that what it started dies with it. Its stderr is ours.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import {
-  isAgentMeshError,
-  parseJson,
-  PAYLOADS,
-  validate,
-  type AnswerInput,
-  type IncomingRequest,
-  type JsonValue,
-  type StatusPayload,
-} from '@agentmesh/sdk'
+import type { AnswerInput, IncomingRequest, JsonValue, StatusPayload } from '@agentmesh/sdk'
+import { isAgentMeshError, parseJson, PAYLOADS, validate } from '@agentmesh/sdk/wire'
 
 /** What a peer is told when the program gave no answer: nothing about the owner's machine. */
 export const HANDLER_FAILED = {

@@ -9,7 +9,8 @@
  * handed out again by the next one, with their ids.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { AgentMeshError, isAgentMeshError, type AgentClient, type ListenerEvent } from '@agentmesh/sdk'
+import type { AgentClient, ListenerEvent } from '@agentmesh/sdk'
+import { AgentMeshError, isAgentMeshError } from '@agentmesh/sdk/wire'
 
 const FIRST_RETRY_MS = 250
 const MAX_RETRY_MS = 10_000

@@ -1,8 +1,8 @@
 /** Commands about this agent itself: make it, start and end it, see how it is. */
 import { Command } from 'commander'
 import type { InitOptions } from '../commands/init-prompts.ts'
-import type { UpOptions } from '../commands/daemon.ts'
 import type { SuccessionOptions } from '../commands/succession.ts'
+import type { UpOptions } from '../commands/up.ts'
 import type { VerifyMeOptions } from '../commands/verify-me.ts'
 import { collect, contextOf, count, withExamples } from './kit.ts'
 
@@ -33,7 +33,7 @@ export function agentCommands(): Command[] {
     .option('--foreground', 'stay in this terminal')
     .option('--passphrase-prompt', PASSPHRASE_HELP)
     .action(async (options: UpOptions, command: Command) =>
-      (await import('../commands/daemon.ts')).up(contextOf(command), options),
+      (await import('../commands/up.ts')).up(contextOf(command), options),
     )
   withExamples(up, ['agentmesh up', 'agentmesh up --foreground --json'])
 

@@ -1,6 +1,7 @@
 /**
  * A client of a home's daemon: the same calls as `Agent`, over the local API. What the command line, the owner's page
- * and adapters are written against.
+ * and adapters are written against, through a door of its own (`@agentmesh/sdk/client`): it
+ * loads none of what agents are made of.
  */
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import type { SearchQuery } from '../discovery/index.ts'
@@ -20,7 +21,7 @@ import {
 } from '../wire/index.ts'
 import type { Actor } from './core.ts'
 import type { ListenerEvent } from './listeners.ts'
-import { localApiPath } from './local-api.ts'
+import { localApiPath } from './local-api-path.ts'
 import type { TrustSummary } from './trust/trust-file.ts'
 import type {
   AgentStatus,
@@ -35,6 +36,8 @@ import type {
   SessionSummary,
   SuccessorSummary,
 } from './types.ts'
+
+export { defaultHomePath } from './local-api-path.ts'
 
 /**
  * Methods do and throw what those of `Agent` with the same name do. All throw DAEMON_NOT_RUNNING when nobody serves

@@ -24,7 +24,6 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { chmodSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Static, TSchema } from 'typebox'
 import {
   AgentMeshError,
@@ -59,6 +58,7 @@ import {
 import type { Agent } from './agent.ts'
 import type { Actor } from './core.ts'
 import { Listeners } from './listeners.ts'
+import { localApiPath } from './local-api-path.ts'
 
 /** A policy file is the largest thing sent here. */
 const MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -106,12 +106,6 @@ const RatingBody = Type.Object({
   tags: Type.Optional(Type.Array(FeedbackTag, { maxItems: 8, uniqueItems: true })),
 })
 const PresenceBody = Type.Object({ state: PresenceState })
-
-/** Where clients of a home find its daemon. */
-export function localApiPath(home: string): string {
-  if (process.platform !== 'win32') return join(home, 'agent.sock')
-  return `\\\\.\\pipe\\agentmesh-${Buffer.from(home).toString('hex').slice(-200)}`
-}
 
 interface Call {
   readonly request: IncomingMessage

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { utf8Bytes, utf8Text } from '../wire/index.ts'
-import { defaultHomePath, Home } from './home.ts'
+import { Home } from './home.ts'
 import { outcome } from '../wire/test-support.ts'
 
 let root: string
@@ -29,12 +29,6 @@ const mode = (file: string) => statSync(file).mode & 0o777
 const text = (bytes: Uint8Array | undefined) => (bytes === undefined ? undefined : utf8Text(bytes))
 
 describe('the home folder', () => {
-  it('is AGENTMESH_HOME, else in the user’s own folder', () => {
-    expect(defaultHomePath({ AGENTMESH_HOME: '/srv/agent' })).toBe('/srv/agent')
-    expect(defaultHomePath({})).toMatch(/[/\\]\.agentmesh$/)
-    expect(defaultHomePath({ AGENTMESH_HOME: '' })).toMatch(/[/\\]\.agentmesh$/)
-  })
-
   it('is made 0700, with folders 0700 and files 0600, whatever the umask', () => {
     const umask = process.umask(0)
     try {

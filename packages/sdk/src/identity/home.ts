@@ -23,7 +23,6 @@ import {
   writeFileSync,
   type Stats,
 } from 'node:fs'
-import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { systemRandom } from '../crypto/signing.ts'
 import { AgentMeshError, toHex } from '../wire/index.ts'
@@ -40,12 +39,6 @@ const MAX_FILE_BYTES = 1024 * 1024
 
 const O_NOFOLLOW = process.platform === 'win32' ? 0 : constants.O_NOFOLLOW
 const hasModes = process.platform !== 'win32'
-
-/** `AGENTMESH_HOME`, else `~/.agentmesh`. */
-export function defaultHomePath(environment: Readonly<Record<string, string | undefined>>): string {
-  const chosen = environment['AGENTMESH_HOME']
-  return chosen === undefined || chosen === '' ? join(homedir(), '.agentmesh') : resolve(chosen)
-}
 
 export class Home {
   /** Absolute path of the folder. */
