@@ -9,12 +9,14 @@
  *
  * `forward` is the bound: a Node program that only writes on what it reads, to the other connection of a pair.
  *
- * Run after a build: node bench/relay.mjs [--quick] [--shapes pairs,latency,mailbox,idle] [--rounds 5] [--profile FILE]
+ * Run after a build, on a machine that does nothing else: node bench/relay.mjs [--quick] [--shapes pairs,latency,mailbox,idle]
+ * [--rounds 5] [--profile FILE]. It takes ten minutes and prints Markdown; `--quick` takes three.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
-import { release, tmpdir, totalmem } from 'node:os'
+import { loadavg, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { printTable, spread, thousands } from './lib/markdown.mjs'
 import { machine, median } from './lib/measure.mjs'
 import {
   askServer,
@@ -44,11 +46,11 @@ const { values } = parseArgs({
   },
 })
 const quick = values.quick
-const rounds = Number(values.rounds ?? (quick ? 3 : 7))
+const rounds = Number(values.rounds ?? (quick ? 3 : 5))
 const milliseconds = Number(values.seconds ?? (quick ? 0.7 : 2)) * 1000
 const idleConnections = quick ? 2000 : 10_000
 const wanted = values.shapes.split(',')
-const WARM_MESSAGES = 200_000
+const WARM_MESSAGES = 120_000
 const folder = mkdtempSync(join(values.folder, 'agentmesh-bench-relay-'))
 
 /** @typedef {import('./relay/servers.mjs').Server} Server */
@@ -56,7 +58,9 @@ const folder = mkdtempSync(join(values.folder, 'agentmesh-bench-relay-'))
 
 const versions = { nats: installed('nats-server', '--version'), mosquitto: installed('mosquitto', '-h') }
 if (installed('taskset', '--version') === undefined) throw new Error('taskset (util-linux) is missing')
-console.log(`${machine()} ${release()}, ${Math.round(totalmem() / 2 ** 30)} GiB`)
+console.log(
+  `${machine()} ${release()}, ${Math.round(totalmem() / 2 ** 30)} GiB, load average ${loadavg()[0]?.toFixed(1)}`,
+)
 console.log(
   `${versions.nats ?? 'nats-server is not installed: no ratios'}, ${versions.mosquitto ?? 'mosquitto is not installed'}`,
 )
@@ -88,15 +92,20 @@ try {
     ])
   }
   if (wanted.includes('idle')) {
-    console.log(`\n${thousands(idleConnections)} connections opened from five addresses, then idle`)
-    row(['', 'opened/s', 'us each', 'bytes each', 'after collection'])
+    console.log(`\n${thousands(idleConnections)} connections opened from five addresses, then idle\n`)
     // Fresh ones for each: what earlier load left in a heap would hide what a connection takes.
-    await idle(async () => asRelay(await startRelayServer(mkdtempSync(join(folder, 'idle-'))))[0])
-    if (versions.nats !== undefined) {
-      await idle(async () => asNats(await startNats(folder))[0])
-      await idle(async () => asNats(await startNats(folder))[1])
-    }
+    const rows = [
+      await idle(async () => asRelay(await startRelayServer(mkdtempSync(join(folder, 'idle-'))))[0]),
+      ...(versions.nats === undefined
+        ? []
+        : [
+            await idle(async () => asNats(await startNats(folder))[0]),
+            await idle(async () => asNats(await startNats(folder))[1]),
+          ]),
+    ]
+    printTable(['', 'opened/s', 'µs each', 'bytes each', 'after collection'], rows)
   }
+  console.log(`\nload average at the end: ${loadavg()[0]?.toFixed(1)}`)
 } finally {
   await endAll()
   rmSync(folder, { recursive: true, force: true })
@@ -126,7 +135,7 @@ function asNats(server) {
  * @param {{ connections: number, inFlight: number, size: number }} shape
  */
 async function pairs(relay, targets, { connections, inFlight, size }) {
-  console.log(`\n${connections} connections in pairs, ${inFlight} in flight each, ${size} bytes`)
+  console.log(`\n${connections} connections in pairs, ${inFlight} in flight each, ${size} bytes\n`)
   const loads = []
   for (const target of targets) {
     const load = await startLoad(target.kind, target.port)
@@ -149,11 +158,13 @@ async function pairs(relay, targets, { connections, inFlight, size }) {
   if (values.profile !== undefined)
     await askServer(relay, `stop ${values.profile}-${connections}-${size}.cpuprofile`)
   const base = loads.find(({ kind }) => kind === 'nats-ws')
-  row(['', 'us/message', 'messages/s', 'nats-ws / it', 'rounds (us/message)'])
-  for (const { kind, costs, rates } of loads) {
-    const ratio = base === undefined ? '' : ratios(base.costs, costs)
-    row([kind, median(costs).toFixed(2), thousands(median(rates)), ratio, spread(costs)])
-  }
+  printTable(
+    ['', 'µs/message', 'messages/s', 'nats-ws / it', 'rounds (µs/message)'],
+    loads.map(({ kind, costs, rates }) => {
+      const ratio = base === undefined ? '' : ratios(base.costs, costs)
+      return [kind, median(costs).toFixed(2), thousands(median(rates)), ratio, spread(costs)]
+    }),
+  )
   for (const { load } of loads) await load.end()
 }
 
@@ -168,8 +179,7 @@ async function warmUp(run) {
 async function latency(targets) {
   const rate = 5000
   for (const size of [256, 4096]) {
-    console.log(`\n${thousands(rate)} messages a second, one way, 64 connections, ${size} bytes`)
-    row(['', 'p50 ms', 'p99 ms', 'us/message', 'rounds (p99 ms)'])
+    console.log(`\n${thousands(rate)} messages a second, one way, 64 connections, ${size} bytes\n`)
     const loads = []
     for (const target of targets) {
       const load = await startLoad(target.kind, target.port)
@@ -193,9 +203,21 @@ async function latency(targets) {
         if (result.refused !== 0) throw new Error('refused')
       }
     }
-    for (const { kind, costs, p50, p99 } of loads) {
-      row([kind, median(p50).toFixed(3), median(p99).toFixed(3), median(costs).toFixed(2), spread(p99)])
-    }
+    const base = loads.find(({ kind }) => kind === 'nats-ws')
+    printTable(
+      ['', 'p50 ms', 'p99 ms', 'p99: it / nats-ws', 'µs/message', 'rounds (p99 ms)'],
+      loads.map(({ kind, costs, p50, p99 }) => {
+        const ratio = base === undefined ? '' : ratios(p99, base.p99)
+        return [
+          kind,
+          median(p50).toFixed(3),
+          median(p99).toFixed(3),
+          ratio,
+          median(costs).toFixed(2),
+          spread(p99),
+        ]
+      }),
+    )
     for (const { load } of loads) await load.end()
   }
 }
@@ -207,9 +229,9 @@ async function mailboxes(targets) {
   for (const size of quick ? [256] : [256, 4096]) {
     // Within the 100 messages of a mailbox, and a sender's 1,000.
     console.log(
-      `\nto ${receivers} mailboxes, ${senders} messages of ${size} bytes in each, by as many senders with 16 in flight; then the receivers come`,
+      `\nto ${receivers} mailboxes, ${senders} messages of ${size} bytes in each, by as many senders with 16 in flight; then the receivers come\n`,
     )
-    row(['', 'stored/s', 'us/message', 'drained/s', 'us/message', 'rounds (stored/s; drained/s)'])
+    const rows = []
     for (const { kind, server, port } of targets) {
       const load = await startLoad(kind, port)
       await load.ask({ do: 'open', count: senders })
@@ -228,7 +250,7 @@ async function mailboxes(targets) {
         storeCosts?.push((middle - start) / (enqueue.messages ?? 1))
         drainCosts?.push((end - middle) / (drain.messages ?? 1))
       }
-      row([
+      rows.push([
         kind,
         thousands(median(stored ?? [])),
         median(storeCosts ?? []).toFixed(2),
@@ -238,6 +260,10 @@ async function mailboxes(targets) {
       ])
       await load.end()
     }
+    printTable(
+      ['', 'stored/s', 'µs/message', 'drained/s', 'µs/message', 'rounds (stored/s; drained/s)'],
+      rows,
+    )
   }
 }
 
@@ -245,7 +271,7 @@ async function mailboxes(targets) {
 async function idle(start) {
   await endAll()
   const target = await start()
-  if (target === undefined) return
+  if (target === undefined) return []
   const { kind, server, port } = target
   const load = await startLoad(kind, port)
   await load.ask({ do: 'open', count: 250, addresses: 5 })
@@ -255,14 +281,14 @@ async function idle(start) {
   const opened = await load.ask({ do: 'open', count: idleConnections, addresses: 5 })
   const cost = (processorTime(server) - spent) / idleConnections
   const [resident, collected] = await settled(server)
-  row([
+  await load.end()
+  return [
     kind,
     thousands(idleConnections / (opened.seconds ?? 1)),
     cost.toFixed(0),
     thousands((resident - before[0]) / idleConnections),
     collected === undefined ? '' : thousands((collected - (before[1] ?? 0)) / idleConnections),
-  ])
-  await load.end()
+  ]
 }
 
 /** Resident memory once it no longer falls; of the relay also what is resident after its garbage was collected. @param {Server} server */
@@ -279,22 +305,7 @@ async function settled(server) {
   return /** @type {const} */ ([lowest, residentMemory(server)])
 }
 
-/** @param {readonly number[]} figures @param {number} [digits] */
-function spread(figures, digits = 2) {
-  return `${Math.min(...figures).toFixed(digits)} .. ${Math.max(...figures).toFixed(digits)}`
-}
-
 /** The median of the rounds' ratios. @param {readonly number[]} base @param {readonly number[]} costs */
 function ratios(base, costs) {
   return median(base.map((cost, round) => cost / (costs[round] ?? 1))).toFixed(2)
-}
-
-/** @param {number} value */
-function thousands(value) {
-  return Math.round(value).toLocaleString('en-US')
-}
-
-/** @param {readonly string[]} cells */
-function row(cells) {
-  console.log(cells.map((cell, index) => (index === 0 ? cell.padEnd(12) : `  ${cell.padStart(12)}`)).join(''))
 }
