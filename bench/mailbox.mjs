@@ -19,6 +19,7 @@ import { TestPostgres } from '../apps/relay/dist/test-support-postgres.js'
 import { systemRandom } from '../packages/sdk/dist/crypto/signing.js'
 import { AMID_BYTES, amidFromBytes, newMessageId } from '../packages/sdk/dist/wire/index.js'
 import { syncBound } from './lib/bounds.mjs'
+import { printTable, thousands } from './lib/markdown.mjs'
 import { machine, median, quantile } from './lib/measure.mjs'
 
 /** @typedef {import('../apps/relay/dist/mailbox.js').Mailbox} Mailbox */
@@ -81,16 +82,13 @@ async function each(items, atOnce, work) {
 }
 
 /** @param {string} what @param {{ rate: number, cpu: number, p50: number, p99: number }} result */
-function print(what, { rate, cpu, p50, p99 }) {
-  const time = (/** @type {number} */ value) => value.toFixed(2).padStart(8)
-  console.log(
-    `  ${what.padEnd(40)}${Math.round(rate).toString().padStart(7)}/s   p50${time(p50)}   p99${time(p99)} ms   cpu ${cpu.toFixed(0).padStart(4)} µs`,
-  )
+function row(what, { rate, cpu, p50, p99 }) {
+  return [what, thousands(rate), p50.toFixed(2), p99.toFixed(2), cpu.toFixed(0)]
 }
 
 /** @param {string} name @param {readonly Mailbox[]} relays */
 async function measure(name, relays) {
-  console.log(name)
+  const rows = []
   const relay = (/** @type {number} */ worker) => relays[worker % relays.length]
   const store = async (/** @type {MailboxMessage} */ message, /** @type {number} */ worker) => {
     const outcome = await relay(worker).store(message)
@@ -113,15 +111,17 @@ async function measure(name, relays) {
   await each(messages(RECEIVERS), DRAINING, store)
   await emptied()
 
-  print('stores, one after the other', await each(messages(ALONE), 1, store))
+  rows.push(row('stores, one after the other', await each(messages(ALONE), 1, store)))
   await emptied()
   for (const outstanding of OUTSTANDING) {
-    print(`stores, ${outstanding} outstanding`, await each(messages(MESSAGES), outstanding, store))
+    rows.push(row(`stores, ${outstanding} outstanding`, await each(messages(MESSAGES), outstanding, store)))
     const drained = await emptied()
-    print(`drains of ${MESSAGES / RECEIVERS} messages, ${DRAINING} at once`, drained)
+    rows.push(row(`drains of ${MESSAGES / RECEIVERS} messages, ${DRAINING} at once`, drained))
   }
   await each(messages(RECEIVERS), DRAINING, store)
-  print(`drains of one message, ${DRAINING} at once`, await emptied())
+  rows.push(row(`drains of one message, ${DRAINING} at once`, await emptied()))
+  console.log('')
+  printTable([name, 'a second', 'p50 ms', 'p99 ms', 'processor µs'], rows)
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'agentmesh-bench-'))
@@ -142,7 +142,7 @@ try {
     await measure(`PostgreSQL, ${count === 1 ? 'one relay' : 'two relays'}`, relays)
     await Promise.all(relays.map((mailbox) => mailbox.close()))
   }
-  console.log(`one forced write of a page, again: ${(await syncBound(folder)).toFixed(2)} ms`)
+  console.log(`\none forced write of a page, again: ${(await syncBound(folder)).toFixed(2)} ms`)
 } finally {
   await postgres.stop()
   rmSync(folder, { recursive: true })

@@ -1,6 +1,6 @@
 /**
- * The load generator, a process of its own on the core the servers do not use: `node load.mjs KIND HOST PORT`, where KIND is
- * relay-bin, relay-json, nats-ws, nats-tcp, forward or mqtt. It does what it is told over IPC, one command after the other, and
+ * The load generator, a process of its own on the core the servers do not use: `node load.mjs KIND HOST PORT[,PORT]`, where KIND is
+ * relay-bin, relay-json, nats-ws, nats-tcp, forward or mqtt; with several ports neighbours are at different ones. It does what it is told over IPC, one command after the other, and
  * answers each with what it measured.
  */
 import { quantile } from '../lib/measure.mjs'
@@ -9,7 +9,8 @@ import { MqttPeer } from './mqtt-peer.mjs'
 import { NatsPeer } from './nats-peer.mjs'
 import { RelayPeer } from './relay-peer.mjs'
 
-const [kind = '', host = '127.0.0.1', port = '0'] = process.argv.slice(2)
+const [kind = '', host = '127.0.0.1', where = '0'] = process.argv.slice(2)
+const ports = where.split(',').map(Number)
 /** Sockets that may be opening from one address: the relay's own limit is 64. */
 const OPENING = 32
 
@@ -17,9 +18,10 @@ const OPENING = 32
 /** @type {Peer[]} */
 let peers = []
 
-/** @param {string} [localAddress] @param {Peer} [former] @returns {Peer} */
-function newPeer(localAddress, former) {
-  const options = { host, port: Number(port), ...(localAddress === undefined ? {} : { localAddress }) }
+/** @param {number} index @param {string} [localAddress] @param {Peer} [former] @returns {Peer} */
+function newPeer(index, localAddress, former) {
+  const port = ports[index % ports.length] ?? 0
+  const options = { host, port, ...(localAddress === undefined ? {} : { localAddress }) }
   switch (kind) {
     case 'relay-bin':
     case 'relay-json': {
@@ -55,11 +57,12 @@ const COMMANDS = {
   /** Opens that many connections, from that many loopback addresses. */
   async open({ count, addresses = 1 }) {
     const began = seconds()
-    const opened = Array.from({ length: count }, (_, index) => `127.0.0.${2 + (index % addresses)}`)
-    await inTurn(opened, kind === 'forward' ? 1 : Math.min(count, OPENING * addresses), async (address) => {
-      const peer = newPeer(addresses === 1 ? undefined : address)
+    const opened = Array.from({ length: count }, (_, index) => index)
+    const first = peers.length
+    await inTurn(opened, kind === 'forward' ? 1 : Math.min(count, OPENING * addresses), async (index) => {
+      const peer = newPeer(index, addresses === 1 ? undefined : `127.0.0.${2 + (index % addresses)}`)
       await peer.open()
-      peers.push(peer)
+      peers[first + index] = peer
     })
     return { seconds: seconds() - began }
   },
@@ -162,8 +165,9 @@ const COMMANDS = {
 
   /** Receivers that are not there: their names, for `enqueue` and `drain`. */
   async receivers({ count }) {
-    await inTurn(Array.from({ length: count }), OPENING, async () => {
-      const peer = newPeer()
+    const numbers = Array.from({ length: count }, (_, index) => index)
+    await inTurn(numbers, OPENING, async (index) => {
+      const peer = newPeer(index)
       absent.push(peer)
       await peer.open()
       if (peer instanceof MqttPeer) await peer.subscribe()
@@ -208,8 +212,8 @@ const COMMANDS = {
   /** The receivers come, and take and acknowledge what waits for them. */
   async drain({ each, atOnce }) {
     const began = seconds()
-    await inTurn(absent, atOnce, async (former) => {
-      const peer = newPeer(undefined, former)
+    await inTurn([...absent.entries()], atOnce, async ([index, former]) => {
+      const peer = newPeer(index, undefined, former)
       let arrived = 0
       const all = new Promise((resolve) => {
         peer.onProgress = () => {

@@ -1,6 +1,7 @@
 /**
  * The relay of the bench: as `startRelay` ships it, with authentication, quotas and metrics; only what limits a rate is
- * lifted, since all load comes from one machine. `node relay-server.mjs FILE` prints its port.
+ * lifted, since all load comes from one machine. `node relay-server.mjs OPTIONS_JSON` prints its port; the options are those of
+ * `startRelay` that say where mailboxes are and how other relays are reached.
  *
  * Asked `collect`, it collects garbage and tells its heap; asked `profile start|stop FILE`, it writes a CPU profile.
  */
@@ -12,7 +13,7 @@ import { startRelay } from '../../apps/relay/dist/index.js'
 
 const unlimited = { perSecond: 1e9, burst: 1e9 }
 const relay = await startRelay({
-  dataPath: process.argv[2] ?? ':memory:',
+  ...JSON.parse(process.argv[2] ?? '{"dataPath":":memory:"}'),
   limits: {
     sends: unlimited,
     sendBytes: unlimited,

@@ -54,7 +54,12 @@ function start(core, command, { ipc = false, output = false, env = {} } = {}) {
 
 /** @param {string} folder */
 export async function startRelayServer(folder) {
-  return startProgram('relay', ['relay-server.mjs', join(folder, 'relay.db')])
+  return startProgram('relay', ['relay-server.mjs', JSON.stringify({ dataPath: join(folder, 'relay.db') })])
+}
+
+/** One of several. @param {string} databaseUrl @param {string} natsUrl */
+export async function startClusterRelay(databaseUrl, natsUrl) {
+  return startProgram('relay', ['relay-server.mjs', JSON.stringify({ databaseUrl, natsUrl })])
 }
 
 export async function startForwarder() {
@@ -116,11 +121,13 @@ export async function startMosquitto(folder) {
 /**
  * A load generator and a way to command it.
  * @param {string} kind
- * @param {number} port
+ * @param {readonly number[]} ports the first connection goes to the first, the next to the next, and so on
  */
-export async function startLoad(kind, port) {
+export async function startLoad(kind, ...ports) {
   const program = fileURLToPath(new URL('load.mjs', import.meta.url))
-  const child = start(LOAD_CORE, [process.execPath, program, kind, '127.0.0.1', String(port)], { ipc: true })
+  const child = start(LOAD_CORE, [process.execPath, program, kind, '127.0.0.1', ports.join(',')], {
+    ipc: true,
+  })
   await once(child, 'message')
   /** @type {(answer: Record<string, number>) => void} */
   let onAnswer = () => {}
