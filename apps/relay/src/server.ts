@@ -132,9 +132,9 @@ class RelayServer implements RunningRelay {
     const clock = new TurnClock(now)
     const shared = { limits, counters: this.#counters, logger: this.#logger, now: () => clock.now() }
     const parts = { ...shared, mailbox, random: systemRandom }
-    this.#cluster = openLink === undefined ? undefined : new Cluster({ ...parts, openLink })
-    const router = new Router({ ...parts, ...(this.#cluster === undefined ? {} : { peers: this.#cluster }) })
     const amids = new AmidMemo()
+    this.#cluster = openLink === undefined ? undefined : new Cluster({ ...parts, amids, openLink })
+    const router = new Router({ ...parts, ...(this.#cluster === undefined ? {} : { peers: this.#cluster }) })
     this.#context = {
       ...shared,
       router,

@@ -2,9 +2,9 @@
 
 /** The view that was asked for last: nearly always that of the one buffer all sockets are read into. */
 let view: DataView = new DataView(new ArrayBuffer(0))
-let viewed: Buffer | undefined
+let viewed: Uint8Array | undefined
 
-export function wordsOf(data: Buffer): DataView {
+export function wordsOf(data: Uint8Array): DataView {
   if (data !== viewed) {
     view = new DataView(data.buffer, data.byteOffset, data.length)
     viewed = data

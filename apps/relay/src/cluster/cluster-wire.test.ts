@@ -11,6 +11,7 @@ import {
   type ErrorCode,
   type MessageType,
 } from '@agentmesh/sdk/wire'
+import { AmidMemo } from '../in-place/amid-memo.ts'
 import {
   CLUSTER_VERSION,
   decodeClusterMessage,
@@ -22,6 +23,9 @@ import {
   type ClusterMessage,
 } from './cluster-wire.ts'
 
+const amids = new AmidMemo()
+const encode = (message: ClusterMessage) => encodeClusterMessage(message, amids)
+const decode = (data: Uint8Array) => decodeClusterMessage(data, amids)
 const refused = (code: ErrorCode) => expect.objectContaining({ name: 'AgentMeshError', code })
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
 const amid = bytes(20).map(amidFromBytes)
@@ -88,19 +92,19 @@ describe('cluster messages', () => {
   it('come back as they were written', () => {
     fc.assert(
       fc.property(anyMessage, (value) => {
-        expect(decodeClusterMessage(encodeClusterMessage(value))).toEqual(value)
+        expect(decode(encode(value))).toEqual(value)
       }),
     )
   })
 
   it('have the layout that is written down', () => {
     const forwarded = raw(header(5), u16(1), u64(7), person, person, uuid, 4, u64(9))
-    expect(decodeClusterMessage(raw(forwarded, 0, 0, 0, 2, 65, 66))).toMatchObject({
+    expect(decode(raw(forwarded, 0, 0, 0, 2, 65, 66))).toMatchObject({
       kind: 'forward',
       from: 'ab'.repeat(16),
       messages: [{ number: 7, message: { type: 'message', timestamp: 9, payload: Uint8Array.of(65, 66) } }],
     })
-    expect(decodeClusterMessage(raw(header(1), u64(3), u16(1), person, 0, u64(5)))).toMatchObject({
+    expect(decode(raw(header(1), u64(3), u16(1), person, 0, u64(5)))).toMatchObject({
       sequence: 3,
       changes: [{ presence: undefined, since: 5 }],
     })
@@ -109,11 +113,11 @@ describe('cluster messages', () => {
   it('are read exactly or refused with a code, whatever was damaged', () => {
     fc.assert(
       fc.property(anyMessage, fc.nat(), fc.nat({ max: 255 }), (value, at, junk) => {
-        const damaged = Uint8Array.from(encodeClusterMessage(value))
+        const damaged = Uint8Array.from(encode(value))
         damaged[at % damaged.length] = junk
         const input = junk % 3 === 0 ? damaged.subarray(0, at % damaged.length) : damaged
         try {
-          expect(encodeClusterMessage(decodeClusterMessage(input))).toEqual(input)
+          expect(encode(decode(input))).toEqual(input)
         } catch (error) {
           if (!isAgentMeshError(error)) throw error
         }
@@ -151,7 +155,7 @@ describe('cluster messages', () => {
     ['a refusal without a code', raw(header(6), u16(1), u64(7), 3, 0, 0, 0, 0, 0), 'MALFORMED'],
     ['an unknown status', raw(header(6), u16(1), u64(7), 9, 0, 0, 0, 0, 0), 'UNKNOWN_TYPE'],
   ])('are refused: %s', (_, input, code) => {
-    expect(() => decodeClusterMessage(input)).toThrow(refused(code))
+    expect(() => decode(input)).toThrow(refused(code))
   })
 
   it('name instances in one spelling', () => {

@@ -25,8 +25,6 @@ import {
   MAX_PAYLOAD_BYTES,
   MESSAGE_TYPES,
   SENT_STATUSES,
-  amidFromBytes,
-  amidToBytes,
   checkTimestamp,
   fromHex,
   idToBytes,
@@ -42,6 +40,7 @@ import {
   type SentFrame,
   type SentStatus,
 } from '@agentmesh/sdk/wire'
+import type { AmidMemo } from '../in-place/amid-memo.ts'
 import type { MailboxMessage } from '../mailbox.ts'
 
 declare const brand: unique symbol
@@ -128,7 +127,7 @@ export function parseInstanceId(text: string): InstanceId {
 
 // --- writing ----------------------------------------------------------------------------------------------------------
 
-export function encodeClusterMessage(message: ClusterMessage): Uint8Array {
+export function encodeClusterMessage(message: ClusterMessage, amids: AmidMemo): Uint8Array {
   const writer = new ByteWriter().u8(CLUSTER_VERSION).u8(KINDS[message.kind]).bytes(fromHex(message.from))
   switch (message.kind) {
     case 'leave':
@@ -137,15 +136,15 @@ export function encodeClusterMessage(message: ClusterMessage): Uint8Array {
       break
     case 'presence':
       writer.u64(message.sequence)
-      writeAgents(writer, message.changes)
+      writeAgents(writer, message.changes, amids)
       break
     case 'snapshot':
       writer.u64(message.sequence).u16(message.part).u16(message.parts)
-      writeAgents(writer, message.agents)
+      writeAgents(writer, message.agents, amids)
       break
     case 'forward':
       writer.u16(message.messages.length)
-      for (const each of message.messages) writeForwarded(writer, each)
+      for (const each of message.messages) writeForwarded(writer, each, amids)
       break
     case 'outcomes':
       writer.u16(message.outcomes.length)
@@ -161,27 +160,27 @@ export function encodeClusterMessage(message: ClusterMessage): Uint8Array {
       break
     case 'mail':
       writer.u16(message.recipients.length)
-      for (const amid of message.recipients) writer.bytes(amidToBytes(amid))
+      for (const amid of message.recipients) writer.bytes(amids.toBytes(amid))
   }
   return writer.finish()
 }
 
-function writeAgents(writer: ByteWriter, agents: readonly PresenceChange[]): void {
+function writeAgents(writer: ByteWriter, agents: readonly PresenceChange[], amids: AmidMemo): void {
   writer.u16(agents.length)
   for (const { amid, presence, since } of agents) {
     writer
-      .bytes(amidToBytes(amid))
+      .bytes(amids.toBytes(amid))
       .u8(presence === undefined ? GONE : PRESENCES.indexOf(presence) + 1)
       .u64(since)
   }
 }
 
-function writeForwarded(writer: ByteWriter, { number, message }: ForwardedMessage): void {
+function writeForwarded(writer: ByteWriter, { number, message }: ForwardedMessage, amids: AmidMemo): void {
   const { to, from, id, type, timestamp, payload } = message
   writer
     .u64(number)
-    .bytes(amidToBytes(to))
-    .bytes(amidToBytes(from))
+    .bytes(amids.toBytes(to))
+    .bytes(amids.toBytes(from))
     .bytes(idToBytes(id))
     .u8(MESSAGE_TYPES[type])
     .u64(timestamp)
@@ -196,21 +195,26 @@ function writeForwarded(writer: ByteWriter, { number, message }: ForwardedMessag
  *
  * @throws MALFORMED, UNKNOWN_TYPE, TOO_LARGE, UNSUPPORTED_VERSION, INVALID_ID
  */
-export function decodeClusterMessage(bytes: Uint8Array): ClusterMessage {
+export function decodeClusterMessage(bytes: Uint8Array, amids: AmidMemo): ClusterMessage {
   if (bytes.length > MAX_CLUSTER_BYTES) throw new AgentMeshError('TOO_LARGE')
   const reader = new ByteReader(bytes)
   if (reader.u8() !== CLUSTER_VERSION) throw new AgentMeshError('UNSUPPORTED_VERSION')
   const kind = reader.u8()
   const from = toHex(reader.bytes(INSTANCE_BYTES)) as InstanceId
-  const message = readBody(kind, from, reader)
+  const message = readBody(kind, from, reader, amids)
   reader.end()
   return message
 }
 
-function readBody(kind: number, from: InstanceId, reader: ByteReader): ClusterMessage {
+function readBody(kind: number, from: InstanceId, reader: ByteReader, amids: AmidMemo): ClusterMessage {
   switch (kind) {
     case KINDS.presence:
-      return { kind: 'presence', from, sequence: reader.u64(), changes: readList(reader, readChange) }
+      return {
+        kind: 'presence',
+        from,
+        sequence: reader.u64(),
+        changes: readList(reader, () => readChange(reader, amids)),
+      }
     case KINDS.leave:
       return { kind: 'leave', from }
     case KINDS['snapshot-ask']:
@@ -222,49 +226,56 @@ function readBody(kind: number, from: InstanceId, reader: ByteReader): ClusterMe
       const part = reader.u16()
       const parts = reader.u16()
       if (part >= parts || parts > MAX_SNAPSHOT_PARTS) throw new AgentMeshError('MALFORMED', 'No such part')
-      return { kind: 'snapshot', from, sequence, part, parts, agents: readList(reader, readPresent) }
+      return {
+        kind: 'snapshot',
+        from,
+        sequence,
+        part,
+        parts,
+        agents: readList(reader, () => readPresent(reader, amids)),
+      }
     }
     case KINDS.forward:
-      return { kind: 'forward', from, messages: readList(reader, readForwarded) }
+      return { kind: 'forward', from, messages: readList(reader, () => readForwarded(reader, amids)) }
     case KINDS.outcomes:
-      return { kind: 'outcomes', from, outcomes: readList(reader, readOutcome) }
+      return { kind: 'outcomes', from, outcomes: readList(reader, () => readOutcome(reader)) }
     case KINDS.mail:
-      return { kind: 'mail', from, recipients: readList(reader, readAmid) }
+      return { kind: 'mail', from, recipients: readList(reader, () => readAmid(reader, amids)) }
     default:
       throw new AgentMeshError('UNKNOWN_TYPE', `Unknown cluster message ${kind}`)
   }
 }
 
-function readList<T>(reader: ByteReader, read: (reader: ByteReader) => T): T[] {
+function readList<T>(reader: ByteReader, read: () => T): T[] {
   const count = reader.u16()
   if (count > MAX_ITEMS) throw new AgentMeshError('TOO_LARGE')
   const items: T[] = []
-  for (let index = 0; index < count; index++) items.push(read(reader))
+  for (let index = 0; index < count; index++) items.push(read())
   return items
 }
 
-function readAmid(reader: ByteReader): Amid {
-  return amidFromBytes(reader.bytes(AMID_BYTES))
+function readAmid(reader: ByteReader, amids: AmidMemo): Amid {
+  return amids.fromBytes(reader.bytes(AMID_BYTES), 0)
 }
 
-function readChange(reader: ByteReader): PresenceChange {
-  const amid = readAmid(reader)
+function readChange(reader: ByteReader, amids: AmidMemo): PresenceChange {
+  const amid = readAmid(reader, amids)
   const state = reader.u8()
   const presence = PRESENCES[state - 1]
   if (state !== GONE && presence === undefined) throw new AgentMeshError('UNKNOWN_TYPE', 'Unknown presence')
   return { amid, presence, since: checkTimestamp(reader.u64()) }
 }
 
-function readPresent(reader: ByteReader): PresentAgent {
-  const { amid, presence, since } = readChange(reader)
+function readPresent(reader: ByteReader, amids: AmidMemo): PresentAgent {
+  const { amid, presence, since } = readChange(reader, amids)
   if (presence === undefined) throw new AgentMeshError('MALFORMED', 'A snapshot has nobody who is gone')
   return { amid, presence, since }
 }
 
-function readForwarded(reader: ByteReader): ForwardedMessage {
+function readForwarded(reader: ByteReader, amids: AmidMemo): ForwardedMessage {
   const number = reader.u64()
-  const to = readAmid(reader)
-  const from = readAmid(reader)
+  const to = readAmid(reader, amids)
+  const from = readAmid(reader, amids)
   const id = messageIdFromBytes(reader.bytes(ID_BYTES))
   const type = messageTypes.get(reader.u8())
   if (type === undefined) throw new AgentMeshError('UNKNOWN_TYPE', 'Unknown message type')

@@ -15,6 +15,7 @@
 import { isAgentMeshError, type Amid, type PresenceState, type RelayFrame } from '@agentmesh/sdk/wire'
 import type { RandomBytes } from '@agentmesh/sdk/crypto/signing'
 import type { Counters } from '../counters.ts'
+import type { AmidMemo } from '../in-place/amid-memo.ts'
 import type { RelayLogger } from '../logger.ts'
 import type { Mailbox, MailboxMessage } from '../mailbox.ts'
 import type { Outlet, Peers } from '../outlet.ts'
@@ -56,6 +57,7 @@ export interface ClusterParts {
   readonly logger: RelayLogger
   readonly now: () => number
   readonly random: RandomBytes
+  readonly amids: AmidMemo
 }
 
 /** Everything that goes out at the end of a turn. */
@@ -182,11 +184,11 @@ export class Cluster implements Peers {
   }
 
   #broadcast(topic: 'presence' | 'mail', message: Body): void {
-    this.#link.broadcast(topic, encodeClusterMessage({ ...message, from: this.instance }))
+    this.#link.broadcast(topic, encodeClusterMessage({ ...message, from: this.instance }, this.#parts.amids))
   }
 
   #tell(instance: InstanceId, message: Body): void {
-    this.#link.tell(instance, encodeClusterMessage({ ...message, from: this.instance }))
+    this.#link.tell(instance, encodeClusterMessage({ ...message, from: this.instance }, this.#parts.amids))
   }
 
   #heartbeat(): void {
@@ -201,7 +203,9 @@ export class Cluster implements Peers {
     if (this.#snapshot?.sequence !== sequence) {
       const parts = this.#own
         .snapshot()
-        .map((part) => encodeClusterMessage({ kind: 'snapshot', ...part, from: this.instance }))
+        .map((part) =>
+          encodeClusterMessage({ kind: 'snapshot', ...part, from: this.instance }, this.#parts.amids),
+        )
       this.#snapshot = { sequence, parts }
     }
     for (const part of this.#snapshot.parts) this.#link.tell(instance, part)
@@ -212,7 +216,7 @@ export class Cluster implements Peers {
   #read(data: Uint8Array): void {
     let message: ClusterMessage
     try {
-      message = decodeClusterMessage(data)
+      message = decodeClusterMessage(data, this.#parts.amids)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       this.#parts.counters.clusterMessagesRefused += 1

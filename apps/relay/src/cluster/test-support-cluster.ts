@@ -17,6 +17,7 @@ import type { Outlet } from '../outlet.ts'
 import { Router } from '../router.ts'
 import { SqliteMailbox } from '../sqlite-mailbox.ts'
 import { Cluster } from './cluster.ts'
+import { AmidMemo } from '../in-place/amid-memo.ts'
 import type { InstanceId } from './cluster-wire.ts'
 import type { ClusterLink, LinkEvents } from './link.ts'
 
@@ -204,7 +205,11 @@ export class TestRelay {
       now,
       random: systemRandom,
     }
-    this.cluster = new Cluster({ ...shared, openLink: (instance, events) => bus.open(instance, events) })
+    this.cluster = new Cluster({
+      ...shared,
+      amids: new AmidMemo(),
+      openLink: (instance, events) => bus.open(instance, events),
+    })
     this.router = new Router({ ...shared, peers: this.cluster })
     this.cluster.start(this.router)
   }

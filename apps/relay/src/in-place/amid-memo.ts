@@ -18,7 +18,7 @@ export class AmidMemo {
   readonly #byText: (Amid | undefined)[] = Array.from({ length: SLOTS })
 
   /** The AMID whose 20 bytes begin at `at`. */
-  fromBytes(bytes: Buffer, at: number): Amid {
+  fromBytes(bytes: Uint8Array, at: number): Amid {
     const words = wordsOf(bytes)
     const first = words.getInt32(at)
     // The bytes are those of a hash: any of them place it evenly.
@@ -67,6 +67,13 @@ export class AmidMemo {
     for (let index = 0; index < KEY_WORDS; index++) {
       out.setInt32(at + 4 * index, this.#textKeys[base + index] as number)
     }
+  }
+
+  /** Its 20 bytes. */
+  toBytes(amid: Amid): Uint8Array {
+    const bytes = new Uint8Array(AMID_BYTES)
+    this.write(amid, new DataView(bytes.buffer), 0)
+    return bytes
   }
 
   #remember(slot: number, amid: Amid): void {

@@ -2,7 +2,7 @@
  * Text encodings of bytes, and big-endian cursors over them. Every encoding that reaches the wire is made and read
  * here, in its one canonical form: what decodes to the same bytes under a second spelling is refused.
  */
-import { base58, base64urlnopad, hex } from '@scure/base'
+import { base58, base64urlnopad } from '@scure/base'
 import { AgentMeshError } from './errors.ts'
 
 /** base58 takes quadratic time; nothing on the wire is longer than a multibase key. */
@@ -48,13 +48,15 @@ export function fromBase64Url(text: string): Uint8Array {
 }
 
 export function toHex(bytes: Uint8Array): string {
-  return hex.encode(bytes)
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex')
 }
 
 /** @throws MALFORMED for anything but lowercase hex of even length. */
 export function fromHex(text: string): Uint8Array {
-  if (text !== text.toLowerCase()) throw new AgentMeshError('MALFORMED', 'Hex must be lowercase')
-  return decodeText('hex', text, hex.decode)
+  const bytes = Buffer.from(text, 'hex')
+  // Buffer stops at what it does not know.
+  if (bytes.toString('hex') !== text) throw new AgentMeshError('MALFORMED', 'Not lowercase hex')
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 /** base58btc, the alphabet without 0, O, I and l. */
@@ -141,41 +143,65 @@ export class ByteReader {
   }
 }
 
-/** Appends big-endian fields; `finish` returns one buffer. A number its field cannot hold throws MALFORMED. */
-export class ByteWriter {
-  readonly #parts: Uint8Array[] = []
+const FIRST_WRITER_BYTES = 64
 
-  #number(length: number, value: number, max: number, write: (view: DataView) => void): this {
+/**
+ * Appends big-endian fields; `finish` returns them in one buffer and leaves none of them behind, since some are secrets. A number
+ * its field cannot hold throws MALFORMED.
+ */
+export class ByteWriter {
+  #bytes = new Uint8Array(FIRST_WRITER_BYTES)
+  #length = 0
+
+  /** Where so many bytes more belong. */
+  #take(count: number): number {
+    const start = this.#length
+    const end = start + count
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(end, 2 * this.#bytes.length))
+      larger.set(this.#bytes)
+      this.#bytes.fill(0)
+      this.#bytes = larger
+    }
+    this.#length = end
+    return start
+  }
+
+  #number(length: number, value: number, max: number): this {
     if (!Number.isInteger(value) || value < 0 || value > max) {
       throw new AgentMeshError('MALFORMED', `Number does not fit in ${length} bytes`)
     }
-    const part = new Uint8Array(length)
-    write(new DataView(part.buffer))
-    this.#parts.push(part)
+    const start = this.#take(length)
+    let rest = value
+    for (let at = start + length - 1; at >= start; at--) {
+      this.#bytes[at] = rest % 256
+      rest = Math.floor(rest / 256)
+    }
     return this
   }
 
   u8(value: number): this {
-    return this.#number(1, value, 0xff, (view) => view.setUint8(0, value))
+    return this.#number(1, value, 0xff)
   }
   u16(value: number): this {
-    return this.#number(2, value, 0xffff, (view) => view.setUint16(0, value))
+    return this.#number(2, value, 0xffff)
   }
   u32(value: number): this {
-    return this.#number(4, value, 0xffff_ffff, (view) => view.setUint32(0, value))
+    return this.#number(4, value, 0xffff_ffff)
   }
   /** At most 2^53 - 1. */
   u64(value: number): this {
-    return this.#number(8, value, Number.MAX_SAFE_INTEGER, (view) => {
-      view.setUint32(0, Math.floor(value / 0x1_0000_0000))
-      view.setUint32(4, value >>> 0)
-    })
+    return this.#number(8, value, Number.MAX_SAFE_INTEGER)
   }
   bytes(value: Uint8Array): this {
-    this.#parts.push(value)
+    const start = this.#take(value.length)
+    this.#bytes.set(value, start)
     return this
   }
   finish(): Uint8Array {
-    return concatBytes(...this.#parts)
+    const written = this.#bytes.slice(0, this.#length)
+    this.#bytes.fill(0, 0, this.#length)
+    this.#length = 0
+    return written
   }
 }

@@ -80,11 +80,11 @@ export function messageIdFromBytes(bytes: Uint8Array): MessageId {
 }
 
 function uuidFromBytes(bytes: Uint8Array): string {
-  if (bytes.length !== ID_BYTES) throw new AgentMeshError('INVALID_ID')
+  // RFC 9562 §5.4: the version and the variant.
+  const isVersion4 = ((bytes[6] ?? 0) & 0xf0) === 0x40 && ((bytes[8] ?? 0) & 0xc0) === 0x80
+  if (bytes.length !== ID_BYTES || !isVersion4) throw new AgentMeshError('INVALID_ID')
   const text = toHex(bytes)
-  return parseUuid(
-    `${text.slice(0, 8)}-${text.slice(8, 12)}-${text.slice(12, 16)}-${text.slice(16, 20)}-${text.slice(20)}`,
-  )
+  return `${text.slice(0, 8)}-${text.slice(8, 12)}-${text.slice(12, 16)}-${text.slice(16, 20)}-${text.slice(20)}`
 }
 
 /** A fresh session id from 16 random bytes (RFC 9562 §5.4). */
