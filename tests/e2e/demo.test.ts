@@ -48,13 +48,13 @@ test('every step holds, and it ends with exit code 0 and nothing left behind', a
   expect(readdirSync(folder)).toEqual([])
 })
 
-test('without its relay it fails with exit code 1, and cleans up', async () => {
+test('when its relay is lost it fails at once with exit code 1, says so, and cleans up', async () => {
   const running = demo('--json')
   await running.until(() => steps(running).length >= 3)
   process.kill(pidOf(steps(running)[0], 'relay'), 'SIGKILL')
   const { code } = await running.ended
   expect(code).toBe(1)
-  expect(steps(running).at(-1)).toMatchObject({ ok: false })
+  expect(steps(running).at(-1)).toMatchObject({ ok: false, problem: 'relay ended by itself.' })
   expect(readdirSync(folder)).toEqual([])
 })
 

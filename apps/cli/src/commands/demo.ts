@@ -39,7 +39,7 @@ export async function demo(context: Context): Promise<void> {
     const interrupted = new Promise<never>((_resolve, reject) => {
       stop.signal.addEventListener('abort', () => reject(new DemoFailure('Interrupted')))
     })
-    process.exitCode = await Promise.race([play(context, script), interrupted])
+    process.exitCode = await Promise.race([play(context, script, processes.lost), interrupted])
   } catch (error) {
     if (!stop.signal.aborted) throw error
     note('Interrupted.')
@@ -57,7 +57,7 @@ export async function demo(context: Context): Promise<void> {
   print(NEXT.replace('DATE', new Date(started + 21 * 86_400_000).toISOString().slice(0, 10)))
 }
 
-async function play(context: Context, { steps }: DemoScript): Promise<ExitCode> {
+async function play(context: Context, { steps }: DemoScript, lost: Promise<never>): Promise<ExitCode> {
   for (const [index, step] of steps.entries()) {
     const { title } = step
     const lines: string[] = []
@@ -67,7 +67,7 @@ async function play(context: Context, { steps }: DemoScript): Promise<ExitCode> 
       if (!context.json) print(line.replaceAll(/^/gm, '     '))
     }
     try {
-      await step.run(say)
+      await Promise.race([step.run(say), lost])
     } catch (error) {
       if (!(error instanceof DemoFailure)) throw error
       if (context.json) print(jsonLine({ step: index + 1, title, ok: false, lines, problem: error.message }))

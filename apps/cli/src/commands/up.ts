@@ -30,7 +30,10 @@ export interface UpOptions {
 }
 
 /** What the daemon tells whoever started it. */
-type DaemonWord = { event: 'ready' | 'online' } | { event: 'failed'; code: string; message: string }
+type DaemonWord =
+  | { event: 'ready'; stays_offline: boolean }
+  | { event: 'online' }
+  | { event: 'failed'; code: string; message: string }
 
 /** What the daemon is told first: the environment of a process can be read for as long as it runs. */
 interface FirstWord {
@@ -96,8 +99,9 @@ async function passphraseFromParent(): Promise<string | undefined> {
 function announce(context: Context, agent: Agent): void {
   const say = (event: 'ready' | 'online'): void => {
     const state = agent.status()
-    if (process.send !== undefined) tell({ event })
-    else if (context.json) print(jsonLine({ event, ...state }))
+    if (process.send !== undefined) {
+      tell(event === 'ready' ? { event, stays_offline: state.relay.state === 'stopped' } : { event })
+    } else if (context.json) print(jsonLine({ event, ...state }))
     else if (event === 'ready') print(describe(state))
     else print(`online as ${state.amid}`)
   }
@@ -156,7 +160,7 @@ async function startDetached(home: string, passphrase: string | undefined): Prom
         if (word.event === 'failed') {
           const code = isErrorCode(word.code) ? word.code : 'INTERNAL'
           finish(() => reject(new AgentMeshError(code, word.message)))()
-        } else if (word.event === 'online') finish(resolve)()
+        } else if (word.event === 'online' || word.stays_offline) finish(resolve)()
         else setTimeout(finish(resolve), ONLINE_SECONDS * 1000).unref()
       })
     })

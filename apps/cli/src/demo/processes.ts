@@ -40,6 +40,7 @@ export class Running {
   #stderr = ''
   #stdout = ''
   #isEnded = false
+  #isStopped = false
 
   constructor(name: string, child: Child) {
     this.name = name
@@ -105,8 +106,15 @@ export class Running {
     this.#child.stdin.write(`${JSON.stringify(value)}\n`)
   }
 
+  /** Resolves when it ends: with what it last said, or undefined when it was stopped. */
+  async lost(): Promise<string | undefined> {
+    await this.ended
+    return this.#isStopped ? undefined : `${this.name} ended by itself. ${this.#stderr.trim()}`.trim()
+  }
+
   /** SIGTERM, and SIGKILL for what does not listen. */
   async stop(): Promise<Finished> {
+    this.#isStopped = true
     if (!this.#isEnded) this.#child.kill('SIGTERM')
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), END_MS)
     try {
@@ -119,6 +127,26 @@ export class Running {
 
 export class Processes {
   readonly #running = new Set<Running>()
+  #lose: (failure: DemoFailure) => void = () => {}
+  /** Rejects when one that all others need is lost, for which they would wait in vain. */
+  readonly lost = new Promise<never>((_resolve, reject) => {
+    this.#lose = reject
+  })
+
+  constructor() {
+    this.lost.catch(() => {})
+  }
+
+  /** Called once for each process that all others need. */
+  need(running: Running): Running {
+    void this.#watch(running)
+    return running
+  }
+
+  async #watch(running: Running): Promise<void> {
+    const what = await running.lost()
+    if (what !== undefined) this.#lose(new DemoFailure(what))
+  }
 
   /** Starts an `agentmesh` command that stays. */
   start(name: string, args: readonly string[]): Running {

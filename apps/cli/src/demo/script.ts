@@ -98,16 +98,20 @@ export class DemoScript {
   async #servers(say: (line: string) => void): Promise<void> {
     const processes = this.#processes
     const recorder = new URL('recording-proxy.js', import.meta.url)
-    this.#proxy = processes.program('recorder', recorder, [this.#recording])
-    const registry = processes.start(
-      'registry',
-      words`registry --port 0 --data ${join(this.#folder, 'registry.db')} --json`,
+    this.#proxy = processes.need(processes.program('recorder', recorder, [this.#recording]))
+    const registry = processes.need(
+      processes.start(
+        'registry',
+        words`registry --port 0 --data ${join(this.#folder, 'registry.db')} --json`,
+      ),
     )
     const { port } = await this.#proxy.line((line) => 'port' in line, 'port')
     const address = `127.0.0.1:${String(port)}`
-    const relay = processes.start(
-      'relay',
-      words`relay --port 0 --data ${join(this.#folder, 'relay.db')} --name ${address} --json`,
+    const relay = processes.need(
+      processes.start(
+        'relay',
+        words`relay --port 0 --data ${join(this.#folder, 'relay.db')} --name ${address} --json`,
+      ),
     )
     const [relaySays, registrySays] = await Promise.all([
       relay.line((line) => 'url' in line, 'url'),

@@ -14,13 +14,11 @@
  */
 import { readFileSync } from 'node:fs'
 import { AgentMeshError, parseJsonObject, validate, Type } from '@agentmesh/sdk/wire'
-import * as oidc from 'openid-client'
 import type { Static, TObject, TSchema } from 'typebox'
-import { APPLE_ISSUER, appleAuthentication } from './apple.ts'
 import { isProviderUrl } from './bounded-fetch.ts'
 import { EmailProvider, parseAddress } from './email.ts'
 import { GithubProvider } from './github-provider.ts'
-import { OidcProvider } from './oidc-provider.ts'
+import type { OidcProvider } from './oidc-provider.ts'
 import type { Provider } from './provider.ts'
 
 const MAX_FILE_BYTES = 256 * 1024
@@ -154,12 +152,59 @@ async function within<T>(place: string, work: () => Promise<T> | T): Promise<T> 
   }
 }
 
+/** What a provider is made of is loaded with the first one: many registries have none. */
 async function makeProvider(entry: Entry, context: SettingsContext): Promise<AnyProvider> {
   const name = entry.name ?? entry.type
   const { maxSeconds } = context
   switch (entry.type) {
     case 'google':
-      return new OidcProvider({
+    case 'oidc':
+    case 'apple':
+      return makeOidcProvider(entry, name, context)
+    case 'github':
+      return new GithubProvider({
+        name,
+        clientId: entry.client_id,
+        clientSecret: entry.client_secret,
+        url: webAddress('url', entry.url ?? 'https://github.com'),
+        apiUrl: webAddress('api_url', entry.api_url ?? 'https://api.github.com'),
+        ways: waysOf(entry.device),
+        maxSeconds,
+      })
+    case 'email': {
+      const { host, port, security = 'starttls', user, password } = entry.smtp
+      if ((user === undefined) !== (password === undefined))
+        throw new Error('smtp has user and password, or neither')
+      const { createTransport } = await import('nodemailer')
+      const options = {
+        name,
+        from: parseAddress(entry.from).mailbox,
+        smtp: {
+          host,
+          port: port ?? (security === 'tls' ? 465 : 587),
+          security,
+          ...(user === undefined ? {} : { user }),
+          ...(password === undefined ? {} : { password }),
+        },
+      }
+      return new EmailProvider(options, createTransport)
+    }
+  }
+}
+
+async function makeOidcProvider(
+  entry: Extract<Entry, { type: 'google' | 'oidc' | 'apple' }>,
+  name: string,
+  context: SettingsContext,
+): Promise<OidcProvider> {
+  const [oidc, { OidcProvider: Provider }, { APPLE_ISSUER, appleAuthentication }] = await Promise.all([
+    import('openid-client'),
+    import('./oidc-provider.ts'),
+    import('./apple.ts'),
+  ])
+  switch (entry.type) {
+    case 'google':
+      return new Provider({
         ...context,
         name,
         type: 'google',
@@ -170,7 +215,7 @@ async function makeProvider(entry: Entry, context: SettingsContext): Promise<Any
         returnsToRegistry: false,
       })
     case 'oidc':
-      return new OidcProvider({
+      return new Provider({
         ...context,
         name,
         type: 'oidc',
@@ -182,7 +227,7 @@ async function makeProvider(entry: Entry, context: SettingsContext): Promise<Any
         returnsToRegistry: entry.return_to === 'registry',
       })
     case 'apple':
-      return new OidcProvider({
+      return new Provider({
         ...context,
         name,
         type: 'apple',
@@ -201,32 +246,6 @@ async function makeProvider(entry: Entry, context: SettingsContext): Promise<Any
         ways: waysOf(false),
         returnsToRegistry: true,
       })
-    case 'github':
-      return new GithubProvider({
-        name,
-        clientId: entry.client_id,
-        clientSecret: entry.client_secret,
-        url: webAddress('url', entry.url ?? 'https://github.com'),
-        apiUrl: webAddress('api_url', entry.api_url ?? 'https://api.github.com'),
-        ways: waysOf(entry.device),
-        maxSeconds,
-      })
-    case 'email': {
-      const { host, port, security = 'starttls', user, password } = entry.smtp
-      if ((user === undefined) !== (password === undefined))
-        throw new Error('smtp has user and password, or neither')
-      return new EmailProvider({
-        name,
-        from: parseAddress(entry.from).mailbox,
-        smtp: {
-          host,
-          port: port ?? (security === 'tls' ? 465 : 587),
-          security,
-          ...(user === undefined ? {} : { user }),
-          ...(password === undefined ? {} : { password }),
-        },
-      })
-    }
   }
 }
 

@@ -5,7 +5,7 @@
 import { domainToASCII } from 'node:url'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { AgentMeshError, type Amid } from '@agentmesh/sdk/wire'
-import { createTransport, type Transporter } from 'nodemailer'
+import type { createTransport, Transporter } from 'nodemailer'
 import { unavailable, type Account } from './provider.ts'
 
 const CODE_DIGITS = 8
@@ -71,11 +71,12 @@ export class EmailProvider {
   readonly #transport: Transporter
   readonly #underWay = new Set<Promise<void>>()
 
-  constructor(options: EmailOptions) {
+  /** @param connect nodemailer's own, which a registry without mail does not load */
+  constructor(options: EmailOptions, connect: typeof createTransport) {
     this.name = options.name
     this.#options = options
     const { host, port, security, user, password } = options.smtp
-    this.#transport = createTransport({
+    this.#transport = connect({
       host,
       port,
       secure: security === 'tls',
