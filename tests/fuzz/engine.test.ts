@@ -85,7 +85,7 @@ describe('a run', () => {
       import { register } from 'node:module'
       register('./tools/source-hooks.mjs', import.meta.url)
       const { watch } = await import('./tests/fuzz/watchdog.ts')
-      const dog = await watch('planted')
+      const dog = await watch('planted', 500)
       dog.onInput(41)
       for (;;);
     `

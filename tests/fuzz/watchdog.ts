@@ -32,14 +32,14 @@ export interface Watch {
   readonly leave: () => Promise<unknown>
 }
 
-/** Resolves when the other thread watches. */
-export async function watch(name: string): Promise<Watch> {
+/** Resolves when the other thread watches. @param most milliseconds of the processor for one input */
+export async function watch(name: string, most = MAX_CPU_MILLISECONDS): Promise<Watch> {
   const shared = new SharedArrayBuffer(8)
   const position = new Float64Array(shared).fill(-1)
   const worker = new Worker(PROGRAM, {
     eval: true,
     execArgv: [],
-    workerData: { name, shared, most: MAX_CPU_MILLISECONDS },
+    workerData: { name, shared, most },
   })
   // It does not begin by itself once this thread hangs.
   await once(worker, 'online')

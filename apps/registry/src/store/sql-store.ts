@@ -17,7 +17,6 @@ import { AGENT_COLUMNS, countAgents, putAgent } from './agent-queries.ts'
 import { CertificatesStore } from './certificates-store.ts'
 import { AdminStore } from './admin-store.ts'
 import { lowerReach, noteSeen, placeOffers, sayPresence } from './offers.ts'
-import { connectPostgres } from './postgres.ts'
 import { countOneTime, putOneTimeKeys, putSignedPrekey, takeOneTimeKey } from './prekey-queries.ts'
 import { searchAgents, type ReadStatement } from './search-queries.ts'
 import { isForeignKeyError, isUndone } from './sql-errors.ts'
@@ -62,9 +61,11 @@ export async function openPostgresStore(
   databaseUrl: string,
   onIdleError: (error: Error) => void,
 ): Promise<Store> {
-  return open('postgres', 'connect to PostgreSQL', () =>
-    Promise.resolve(connectPostgres(databaseUrl, onIdleError)),
-  )
+  return open('postgres', 'connect to PostgreSQL', async () => {
+    // Most registries have a file, and load no client of a server.
+    const { connectPostgres } = await import('./postgres.ts')
+    return connectPostgres(databaseUrl, onIdleError)
+  })
 }
 
 interface Connections {
