@@ -342,6 +342,31 @@ describe('slow readers', () => {
     expect(await again.receiveTexts(2)).toEqual(['a', 'b'])
   })
 
+  it('who sends without reading its answers is not read either, and goes on when it reads', async () => {
+    const unlimited = { perSecond: 1e9, burst: 1e9 }
+    await restart({
+      answerBufferBytes: 64 * 1024,
+      socketBufferBytes: 4 * 1024 * 1024,
+      framesPerIp: unlimited,
+    })
+    const agent = await connected(relay.url)
+    agent.webSocket.pause()
+    let answers = 0
+    agent.webSocket.on('pong', () => (answers += 1))
+    // Whatever the kernel buffers on the way, 25 MB do not fit.
+    const payload = new Uint8Array(125)
+    for (let n = 0; n < 200_000; n++) {
+      agent.webSocket.ping(payload)
+      if (n % 10_000 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    const other = await connected(relay.url)
+    for (let n = 0; n < 20; n++) await other.settle()
+    expect(agent.webSocket.bufferedAmount).toBeGreaterThan(0)
+    agent.webSocket.resume()
+    await agent.settle()
+    expect(answers).toBe(200_000)
+  })
+
   it('who stops reading its socket is cut off before it fills the memory', async () => {
     await restart({ socketBufferBytes: 256 * 1024, windowBytes: 64 * 1024 * 1024, closeGraceMs: 100 })
     const alice = await connected(relay.url)

@@ -5,7 +5,7 @@
  * It is kept in memory by the relay that took the messages. A restart forgets it, which gives an address its share once more.
  * Relays of one service each count what came through them, and divide the share of a mailbox by their number.
  */
-import type { Amid } from '@agentmesh/sdk/wire'
+import type { Amid, MessageId } from '@agentmesh/sdk/wire'
 import type { RelayLimits } from './limits.ts'
 import type { MailboxMessage } from './mailbox.ts'
 
@@ -21,6 +21,14 @@ export type DepositLimits = Pick<
 
 /** There may be as many as messages are stored. */
 const SWEEP_MS = 60_000
+
+export interface Stored {
+  readonly to: Amid
+  readonly from: Amid
+  readonly id: MessageId
+  /** Bytes of payload. */
+  readonly size: number
+}
 
 interface Held {
   messages: number
@@ -88,21 +96,20 @@ export class Deposits {
     )
   }
 
-  /** It was not stored after all. */
-  withdraw(address: string, message: MailboxMessage): void {
-    const { to, payload } = message
+  /** It is not in its mailbox: it was not stored after all, or its receiver has it. */
+  withdraw({ to, from, id, size }: Stored): void {
     const here = this.#byReceiver.get(to)
-    const deposit = here?.get(address)
-    // Else the mailbox was emptied meanwhile.
-    if (here === undefined || deposit?.names.delete(nameOf(message)) !== true) return
-    deposit.bytes -= payload.length
-    this.#subtract(address, 1, payload.length)
-    if (deposit.names.size > 0) return
-    here.delete(address)
+    if (here === undefined) return
+    for (const [address, deposit] of here) {
+      if (!deposit.names.delete(nameOf({ from, id }))) continue
+      deposit.bytes -= size
+      this.#subtract(address, 1, size)
+      if (deposit.names.size === 0) here.delete(address)
+    }
     if (here.size === 0) this.#byReceiver.delete(to)
   }
 
-  /** Its receiver has fetched what was in the mailbox. */
+  /** Its receiver gets its mail from another relay. */
   emptied(to: Amid): void {
     const here = this.#byReceiver.get(to)
     if (here === undefined) return
@@ -133,6 +140,6 @@ export class Deposits {
   }
 }
 
-function nameOf({ from, id }: MailboxMessage): string {
+function nameOf({ from, id }: Pick<Stored, 'from' | 'id'>): string {
   return `${from} ${id}`
 }

@@ -16,15 +16,8 @@ export class MailDrain {
   readonly #mailbox: Mailbox
   readonly #logger: RelayLogger
   readonly #attachments: Attachments
-  readonly #onEmpty: (amid: Amid) => void
 
-  /** @param onEmpty called when a mailbox has nothing that was not sent to its agent */
-  constructor(
-    { mailbox, logger }: { mailbox: Mailbox; logger: RelayLogger },
-    attachments: Attachments,
-    onEmpty: (amid: Amid) => void,
-  ) {
-    this.#onEmpty = onEmpty
+  constructor({ mailbox, logger }: { mailbox: Mailbox; logger: RelayLogger }, attachments: Attachments) {
     this.#mailbox = mailbox
     this.#logger = logger
     this.#attachments = attachments
@@ -56,7 +49,6 @@ export class MailDrain {
           }
           if (attachment.arrivals !== arrivals) continue
           attachment.mode = 'live'
-          if (withKnocks) this.#onEmpty(outlet.amid)
           return
         }
         for (const { place, position, from, timestamp, ...message } of page) {

@@ -75,7 +75,7 @@ export class MailWriter {
       logger.error({ err: error }, 'message not stored')
       this.#refuse(message, sender, 'RELAY_STORE_FAILED', STORE_RETRY_SECONDS)
     } finally {
-      if (!stored && address !== undefined && deposit === 'new') deposits.withdraw(address, message)
+      if (!stored && deposit === 'new') deposits.withdraw({ ...message, size: message.payload.length })
       const left = (this.#writing.get(to) ?? 1) - 1
       if (left > 0) this.#writing.set(to, left)
       else this.#writing.delete(to)

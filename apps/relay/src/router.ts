@@ -61,7 +61,7 @@ export class Router {
   constructor(parts: RouterParts) {
     this.#parts = parts
     this.#attachments = new Attachments(parts.limits, parts.now)
-    this.#mailDrain = new MailDrain(parts, this.#attachments, (amid) => this.fetched(amid))
+    this.#mailDrain = new MailDrain(parts, this.#attachments)
     this.#admission = new Admission(parts.limits)
     this.#deposits = new Deposits(parts.limits, () => 1 + (parts.peers?.relays ?? 0))
     this.#mail = new MailWriter({ ...parts, deposits: this.#deposits }, (to) => {
@@ -202,6 +202,7 @@ export class Router {
         counters.delivered += 1
         entry.sender?.deliver(new SentInPlace(entry, 'delivered'))
       } else {
+        this.#deposits.withdraw(entry)
         places ??= []
         places.push(entry.place)
       }
@@ -233,7 +234,7 @@ export class Router {
     void this.#mailDrain.run(attachment)
   }
 
-  /** An agent has its mail, or gets it from the relay that it is connected to. */
+  /** An agent gets its mail from another relay, which it has connected to. */
   fetched(amid: Amid): void {
     this.#deposits.emptied(amid)
   }
