@@ -3,7 +3,7 @@
  * application sees comes in order within its session.
  */
 import type { MessageId } from '@agentmesh/sdk'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { FLIGHTS } from '../support/network.ts'
 import {
   answerOf,
@@ -14,12 +14,17 @@ import {
   type Work,
 } from '../support/process-mesh.ts'
 
+let servers: ProcessMesh
 let mesh: ProcessMesh
 let alice: Member
 let bob: Member
 
+beforeAll(async () => {
+  servers = await ProcessMesh.start()
+})
+afterAll(() => servers.close())
 beforeEach(async () => {
-  mesh = await ProcessMesh.start()
+  mesh = servers.beside()
   ;[alice, bob] = await Promise.all([mesh.online('alice'), mesh.online('bob')])
 })
 afterEach(() => mesh.close())

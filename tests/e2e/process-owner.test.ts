@@ -2,17 +2,22 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type AgentClient, defaultPolicy, type Intent, type ListenerEvent, POLICY_FILE } from '@agentmesh/sdk'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { FLIGHTS } from '../support/network.ts'
 import { answerOf, type Member, ProcessMesh, reached, stages, type Work } from '../support/process-mesh.ts'
 
+let servers: ProcessMesh
 let mesh: ProcessMesh
 let alice: Member
 let bob: Member
 const stopped = () => join(mesh.folder, 'framework-stopped')
 
+beforeAll(async () => {
+  servers = await ProcessMesh.start()
+})
+afterAll(() => servers.close())
 beforeEach(async () => {
-  mesh = await ProcessMesh.start()
+  mesh = servers.beside()
   const program = `require('node:fs').writeFileSync(process.argv[1], 'yes')`
   ;[alice, bob] = await Promise.all([
     mesh.online('alice'),

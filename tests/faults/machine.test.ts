@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { MessageId } from '@agentmesh/sdk'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { answerOf, type Member, ProcessMesh, reached } from '../support/process-mesh.ts'
 import { eventsOf, keyReuse } from './audit.ts'
 import { codeOf, expectSettled, type Pair, startPair } from './conversation.ts'
@@ -14,10 +14,15 @@ import { codeOf, expectSettled, type Pair, startPair } from './conversation.ts'
 const HOURS = 3_600_000
 const WEEK = 7 * 24 * HOURS + HOURS
 
+let servers: ProcessMesh
 let mesh: ProcessMesh
 
-beforeEach(async () => {
-  mesh = await ProcessMesh.start()
+beforeAll(async () => {
+  servers = await ProcessMesh.start()
+})
+afterAll(() => servers.close())
+beforeEach(() => {
+  mesh = servers.beside()
 })
 afterEach(() => mesh.close())
 

@@ -74,7 +74,9 @@ export class Member {
 
 export class ProcessMesh {
   readonly folder = mkdtempSync(join(tmpdir(), 'agentmesh-'))
-  readonly #servers = new Map<ServerKind, RunningProgram>()
+  readonly #servers: Map<ServerKind, RunningProgram>
+  /** Whose servers these are, where they are another mesh's. */
+  readonly #host: ProcessMesh | undefined
   readonly #members = new Set<Member>()
   readonly #listeners = new Set<Listening>()
   /** Undefined where there is one relay, with a file. */
@@ -82,6 +84,11 @@ export class ProcessMesh {
 
   /** Of the servers, where they have a clock of their own. */
   #clockFile: string | undefined
+
+  private constructor(host?: ProcessMesh) {
+    this.#host = host
+    this.#servers = host === undefined ? new Map() : host.#servers
+  }
 
   /** @param relays of one service, with the true time */
   static async startService(relays: number): Promise<ProcessMesh> {
@@ -101,8 +108,17 @@ export class ProcessMesh {
     return mesh
   }
 
+  /**
+   * A mesh of its own with the same servers, as they run: for tests that ask neither server for what it holds of others.
+   * The servers end with this one, and have true clocks.
+   */
+  beside(): ProcessMesh {
+    return new ProcessMesh(this)
+  }
+
   async #run(kind: ServerKind, port: number): Promise<void> {
-    this.#servers.set(kind, await runServer(kind, join(this.folder, `${kind}.db`), port, this.#clockFile))
+    const data = join((this.#host ?? this).folder, `${kind}.db`)
+    this.#servers.set(kind, await runServer(kind, data, port, this.#clockFile))
   }
 
   /** Servers and daemons see the same time. */
@@ -154,7 +170,8 @@ export class ProcessMesh {
   async close(undo: readonly (() => void)[] = []): Promise<void> {
     await Promise.all([...this.#listeners].map((listener) => listener.stop()))
     const daemons = [...this.#members].map((member) => member.daemon?.end('SIGKILL'))
-    const servers = [...this.#servers.values()].map(({ program }) => program.end('SIGKILL'))
+    const own = this.#host === undefined ? [...this.#servers.values()] : []
+    const servers = own.map(({ program }) => program.end('SIGKILL'))
     await Promise.all([...daemons, ...servers])
     await this.service?.close()
     for (const step of undo) step()
