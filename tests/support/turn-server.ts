@@ -23,7 +23,12 @@ export class TestTurn {
     const options = `-n --listening-ip 127.0.0.1 --relay-ip 127.0.0.1 --listening-port ${port} --realm turn.test --use-auth-secret
       --static-auth-secret ${secret} --userdb ${join(folder, 'turndb')} --pidfile ${join(folder, 'turn.pid')}
       --log-file ${join(folder, 'turn.log')} --simple-log --no-cli --no-tls --no-dtls --allow-loopback-peers`
-    const child = spawn('turnserver', options.split(/\s+/), { stdio: 'ignore' })
+    return TestTurn.run(port, options.split(/\s+/))
+  }
+
+  /** @param args that say where it listens, too */
+  static async run(port: number, args: readonly string[]): Promise<TestTurn> {
+    const child = spawn('turnserver', args, { stdio: 'ignore' })
     const ended = once(child, 'exit').then(([code]) => {
       throw new Error(`turnserver ended with ${String(code)}`)
     })
