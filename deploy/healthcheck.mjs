@@ -11,6 +11,6 @@ const answers = process.argv.slice(2).map(async (url) => {
 try {
   await Promise.any(answers)
 } catch (error) {
-  for (const reason of error.errors) console.error(reason.message, reason.cause?.message ?? '')
+  for (const { message, cause } of error.errors) process.stderr.write(`${message} ${cause?.message ?? ''}\n`)
   process.exitCode = 1
 }

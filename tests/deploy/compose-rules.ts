@@ -43,8 +43,8 @@ type Values = Readonly<Record<string, unknown>>
 
 type AnyProgram = ServerProgram<SettingsSchema, RunningServer>
 const PROGRAMS: Readonly<Record<string, AnyProgram>> = {
-  relay: relayProgram as unknown as AnyProgram,
-  registry: registryProgram as unknown as AnyProgram,
+  relay: relayProgram,
+  registry: registryProgram,
 }
 /** Of images that are not ours, where they listen. */
 const FOREIGN_PORTS: Readonly<Record<string, number>> = { postgres: 5432, nats: 4222, coturn: 3478 }
@@ -90,7 +90,7 @@ async function checkConfiguration(service: Service, around: Surroundings): Promi
   const watched: AnyProgram = {
     ...program,
     check: (given) => {
-      values = given as Values
+      values = given
       return program.check(given)
     },
   }
@@ -212,7 +212,7 @@ const callsAreAnswered: Check = ({ file, configured }) => {
   const call = (name: string, host: string, port: string) => {
     const there = host in file.services
     const listens = configured.get(host)?.values['port'] ?? FOREIGN_PORTS[host]
-    if (!there || String(listens) !== port) problems.push(`${name}: nobody listens at ${host}:${port}`)
+    if (!there || listens !== Number(port)) problems.push(`${name}: nobody listens at ${host}:${port}`)
   }
   const { RELAYS = '', REGISTRIES = '' } = file.services['caddy']?.environment ?? {}
   const upstreams = [...String(RELAYS).split(' '), ...String(REGISTRIES).split(' ')]
@@ -235,8 +235,8 @@ const caddy: Check = ({ file, around: { caddyfile } }) => {
   const service = file.services['caddy']
   const given = Object.keys(service?.environment ?? {})
   const used = [...caddyfile.matchAll(/\{\$(\w+)\}/g)].map(([, name]) => name ?? '')
-  const { networks = {} } = service ?? {}
-  const [[network = '', settings] = []] = Object.entries(networks)
+  const [mesh] = Object.entries(service?.networks ?? {})
+  const [network, settings] = mesh ?? ['', undefined]
   const subnet = file.networks?.[network]?.ipam?.config[0]?.subnet ?? '0.0.0.0/32'
   const health = [...caddyfile.matchAll(/health_uri (\S+)/g)].map(([, path]) => path ?? '')
   return [
