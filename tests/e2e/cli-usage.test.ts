@@ -3,8 +3,9 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { COMMAND, errorCode, ROOT, run, start } from './cli-harness.ts'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { runCommand } from '../../apps/cli/src/run.ts'
+import { COMMAND, errorCode, ROOT, run, start, type Ended } from './cli-harness.ts'
 
 const AMID = '5TeC66QiBsJaxeMtz9oEwMFQWBD'
 const ID = '6f9619ff-8b86-4011-b42d-00cf4fc964ff'
@@ -19,6 +20,40 @@ beforeAll(async () => {
   if (code !== 0) throw new Error(stderr)
 })
 afterAll(() => rmSync(folder, { recursive: true }))
+
+const exitCode = () => Number(process.exitCode ?? 0)
+
+/** Runs a command that begins nothing in this process: of hundreds, only some need one of their own. */
+async function say(...args: readonly string[]): Promise<Ended> {
+  const written = { stdout: '', stderr: '' }
+  const catchers = (['stdout', 'stderr'] as const).map((name) =>
+    vi.spyOn(process[name], 'write').mockImplementation((text) => {
+      written[name] += String(text)
+      return true
+    }),
+  )
+  vi.stubEnv('AGENTMESH_HOME', home)
+  const before = process.exitCode
+  process.exitCode = undefined
+  try {
+    await runCommand(args)
+    return { code: exitCode(), ...written }
+  } finally {
+    process.exitCode = before
+    vi.unstubAllEnvs()
+    for (const catcher of catchers) catcher.mockRestore()
+  }
+}
+
+test.each([
+  ['no such command', ['fly']],
+  ['an AMID that is none', ['block', '../../etc/passwd']],
+  ['an option that is wrong', ['init', '--registry', 'here']],
+  ['no daemon', ['status']],
+  ['help', ['send', '--help']],
+])('a process ends as the command in it does: %s', async (_name, args) => {
+  expect(await run([...args, '--json'], env())).toEqual(await say(...args, '--json'))
+})
 
 describe('mistakes in the command line end with 2 and a stable code', () => {
   test.each<[string, string[], string]>([
@@ -79,7 +114,7 @@ describe('mistakes in the command line end with 2 and a stable code', () => {
     ['a relay over HTTP', ['init', '--relay', 'http://x'], 'USAGE'],
     ['a capability outside the taxonomy', ['init', '--capability', 'magic'], 'USAGE'],
   ])('%s', async (_name, args, code) => {
-    const ended = await run([...args, '--json'], env())
+    const ended = await say(...args, '--json')
     expect([errorCode(ended), ended.code, ended.stdout]).toEqual([code, 2, ''])
   })
 
@@ -112,7 +147,7 @@ test.each([
   [['shutdown']],
   [['emergency-stop']],
 ])('without a daemon, %j ends with 6', async (args) => {
-  const ended = await run([...args, '--json'], env())
+  const ended = await say(...args, '--json')
   expect([ended.code, errorCode(ended)]).toEqual([6, 'DAEMON_NOT_RUNNING'])
 })
 
@@ -292,7 +327,7 @@ describe('for people and for scripts', () => {
   })
 
   test('every command has help, with examples before the usage', async () => {
-    const { stdout } = await run(['--help'])
+    const { stdout } = await say('--help')
     const commands = [...stdout.matchAll(/^ {2}([a-z][a-z-]+)(?: \[options\])?(?: <[a-z]+>)? {2,}/gm)].map(
       ([, name]) => name!,
     )
@@ -300,7 +335,7 @@ describe('for people and for scripts', () => {
       expect.arrayContaining(['init', 'up', 'send', 'policy', 'emergency-stop', 'demo']),
     )
     for (const name of commands.filter((command) => command !== 'help')) {
-      const help = await run([name, '--help'])
+      const help = await say(name, '--help')
       expect(help.code).toBe(0)
       expect(help.stdout.indexOf('Examples:')).toBe(0)
       expect(help.stdout.indexOf('Usage:')).toBeGreaterThan(0)
@@ -314,13 +349,13 @@ describe('for people and for scripts', () => {
     [['help', 'registry'], /--public-url .*AGENTMESH_REGISTRY_PUBLIC_URL/],
     [['help', 'registry', 'init'], /--offline-root/],
   ])('%j says what --help says', async (words, expected) => {
-    const { code, stdout } = await run(words)
+    const { code, stdout } = await say(...words)
     expect(stdout).toMatch(expected)
-    expect([code, stdout]).toEqual([0, (await run([...words.slice(1), '--help'])).stdout])
+    expect([code, stdout]).toEqual([0, (await say(...words.slice(1), '--help')).stdout])
   })
 
   test('help on what is no command says so', async () => {
-    const ended = await run(['help', 'registry', 'sing', '--json'])
+    const ended = await say('help', 'registry', 'sing', '--json')
     expect([errorCode(ended), ended.code, ended.stdout]).toEqual(['USAGE', 2, ''])
   })
 

@@ -41,7 +41,7 @@ export function createProgram(): Command {
   eachCommand(program, (command) => {
     command
       .exitOverride()
-      // main.ts reports errors, in the form that was asked for.
+      // run.ts reports errors, in the form that was asked for.
       .configureOutput({ outputError: () => {} })
       .configureHelp({ showGlobalOptions: true })
   })
