@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
+import type { RelayLimits } from './limits.ts'
 import type { RunningRelay } from './relay-options.ts'
 import { startRelay } from './server.ts'
 
@@ -26,8 +27,8 @@ async function open(forwardedFor: string | undefined, from = '127.0.0.1'): Promi
   return Number(answer.toString().slice(9, 12))
 }
 
-async function start(trustedProxies: string[]): Promise<void> {
-  const limits = { preAuthSocketsPerIp: 2, closeGraceMs: 100 }
+async function start(trustedProxies: string[], more: Partial<RelayLimits> = {}): Promise<void> {
+  const limits = { preAuthSocketsPerIp: 2, closeGraceMs: 100, ...more }
   relay = await startRelay({ dataPath: ':memory:', trustedProxies, limits })
 }
 
@@ -65,4 +66,21 @@ test('a socket that is gone makes room for its client, whoever carried it', asyn
   let status = 429
   while (status === 429) status = await open('198.51.100.1')
   expect(status).toBe(101)
+})
+
+test('all sockets of a client count, and all it opens, whoever carries them', async () => {
+  const opened = { perSecond: 0.001, burst: 4 }
+  await start(['127.0.0.1'], { preAuthSocketsPerIp: 9, socketsPerIp: 3, socketsOpenedPerIp: opened })
+  const tries = async (client: string) => [
+    await open(client),
+    await open(client),
+    await open(client),
+    await open(client),
+  ]
+  expect(await tries('198.51.100.1')).toEqual([101, 101, 101, 429])
+  sockets[0]?.destroy()
+  sockets[1]?.destroy()
+  expect(await tries('198.51.100.2')).toEqual([101, 101, 101, 429])
+  // The places are free again; it has opened enough.
+  expect(await open('198.51.100.1')).toBe(429)
 })

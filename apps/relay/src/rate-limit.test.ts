@@ -36,6 +36,16 @@ describe('RateLimiter', () => {
     expect(limiter.take('a', 0, 100)).toBe(4)
   })
 
+  it('charges what is done already on credit, and says how long the debt takes', () => {
+    const limiter = new RateLimiter({ perSecond: 10, burst: 5 })
+    expect(limiter.charge('a', 0, 5)).toBe(0)
+    expect(limiter.charge('a', 0, 3)).toBe(300)
+    expect(limiter.charge('a', 100, 1)).toBe(300)
+    expect(limiter.take('a', 399)).toBe(1)
+    expect(limiter.charge('a', 1_000, 5)).toBe(0)
+    expect(limiter.charge('b', 0, 1)).toBe(0)
+  })
+
   it('forgets full buckets and only those', () => {
     const limiter = new RateLimiter({ perSecond: 1, burst: 2 })
     limiter.take('full again', 0)

@@ -26,7 +26,7 @@ import { JsonInPlace } from './in-place/json-in-place.ts'
 import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
 import { HttpEndpoints, type Readiness } from './http-endpoints.ts'
 import { createListener, listen } from './listener.ts'
-import { silentLogger, type RelayLogger } from './logger.ts'
+import { silentLogger, sparingLogger, type RelayLogger } from './logger.ts'
 import type { Mailbox } from './mailbox.ts'
 import { RateLimiter } from './rate-limit.ts'
 import type { RelayOptions, RelayStats, RunningRelay } from './relay-options.ts'
@@ -119,7 +119,7 @@ class RelayServer implements RunningRelay {
     this.#options = options
     this.#limits = limits
     this.#mailbox = mailbox
-    this.#logger = options.logger ?? silentLogger
+    this.#logger = sparingLogger(options.logger ?? silentLogger, now)
     this.#tls = tls
     const proxies = new TrustedAddresses(options.trustedProxies ?? [])
     this.#guard = new SocketGuard({
