@@ -12,13 +12,19 @@ import { HonestAgents } from '../support/honest-agents.ts'
 import { runServer, type RunningProgram } from '../support/processes.ts'
 import { connected, newIdentity, type RawAgent } from './relay-harness.ts'
 
-/** Shorter or smaller than the defaults only so that a test comes to them sooner. */
+/** Shorter, smaller or slower than the defaults only so that a test comes to them soon, also on a slow machine. */
 const CONFIGURATION = {
   metrics_address: '127.0.0.1:0',
   turn: { uris: ['turn:turn.example.org:3478?transport=udp'], secret: 'north-wind-under-the-door' },
   limit: {
     connect_timeout_ms: 3_000,
     sockets_per_ip: 80,
+    sockets_opened_per_ip: { per_second: 1, burst: 400 },
+    signature_checks_per_ip: { per_second: 1 },
+    requests_per_ip: { per_second: 5 },
+    frames_per_ip: { per_second: 1_000 },
+    presence_queries_per_ip: { per_second: 5 },
+    unfinished_bytes_per_ip: 1024 * 1024,
     window_bytes_per_ip: 1024 * 1024,
     total_window_bytes: 4 * 1024 * 1024,
   },
@@ -88,7 +94,7 @@ test('connections opened and left again and again come to an end for their addre
     'GET /v1/connect HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
     'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n' +
     'Sec-WebSocket-Protocol: agentmesh.v0.2.bin\r\n\r\n'
-  for (let round = 0; round < 30; round++) {
+  for (let round = 0; round < 14; round++) {
     const sockets = await machine.tcps(relay.url, 40)
     for (const socket of sockets) socket.end(upgrade)
     await allClosed(sockets)
@@ -124,7 +130,7 @@ test('CONNECTs with forged signatures are looked at only so often for one addres
   }
   expect(codes.get('RATE_LIMITED')).toBeGreaterThan(0)
   expect(codes.get('INVALID_SIGNATURE')).toBeGreaterThanOrEqual(120)
-  await honest.newcomer()
+  await honest.oldFriends()
 })
 
 test('who sends frames without end is read later, and honest agents are read meanwhile', async () => {
@@ -164,6 +170,20 @@ test('a frame beyond all sizes, or a message in endless fragments, ends its conn
   await honest.oldFriends()
 })
 
+test('messages that never end take a share of the memory, and who goes on is cut off', async () => {
+  const machine = hostile()
+  const agents = await machine.agents(relay.url, 30)
+  for (const agent of agents) agent.webSocket.send(new Uint8Array(100 * 1024), { fin: false })
+  const cut = await Promise.race(agents.map(async (agent) => agent.next('ERROR')))
+  expect(cut).toMatchObject({ code: 'RATE_LIMITED', fatal: true })
+  await honest.oldFriends()
+  const unfinished = await figure('unfinished_bytes')
+  expect(unfinished).toBeGreaterThan(0)
+  expect(unfinished).toBeLessThan(1.5 * 1024 * 1024)
+  machine.close()
+  await expect.poll(() => figure('unfinished_bytes'), { timeout: 20_000 }).toBe(0)
+})
+
 test('many fresh identities of one machine fill a share of a mailbox, and a friend still leaves his message', async () => {
   const machine = hostile()
   const victim = newIdentity()
@@ -199,7 +219,7 @@ test('who writes to ever more AMIDs makes a bounded number of mailboxes, and lea
   expect(total.get('stored')).toBeLessThan(1_400)
   // Honest agents may have some of their own.
   expect((await figure('mailbox_messages')) - before).toBeLessThan(1_500)
-  await honest.newcomer()
+  await honest.oldFriends()
 })
 
 test('who asks for the presence of everybody, under many names, is answered at the rate of one address', async () => {
@@ -235,14 +255,14 @@ test('receivers that acknowledge nothing, under many names, hold a share of what
   expect(await figure('window_bytes')).toBeLessThan(1.5 * 1024 * 1024)
   const early = receivers.flatMap(({ frames }) => frames.filter(({ frame }) => frame === 'RECEIVE'))
   expect(early.length).toBeLessThan(ids.length)
-  await honest.newcomer()
+  await honest.oldFriends()
 })
 
 test('HTTP requests of one address are answered at its rate', async () => {
   const machine = hostile()
   const http = relay.url.replace(/^ws/, 'http')
   const statuses = new Map<number, number>()
-  for (let round = 0; round < 12; round++) {
+  for (let round = 0; round < 14; round++) {
     const asked = Array.from({ length: 30 }, (_, n) =>
       machine.request(`${http}/${n % 2 === 0 ? 'readyz' : n}`),
     )
@@ -275,5 +295,5 @@ test('TURN credentials are few for one machine, however many AMIDs it has', asyn
 test('after all that the relay has no figure and no line of its log more', async () => {
   expect((await figures(relay)).count).toBeLessThan(80)
   expect(relay.program.stderr.split('\n').length).toBeLessThan(10)
-  await honest.newcomer()
+  await honest.oldFriends()
 })

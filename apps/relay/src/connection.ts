@@ -60,6 +60,7 @@ const incoming = new MessageInPlace()
 /** First bytes of frames with a whole message (RFC 6455 §5.2). */
 const TEXT = 0x81
 const BINARY = 0x82
+const UNFINISHED_RETRY_SECONDS = 5
 
 export class Connection implements WebSocketUser, Outlet {
   /** Empty until it is accepted. */
@@ -154,6 +155,15 @@ export class Connection implements WebSocketUser, Outlet {
     const { counters } = this.#context
     counters.framesIn += 1
     counters.bytesIn += bytes
+  }
+
+  unfinished(bytes: number): void {
+    const { counters, limits } = this.#context
+    const { origin } = this
+    origin.unfinishedBytes += bytes
+    counters.unfinishedBytes += bytes
+    if (bytes > 0 && origin.unfinishedBytes > limits.unfinishedBytesPerIp)
+      this.cut('RATE_LIMITED', UNFINISHED_RETRY_SECONDS)
   }
 
   /** Every frame costs its address, whatever is in it. */

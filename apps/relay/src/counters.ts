@@ -23,6 +23,8 @@ export class Counters {
   cut = 0
   /** How often an agent was not read from, because of its address's frames or because it did not read. */
   pauses = 0
+  /** Memory for messages from agents whose end has not come. */
+  unfinishedBytes = 0
   expired = 0
   turnCredentials = 0
   readonly refusedByCode = new Map<ErrorCode, number>()

@@ -55,6 +55,10 @@ export const LimitSettings = Type.Object({
     'the same over all connections, so that many idle receivers cannot fill the memory',
   ),
   ackTimeoutMs: Milliseconds(30_000, 'without an ACK while one is due: cut off with SLOW_READER'),
+  unfinishedBytesPerIp: Bytes(
+    16 * MIB,
+    'memory for messages of an address whose end has not come; beyond: cut off with RATE_LIMITED',
+  ),
   answerBufferBytes: Bytes(
     256 * 1024,
     'what may wait in one socket unread before no more is read from it either',

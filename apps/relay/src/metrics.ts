@@ -69,6 +69,11 @@ export function metricsRegistry({
     'Payload bytes delivered and not acknowledged',
     () => router.windowBytes,
   )
+  gauge(
+    'agentmesh_relay_unfinished_bytes',
+    'Memory for messages whose end has not come',
+    () => counters.unfinishedBytes,
+  )
   gauge('agentmesh_relay_mailbox_messages', 'Messages in all mailboxes', () => mailbox.messages)
   gauge('agentmesh_relay_mailbox_bytes', 'Payload bytes in all mailboxes', () => mailbox.bytes)
   if (tls !== undefined) {

@@ -8,6 +8,8 @@ export class Origin {
   strangers = 0
   /** Payload bytes delivered to its agents and not acknowledged. */
   windowBytes = 0
+  /** Memory for messages from it whose end has not come. */
+  unfinishedBytes = 0
   /** Whom its agents have written to, as far as is remembered. */
   readonly receivers = new Set<string>()
 

@@ -82,6 +82,11 @@ export class WebSocketReader {
     this.#limits = limits
   }
 
+  /** Memory for what has come of a message that has no end yet. */
+  get unfinishedBytes(): number {
+    return (this.#held?.length ?? 0) + (this.#message?.length ?? 0)
+  }
+
   /**
    * Reads what came: `data` from 0 to `end`, which is written over. Nothing after a Close is looked at.
    *

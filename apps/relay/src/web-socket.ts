@@ -32,6 +32,8 @@ export interface WebSocketUser {
   takes(data: Buffer, start: number, end: number, isText: boolean): boolean
   /** Valid during the call only. */
   message(data: Buffer, start: number, end: number, isText: boolean): void
+  /** So much more memory is taken by a message whose end has not come; less, where it has. */
+  unfinished(bytes: number): void
   /** Frames were read; returns for how many milliseconds no more are to be. */
   restAfter(frames: number): number
   /** The other side does not read what it is sent: more waits than may. */
@@ -78,6 +80,7 @@ export class WebSocket implements WebSocketSink {
   /** Nothing is read before then: it is not its turn, or it has to read first. */
   #restTimer: NodeJS.Timeout | undefined
   #waits = false
+  #unfinishedBytes = 0
 
   constructor(handshake: Handshake, settings: WebSocketSettings, user: WebSocketUser) {
     this.#user = user
@@ -140,6 +143,7 @@ export class WebSocket implements WebSocketSink {
     const before = this.#reader.frames
     try {
       this.#reader.read(data, length)
+      this.#countUnfinished(this.#reader.unfinishedBytes)
       // Bytes one by one cost as much as frames.
       this.#rest(Math.max(1, this.#reader.frames - before))
     } catch (error) {
@@ -148,6 +152,13 @@ export class WebSocket implements WebSocketSink {
       if (this.#state === 'open') this.#user.ending()
       this.close(error.closeCode, error.message)
     }
+  }
+
+  #countUnfinished(bytes: number): void {
+    const more = bytes - this.#unfinishedBytes
+    if (more === 0) return
+    this.#unfinishedBytes = bytes
+    this.#user.unfinished(more)
   }
 
   #rest(frames: number): void {
@@ -180,6 +191,7 @@ export class WebSocket implements WebSocketSink {
   #socketClosed(): void {
     clearTimeout(this.#closeTimer)
     clearTimeout(this.#restTimer)
+    this.#countUnfinished(0)
     if (this.#state === 'open') this.#user.ending()
     this.#state = 'closed'
     this.#user.ended()
