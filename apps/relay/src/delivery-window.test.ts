@@ -71,6 +71,21 @@ describe('DeliveryWindow', () => {
     expect(found()).toEqual([undefined, undefined, others])
   })
 
+  it('finds each of many, and none that is acknowledged', () => {
+    const window = new DeliveryWindow<string>()
+    const entries = Array.from({ length: 600 }, (_, index) => {
+      const each = entry(index & 0xff)
+      each.idD = index * 7919
+      return each
+    })
+    for (const each of entries) window.add(each)
+    expect(entries.map((each) => window.find(from, each))).toEqual(entries)
+    acknowledge(window, 350)
+    expect(entries.map((each) => window.find(from, each))).toEqual(
+      entries.map((each, index) => (index < 350 ? undefined : each)),
+    )
+  })
+
   it('keeps count and order over many acknowledgements', () => {
     const window = new DeliveryWindow<string>()
     let acknowledged = 0

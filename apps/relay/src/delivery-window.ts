@@ -7,8 +7,10 @@
 import type { Amid } from '@agentmesh/sdk/wire'
 import type { InFlight, MessageInPlace } from './in-place/message-in-place.ts'
 
-/** Lists that the unacknowledged are spread over, to be found by id; a power of two. */
-const LISTS = 64
+/** Lists that the unacknowledged are spread over, to be found by id: so many at first, and so many times more when they get long. */
+const FIRST_LISTS = 8
+const LIST_GROWTH = 8
+const LIST_LENGTH = 4
 
 const NONE: never[] = []
 
@@ -33,7 +35,7 @@ export class DeliveryWindow<Sender> {
   }
 
   find(from: Amid, message: MessageInPlace): InFlight<Sender> | undefined {
-    let entry = this.#byId[hash(message)]
+    let entry = this.#byId[this.#listOf(message)]
     while (entry !== undefined && !(entry.hasIdOf(message) && entry.from === from)) entry = entry.next
     return entry
   }
@@ -46,11 +48,27 @@ export class DeliveryWindow<Sender> {
     else this.#newest.newer = entry
     this.#newest = entry
     this.#count += 1
-    if (this.#byId.length === 0) this.#byId = Array.from({ length: LISTS })
-    const key = hash(entry)
-    entry.next = this.#byId[key]
-    this.#byId[key] = entry
+    if (this.#count > LIST_LENGTH * this.#byId.length) this.#addLists()
+    else this.#addToList(entry)
     this.#bytes += entry.size
+  }
+
+  #addLists(): void {
+    const lists = Math.max(FIRST_LISTS, LIST_GROWTH * this.#byId.length)
+    this.#byId = Array.from({ length: lists })
+    for (let entry = this.#oldest; entry !== undefined; entry = entry.newer) this.#addToList(entry)
+  }
+
+  #addToList(entry: InFlight<Sender>): void {
+    const list = this.#listOf(entry)
+    entry.next = this.#byId[list]
+    this.#byId[list] = entry
+  }
+
+  /** A sender may choose ids that collide: a window is bounded, and so is what it costs to go through all of it. */
+  #listOf({ idA, idB, idC, idD }: MessageInPlace): number {
+    const mixed = idA ^ idB ^ idC ^ idD
+    return (mixed ^ (mixed >>> 16)) & (this.#byId.length - 1)
   }
 
   /** The highest number that was given. */
@@ -73,7 +91,7 @@ export class DeliveryWindow<Sender> {
   }
 
   #forget(entry: InFlight<Sender>): void {
-    const key = hash(entry)
+    const key = this.#listOf(entry)
     let newer = this.#byId[key]
     if (newer === entry) {
       this.#byId[key] = entry.next
@@ -89,10 +107,4 @@ export class DeliveryWindow<Sender> {
     for (let entry = this.#oldest; entry !== undefined; entry = entry.newer) all.push(entry)
     return all
   }
-}
-
-/** A sender may choose ids that collide: a window is bounded, and so is what it costs to go through all of it. */
-function hash({ idA, idB, idC, idD }: MessageInPlace): number {
-  const mixed = idA ^ idB ^ idC ^ idD
-  return (mixed ^ (mixed >>> 16)) & (LISTS - 1)
 }

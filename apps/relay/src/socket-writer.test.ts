@@ -68,6 +68,46 @@ describe('SocketWriter', () => {
     expect(slab.bytes.subarray(at, at + 100)).toEqual(Buffer.alloc(100, 7))
   })
 
+  it('holds little memory for a message on its way, and writes much in one piece when it did so lately', async () => {
+    const batch = new WriteBatch()
+    const writes: number[] = []
+    const socket = new Writable({
+      write: (data: Buffer, _, done) => {
+        writes.push(data.length)
+        done()
+      },
+    })
+    const writer = new SocketWriter(socket, batch, new Counters(), () => {})
+    write(writer, BINARY, new Uint8Array(300))
+    expect(writer.slab.bytes.length).toBeLessThan(4096)
+    writer.flush()
+    for (const round of [0, 1]) {
+      writes.length = 0
+      for (let frame = 0; frame < 20; frame++) write(writer, BINARY, new Uint8Array(300))
+      writer.flush()
+      await turn()
+      expect(writes.reduce((sum, length) => sum + length)).toBe(20 * 304)
+      if (round === 1) expect(writes).toHaveLength(1)
+    }
+  })
+
+  it('never gives the same bytes to two connections', () => {
+    const batch = new WriteBatch()
+    const held = Array.from({ length: 300 }, (_, index) => {
+      const writer = new SocketWriter(sink(), batch, new Counters(), () => {})
+      const at = writer.take(BINARY, 200)
+      const { slab } = writer
+      slab.bytes.fill(index & 0xff, at, at + 200)
+      slab.hold()
+      if (index % 3 === 0) writer.flush()
+      return { slab, at, value: index & 0xff }
+    })
+    for (const { slab, at, value } of held) {
+      expect(slab.bytes.subarray(at, at + 200).every((byte) => byte === value)).toBe(true)
+      expect(slab.words.getUint8(at)).toBe(value)
+    }
+  })
+
   it('goes on in a slab that is held, and leaves it to others when it is not', async () => {
     const batch = new WriteBatch()
     const [first, second] = [0, 1].map(() => new SocketWriter(sink(), batch, new Counters(), () => {}))

@@ -18,6 +18,8 @@ import { SlabPool, type Slab } from './slab-pool.ts'
 import { TurnEnd } from './turn.ts'
 
 const MAX_HEADER_BYTES = 10
+/** A turn that wrote more gets no more room ahead than this. */
+const MAX_EXPECTED_BYTES = 16 * 1024
 
 /** What all connections share: slabs, and the writers that have something to write in this turn. */
 export class WriteBatch {
@@ -47,6 +49,8 @@ export class SocketWriter {
   /** Slabs that this turn has filled, and what of them it wrote. */
   #full: { slab: Slab; data: Buffer }[] | undefined
   #fullBytes = 0
+  /** Bytes of the last turn, and likely of the next. */
+  #lately = 0
   #queued = false
 
   /** @param onWaiting called after what a turn wrote was handed over, with the bytes the other side has not read, where there are any */
@@ -93,7 +97,7 @@ export class SocketWriter {
     this.#queued = true
     this.#batch.add(this)
     if (this.slab.owner === this) this.slab.hold()
-    else this.#useSlab(this.#batch.slabs.take(room, this))
+    else this.#useSlab(this.#batch.slabs.take(Math.max(room, this.#lately), this))
   }
 
   #nextSlab(room: number): void {
@@ -103,7 +107,9 @@ export class SocketWriter {
       this.#full.push({ slab, data: slab.bytes.subarray(this.#start, this.#end) })
       this.#fullBytes += this.#end - this.#start
     } else slab.drop()
-    this.#useSlab(this.#batch.slabs.take(room, this))
+    // Twice as much as it has come to: a turn that goes on writing is not cut into many pieces.
+    const expected = Math.min(Math.max(this.#lately, 2 * this.#fullBytes), MAX_EXPECTED_BYTES)
+    this.#useSlab(this.#batch.slabs.take(Math.max(room, expected), this))
   }
 
   #useSlab(slab: Slab): void {
@@ -124,6 +130,7 @@ export class SocketWriter {
 
   #handOver(): void {
     const bytes = this.#fullBytes + this.#end - this.#start
+    this.#lately = Math.min(bytes, MAX_EXPECTED_BYTES)
     const socket = this.#socket
     if (socket.writable) {
       this.#counters.writes += 1

@@ -20,29 +20,38 @@ export class TurnClock {
   }
 }
 
+/** What is to be done at the end of this turn, in the order it was asked for. */
+let due: TurnEnd[] = []
+
+function endTurn(): void {
+  const all = due
+  due = []
+  for (const each of all) each.runNow()
+}
+
 /**
- * Work that is done once at the end of an event-loop turn: a commit for all messages of the turn, one write a socket.
+ * Work that is done once at the end of an event-loop turn: a commit for all messages of the turn, one write a socket. All of a
+ * turn share one immediate, since a turn may have a single message.
  */
 export class TurnEnd {
   readonly #work: () => void
-  #scheduled: NodeJS.Immediate | undefined
+  #scheduled = false
 
   constructor(work: () => void) {
     this.#work = work
   }
 
   schedule(): void {
-    this.#scheduled ??= setImmediate(() => {
-      this.#scheduled = undefined
-      this.#work()
-    })
+    if (this.#scheduled) return
+    this.#scheduled = true
+    if (due.length === 0) setImmediate(endTurn)
+    due.push(this)
   }
 
   /** Does the work at once where some is scheduled. */
   runNow(): void {
-    if (this.#scheduled === undefined) return
-    clearImmediate(this.#scheduled)
-    this.#scheduled = undefined
+    if (!this.#scheduled) return
+    this.#scheduled = false
     this.#work()
   }
 }
