@@ -3,19 +3,13 @@
  * and `<!-- end -->`. Reads the built servers: run `tsc -b` first. The same code gives the same file, formatted as the
  * repository's formatter leaves it.
  */
-import { readFile, writeFile } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
-import { format } from 'oxfmt'
 import { RegistryMetrics } from '../apps/registry/dist/metrics.js'
 import { REGISTRY_DEFINITION } from '../apps/registry/dist/index.js'
 import { Counters } from '../apps/relay/dist/counters.js'
 import { RELAY_DEFINITION } from '../apps/relay/dist/index.js'
 import { metricsRegistry } from '../apps/relay/dist/metrics.js'
 import { settingsOf, valueText } from '../packages/sdk/dist/hosting/index.js'
-
-const root = new URL('../', import.meta.url)
-const target = fileURLToPath(new URL('docs/operators.md', root))
-const style = JSON.parse(await readFile(new URL('.oxfmtrc.json', root), 'utf8'))
+import { insertTables } from './insert-tables.mjs'
 
 const code = (text) => '`' + text + '`'
 const prose = (text) => text.replaceAll('|', '\\|')
@@ -92,14 +86,4 @@ const TABLES = {
   'registry metrics': metrics(await registryMetrics.text()),
 }
 
-let text = await readFile(target, 'utf8')
-for (const [name, lines] of Object.entries(TABLES)) {
-  const begin = `<!-- generated: ${name} -->`
-  const from = text.indexOf(begin)
-  const to = text.indexOf('<!-- end -->', from)
-  if (from === -1 || to === -1) throw new Error(`docs/operators.md lacks the place for ${name}`)
-  text = `${text.slice(0, from + begin.length)}\n\n${lines.join('\n')}\n\n${text.slice(to)}`
-}
-const formatted = await format(target, text, style)
-if (formatted.errors.length > 0) throw new Error(formatted.errors[0].message)
-await writeFile(target, formatted.code)
+await insertTables('docs/operators.md', TABLES)
