@@ -39,5 +39,6 @@ export default defineConfig({
     // Only for what hangs: a loaded machine starts a process in seconds, and a test may start ten.
     testTimeout: 180_000,
     hookTimeout: 180_000,
+    expect: { poll: { timeout: 60_000 } },
   },
 })
