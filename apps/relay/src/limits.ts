@@ -56,7 +56,7 @@ export const LimitSettings = Type.Object({
   ),
   ackTimeoutMs: Milliseconds(30_000, 'without an ACK while one is due: cut off with SLOW_READER'),
   unfinishedBytesPerIp: Bytes(
-    16 * MIB,
+    32 * MIB,
     'memory for messages of an address whose end has not come; beyond: cut off with RATE_LIMITED',
   ),
   answerBufferBytes: Bytes(
