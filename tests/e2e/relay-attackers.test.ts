@@ -241,7 +241,7 @@ describe('floods', () => {
     await agent.settle()
     silent[0]!.destroy()
     await once(silent[0]!, 'close')
-    await expect.poll(async () => (await connectedOrNot()) !== undefined).toBe(true)
+    await expect.poll(async () => (await connectedOrNot()) !== undefined, { timeout: 20_000 }).toBe(true)
   })
 
   async function connectedOrNot(): Promise<RawAgent | undefined> {
