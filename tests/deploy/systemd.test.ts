@@ -68,7 +68,7 @@ test('agentmesh@.service starts the daemon of a user, in the one folder that it 
   const [bin = '', ...args] = commandOf(unit, {})
   expect(valuesOf(unit, 'User')).toEqual(['%i'])
   expect(valuesOf(unit, 'ReadWritePaths')).toEqual(['/home/%i/.agentmesh'])
-  expect(args.slice(0, 2)).toEqual(['--home', '/home/alice/.agentmesh'])
+  expect(args.slice(0, 2)).toEqual(['--home', valuesOf(unit, 'ReadWritePaths')[0]?.replace('%i', 'alice')])
   const said = spawnSync(process.execPath, [bin, ...args, '--help'], { encoding: 'utf8', timeout: 60_000 })
   expect(said.status).toBe(0)
   for (const option of args.filter((word) => word.startsWith('--'))) expect(said.stdout).toContain(option)
