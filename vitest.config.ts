@@ -6,9 +6,12 @@ import { SkippedReporter } from './tests/support/skipped-reporter.ts'
 
 const source = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-const beside = '{packages,apps}/*/src/**/*.test.ts'
-// It puts counters in the place of the primitives, for the whole process.
-const alone = ['packages/sdk/src/crypto/ratchet-cost.test.ts']
+// Those that put counters in the place of primitives, watch a whole process, or look at the repository.
+const alone = [
+  'packages/sdk/src/crypto/ratchet-cost.test.ts',
+  'tests/{deploy,faults,fuzz,house}/**/*.test.ts',
+]
+const shared = ['{packages,apps}/*/src/**/*.test.ts', 'tests/**/*.test.ts']
 
 export default defineConfig({
   resolve: {
@@ -28,9 +31,9 @@ export default defineConfig({
   test: {
     globalSetup: source('./tests/support/postgres-user.ts'),
     projects: [
-      // Suites beside the code share a process, which loads the code once: loading is half of their time.
-      { extends: true, test: { name: 'code', include: [beside], exclude: alone, isolate: false } },
-      { extends: true, test: { name: 'whole', include: ['tests/**/*.test.ts', ...alone] } },
+      // Suites that share a process load the code once: loading it is half of what many take.
+      { extends: true, test: { name: 'shared', include: shared, exclude: alone, isolate: false } },
+      { extends: true, test: { name: 'alone', include: alone } },
     ],
     sequence: { sequencer: LongestFirst },
     // Half of the suites wait for processes of their own, so no core needs to be kept free.

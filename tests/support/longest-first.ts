@@ -5,21 +5,23 @@
 import { statSync } from 'node:fs'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
-/** Those that take half a minute and more on two cores, longest first. Of the others the size tells enough. */
+/** Those that take longest for their size, longest first. Of the others the size tells enough. */
 const LONGEST = [
   'tests/faults/kill-run.test.ts',
   'tests/faults/machine.test.ts',
   'tests/fuzz/fuzz.test.ts',
-  'tests/e2e/cli-agents.test.ts',
   'tests/house/checks.test.ts',
   'tests/fuzz/engine.test.ts',
-  'tests/e2e/demo.test.ts',
   'tests/faults/disk.test.ts',
   'tests/faults/frame-proxy.test.ts',
-  'tests/e2e/process-crash.test.ts',
+  'tests/e2e/cli-agents.test.ts',
+  'tests/e2e/relays.test.ts',
+  'tests/e2e/cli-owner.test.ts',
+  'tests/e2e/process-talk.test.ts',
+  'tests/e2e/demo.test.ts',
   'tests/e2e/process-owner.test.ts',
   'tests/e2e/process-servers.test.ts',
-  'tests/e2e/process-talk.test.ts',
+  'tests/e2e/process-crash.test.ts',
   'apps/registry/src/store/reputation-store.test.ts',
   'apps/registry/src/reputation/simulation.test.ts',
 ]
