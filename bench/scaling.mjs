@@ -3,9 +3,10 @@
  * to cost. To see what another machine or another use makes of it, change a number below and run it; `node
  * tools/generate-scaling.mjs` puts the tables into the document.
  *
- * Usage: node bench/scaling.mjs
+ * Run after a build: node bench/scaling.mjs
  */
 import { pathToFileURL } from 'node:url'
+import { DEFAULT_LIMITS } from '../apps/relay/dist/limits.js'
 
 /** Taken on a machine that did other work, or not on the code of today: a quiet run decides. */
 const PROVISIONAL = 'provisional'
@@ -53,12 +54,15 @@ const ASSUMED = {
  * @type {Record<string, readonly [value: number, what: string]>}
  */
 const LIMITS = {
-  sockets: [20_000, 'connections of a relay (`limit.max_sockets`; more is a setting and memory)'],
+  sockets: [
+    DEFAULT_LIMITS.maxSockets,
+    'connections of a relay (`limit.max_sockets`; more is a setting and memory)',
+  ],
   relays: [256, 'other relays that a relay keeps count of'],
   signOfLifeSeconds: [240, 'seconds between two signs of life of an agent'],
   connectionsPerRelay: [5, 'PostgreSQL connections of a relay'],
   postgresConnections: [100, 'connections that PostgreSQL takes (its default)'],
-  storeBytes: [2 ** 30, 'bytes in all mailboxes (`limit.store_bytes`)'],
+  storeBytes: [DEFAULT_LIMITS.storeBytes, 'bytes in all mailboxes (`limit.store_bytes`)'],
   relayMemory: [8e9, 'memory that a relay may take, bytes'],
 }
 

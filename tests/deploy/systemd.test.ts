@@ -93,8 +93,10 @@ test.each(UNITS)('%s gives up every right that Node can do without', (name) => {
   expect(valuesOf(unit, 'MemoryDenyWriteExecute')).toEqual([])
 })
 
-const hasSystemd = spawnSync('systemd-analyze', ['--version']).status === 0
-describe.skipIf(!hasSystemd)('systemd-analyze (needs systemd)', () => {
+/** Under CI it runs and fails; elsewhere it is skipped by name. */
+const systemdMissing =
+  process.env['CI'] !== 'true' && spawnSync('systemd-analyze', ['--version']).status !== 0
+describe.skipIf(systemdMissing)('systemd-analyze (needs systemd)', () => {
   const analyze = (...args: string[]) => {
     const { status, stdout, stderr } = spawnSync('systemd-analyze', args, { encoding: 'utf8' })
     return { status, said: stdout + stderr }
