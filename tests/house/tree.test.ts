@@ -67,6 +67,15 @@ describe('tests', () => {
       ),
     ).toEqual([])
   })
+
+  it('replace modules only in a process of their own, which vitest.config.ts gives', () => {
+    const config = readFileSync(join(REPOSITORY, 'vitest.config.ts'), 'utf8')
+    const replacing = named(/\.test\.ts$/).filter(
+      ({ path, text }) => path !== self && /\bvi\.(do)?[mM]ock\(/.test(text),
+    )
+    expect(replacing.length).toBeGreaterThan(0)
+    expect(replacing.map(({ path }) => path).filter((path) => !config.includes(`'${path}'`))).toEqual([])
+  })
 })
 
 describe('package-lock.json', () => {
