@@ -29,6 +29,7 @@ describe.skipIf(missing)('the cluster (needs nats-server and coturn)', () => {
   const { services } = readCompose(composeText('compose.cluster.yaml'))
   const image = imageEnvironment(readFileSync(join(DEPLOY, 'Dockerfile'), 'utf8'))
   const [relayPorts, registryPorts] = [[] as number[], [] as number[]]
+  const relayMetrics: string[] = []
   const programs = new Map<string, Program>()
   const members: Member[] = []
   let parts: {
@@ -68,11 +69,13 @@ describe.skipIf(missing)('the cluster (needs nats-server and coturn)', () => {
     const { command = [], environment = {} } = services[name]!
     const kind = command[0] as 'relay' | 'registry'
     const { relays, registries } = parts
+    const metricsPort = await freePort()
+    if (kind === 'relay') relayMetrics.push(`http://127.0.0.1:${metricsPort}/metrics`)
     const here = {
       RELAY_PORT: '0',
       RELAY_NAMES: relays.authority,
       RELAY_CONFIG: configs['relay'],
-      RELAY_METRICS_ADDRESS: '127.0.0.1:0',
+      RELAY_METRICS_ADDRESS: `127.0.0.1:${metricsPort}`,
       REGISTRY_PORT: '0',
       REGISTRY_PUBLIC_URL: `http://${registries.authority}`,
       REGISTRY_CONFIG: configs['registry'],
@@ -168,6 +171,15 @@ describe.skipIf(missing)('the cluster (needs nats-server and coturn)', () => {
       args.map((each) => (each === '3478' ? String(turnPort) : each)),
     )
     expect(asked.status).toBe(0)
+  })
+
+  test('is one service: each relay hears of the other over NATS', async () => {
+    for (const url of relayMetrics) {
+      const heard = async () =>
+        (await (await fetch(url)).text()).match(/^agentmesh_relay_cluster_relays (.*)$/m)?.[1]
+      await expect.poll(heard, { timeout: 20_000 }).toBe('1')
+    }
+    expect(relayMetrics).toHaveLength(2)
   })
 
   test('lets nobody into its parts without the secrets', async () => {
