@@ -5,7 +5,8 @@
 import { AMID_BYTES, amidFromBytes, amidToBytes, isAmid, type Amid } from '@agentmesh/sdk/wire'
 import { wordsOf } from '../words.ts'
 
-const SLOTS = 8192
+/** Many times the agents that talk at a time: two in one place would cost base58 at every message of theirs. A power of two. */
+const SLOTS = 32_768
 const KEY_WORDS = AMID_BYTES / 4
 const MIN_TEXT = 20
 const MAX_TEXT = 28
