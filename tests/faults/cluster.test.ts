@@ -22,10 +22,13 @@ describe.skipIf(natsMissing)('three relays of one service (needs nats-server)', 
   let service: RelayService
   const agents: RawAgent[] = []
 
-  /** @param relay its number, or the balancer’s choice */
-  async function agent(relay: number, identity: Identity = newIdentity()): Promise<RawAgent> {
-    const made = await connected(service.relays[relay]!.url, { identity })
+  /** Somebody new, whose mailbox the relay has looked into, or somebody known, for whom mail may wait. */
+  async function agent(relay: number, known?: Identity): Promise<RawAgent> {
+    const made = await connected(service.relays[relay]!.url, { identity: known ?? newIdentity() })
     agents.push(made)
+    // Until then what comes goes by way of the mailbox, behind what may be in there.
+    const isLive = (outcome: string) => outcome === 'delivered'
+    if (known === undefined) await until('a live connection', () => talk(made, made, 'to myself'), isLive)
     return made
   }
 
