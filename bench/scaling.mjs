@@ -8,27 +8,29 @@
 import { pathToFileURL } from 'node:url'
 import { DEFAULT_LIMITS } from '../apps/relay/dist/limits.js'
 
-/** Taken on a machine that did other work, or not on the code of today: a quiet run decides. */
-const PROVISIONAL = 'provisional'
-
 /**
  * What was measured, and how to measure it again.
- * @type {Record<string, readonly [value: number, what: string, from: string, note?: string]>}
+ * @type {Record<string, readonly [value: number, what: string, from: string]>}
  */
 const MEASURED = {
-  messageUs: [11.5, 'processor time of a relay for a message, us', 'bench/relay.mjs', PROVISIONAL],
-  connectionBytes: [9_600, 'memory of a relay for an idle connection, bytes', 'bench/relay.mjs', PROVISIONAL],
-  relayBytes: [80e6, 'memory of a relay without agents, bytes', 'bench/footprint.mjs'],
-  storedPerSecond: [16_828, 'messages a PostgreSQL stores a second', 'bench/mailbox.mjs', PROVISIONAL],
-  drainedPerSecond: [16_460, 'mailboxes a PostgreSQL empties a second', 'bench/mailbox.mjs', PROVISIONAL],
+  messageUs: [17.3, 'processor time of a relay for a message, us', 'bench/relay.mjs'],
+  connectionBytes: [7_500, 'memory of a relay for an idle connection, bytes', 'bench/relay.mjs'],
+  relayBytes: [73e6, 'memory of a relay without agents, bytes', 'bench/footprint.mjs'],
+  storedPerSecond: [6_770, 'messages a PostgreSQL stores a second', 'bench/mailbox.mjs'],
+  drainedPerSecond: [9_925, 'mailboxes a PostgreSQL empties a second', 'bench/mailbox.mjs'],
   entryBytes: [149, 'memory of a relay for an agent of another relay, bytes', 'bench/service.mjs'],
-  changeUs: [2.8, 'processor time of a relay for a change there, us', 'bench/service.mjs', PROVISIONAL],
+  forwardCost: [
+    4,
+    'a message by way of another relay against one within a relay, both relays together',
+    'bench/cluster.mjs',
+  ],
+  changeUs: [3.5, 'processor time of a relay for a change there, us', 'bench/service.mjs'],
   searchMs: [
     1.2,
     'median time of a search at a registry, taken for processor time, ms',
     'bench/registry.mjs',
   ],
-  signOfLifeMs: [2.3, 'processor time of a sign of life at a registry, ms', 'bench/service.mjs', PROVISIONAL],
+  signOfLifeMs: [2.3, 'processor time of a sign of life at a registry, ms', 'bench/service.mjs'],
   recordBytes: [264_000, 'disk of a registry for an agent and its prekeys, bytes', 'bench/service.mjs'],
 }
 
@@ -46,7 +48,6 @@ const ASSUMED = {
   searchesPerDay: [10, 'searches and lookups of an agent a day'],
   peak: [3, 'busiest hour against the mean'],
   busy: [0.6, 'share of a core that may be used at the peak'],
-  forwardCost: [2, 'a message by way of another relay against one within a relay: both work on it'],
 }
 
 /**
@@ -95,7 +96,7 @@ function service(agents, fixedRelays) {
   const relay = (relays) => {
     const live = (messages - stored) / relays
     const elsewhere = (relays - 1) / relays
-    const cost = m('messageUs') * (1 + elsewhere * (a('forwardCost') - 1))
+    const cost = m('messageUs') * (1 + elsewhere * (m('forwardCost') - 1))
     const core = (live * cost + (stored / relays) * m('messageUs') + changes * m('changeUs')) / 1e6
     const here = connected / relays
     const bytes = m('relayBytes') + here * m('connectionBytes') + (connected - here) * m('entryBytes')
@@ -217,12 +218,11 @@ export function tables() {
   const ceilings = found.toSorted(([, one], [, other]) => one - other)
   return {
     measured: table(
-      ['measured', 'value', 'by', ''],
-      Object.values(MEASURED).map(([value, what, from, note = '']) => [
+      ['measured', 'value', 'by'],
+      Object.values(MEASURED).map(([value, what, from]) => [
         what,
         value.toLocaleString('en-US'),
         `\`${from}\``,
-        note,
       ]),
     ),
     assumed: table(
