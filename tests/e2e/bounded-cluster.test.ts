@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Amid } from '@agentmesh/sdk/wire'
 import { natsMissing } from '../../apps/relay/src/test-support-nats.ts'
-import { HostileMachine } from '../support/hostile-machine.ts'
+import { hostile } from '../support/hostile-machine.ts'
 import { HonestAgents } from '../support/honest-agents.ts'
 import { runServer, type RunningProgram } from '../support/processes.ts'
 import { RelayService } from '../support/relay-service.ts'
@@ -16,7 +16,6 @@ describe.skipIf(natsMissing)('two relays of one service (needs nats-server)', ()
   let service: RelayService
   let registry: RunningProgram
   let honest: HonestAgents
-  const machines: HostileMachine[] = []
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'agentmesh-bounded-'))
@@ -27,17 +26,10 @@ describe.skipIf(natsMissing)('two relays of one service (needs nats-server)', ()
     honest = await HonestAgents.start([service.url], registry.url)
   })
   afterAll(async () => {
-    for (const machine of machines) machine.close()
     await honest?.close()
     await Promise.all([service?.close(), registry?.program.end('SIGKILL')])
     rmSync(folder, { recursive: true })
   })
-
-  function hostile(): HostileMachine {
-    const machine = new HostileMachine()
-    machines.push(machine)
-    return machine
-  }
 
   const url = (index: number): string => service.relays[index % 2]!.url
 

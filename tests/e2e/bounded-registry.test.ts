@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { amidFromBytes } from '@agentmesh/sdk/wire'
 import { TestAgent } from '../../apps/registry/src/test-support.ts'
-import { allClosed, figures, HostileMachine, type HttpAnswer } from '../support/hostile-machine.ts'
+import { allClosed, figures, hostile, type HttpAnswer } from '../support/hostile-machine.ts'
 import { HonestAgents } from '../support/honest-agents.ts'
 import { runServer, type RunningProgram } from '../support/processes.ts'
 
@@ -14,7 +14,6 @@ let folder: string
 let relay: RunningProgram
 let registry: RunningProgram
 let honest: HonestAgents
-const machines: HostileMachine[] = []
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'agentmesh-bounded-'))
@@ -31,17 +30,10 @@ beforeAll(async () => {
   honest = await HonestAgents.start([relay.url], registry.url)
 })
 afterAll(async () => {
-  for (const machine of machines) machine.close()
   await honest?.close()
   await Promise.all([relay, registry].map(async (server) => server?.program.end('SIGKILL')))
   rmSync(folder, { recursive: true })
 })
-
-function hostile(): HostileMachine {
-  const machine = new HostileMachine()
-  machines.push(machine)
-  return machine
-}
 
 /** What only this machine was refused. */
 async function refusedConnections(): Promise<number> {

@@ -7,7 +7,7 @@ import { fetchTurnCredentials, TURN_PATH } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { signRequest } from '@agentmesh/sdk/identity'
 import { newMessageId, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
-import { allClosed, figures, HostileMachine } from '../support/hostile-machine.ts'
+import { allClosed, figures, hostile } from '../support/hostile-machine.ts'
 import { HonestAgents } from '../support/honest-agents.ts'
 import { runServer, type RunningProgram } from '../support/processes.ts'
 import { connected, newIdentity, type RawAgent } from './relay-harness.ts'
@@ -34,7 +34,6 @@ let folder: string
 let relay: RunningProgram
 let registry: RunningProgram
 let honest: HonestAgents
-const machines: HostileMachine[] = []
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'agentmesh-bounded-'))
@@ -47,17 +46,10 @@ beforeAll(async () => {
   honest = await HonestAgents.start([relay.url], registry.url)
 })
 afterAll(async () => {
-  for (const machine of machines) machine.close()
   await honest?.close()
   await Promise.all([relay, registry].map(async (server) => server?.program.end('SIGKILL')))
   rmSync(folder, { recursive: true })
 })
-
-function hostile(): HostileMachine {
-  const machine = new HostileMachine()
-  machines.push(machine)
-  return machine
-}
 
 async function figure(name: string, labels = ''): Promise<number> {
   return (await figures(relay)).of(`agentmesh_relay_${name}`, labels)

@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { request as httpRequest, type OutgoingHttpHeaders } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { RawAgent } from '../e2e/relay-harness.ts'
+import { onTestFinished } from 'vitest'
 import { portOf, type RunningProgram } from './processes.ts'
 
 export interface HttpAnswer {
@@ -16,7 +17,14 @@ export interface HttpAnswer {
 
 let machines = 0
 
-export class HostileMachine {
+/** A machine of the test's own: what it opened is gone when the test ends. */
+export function hostile(): HostileMachine {
+  const machine = new HostileMachine()
+  onTestFinished(() => machine.close())
+  return machine
+}
+
+class HostileMachine {
   /** Another one for each: what one has used up is not the next one's. */
   readonly address = `127.0.0.${++machines + 1}`
   readonly #sockets: Socket[] = []
