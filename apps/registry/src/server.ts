@@ -18,7 +18,7 @@ import {
   type ListenerTls,
   type OperatorPort,
   type RunningServer,
-  type TlsFiles,
+  type ServerOptions,
 } from '@agentmesh/sdk/hosting'
 import { AgentMeshError } from '@agentmesh/sdk/wire'
 import { pino } from 'pino'
@@ -50,24 +50,13 @@ import { Verifier, type VerifierSettings } from './verification/verifier.ts'
 
 const MAX_URL_SEGMENT = 128
 
-export type RegistryOptions = {
-  /** Address to listen on; 127.0.0.1 when not given. */
-  readonly host?: string
-  /** 0 or nothing for any free port. */
-  readonly port?: number
+/** `drain` says no at /readyz for `drainSeconds` before the port closes; 0 when not given. */
+export type RegistryOptions = ServerOptions & {
   /**
    * The URL agents use, when it is not the address listened on (behind a proxy, under a name). Signed requests are then
    * taken for its host only.
    */
   readonly publicUrl?: string
-  /** `host:port` where /metrics, /healthz and /readyz are; /metrics is nowhere else then. */
-  readonly metricsAddress?: string
-  /** How long `drain` says no at /readyz before the port closes; 0 when not given. */
-  readonly drainSeconds?: number
-  /** Serves https with these; http without. */
-  readonly tls?: TlsFiles
-  /** Addresses and networks of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
-  readonly trustedProxies?: readonly string[]
   /** File that says where people can vouch for agents; nowhere when not given. Needs an authority. */
   readonly providersPath?: string
   readonly limits?: Partial<RegistryLimits>
@@ -79,18 +68,16 @@ export type RegistryOptions = {
   readonly adminTokens?: string
   /** A pino logger; silent when not given. */
   readonly logger?: FastifyBaseLogger
-  /** Milliseconds since the epoch. */
-  readonly now?: () => number
 } & (
-  | {
-      /** SQLite file, or `:memory:`. */
-      readonly dataPath: string
-    }
-  | {
-      /** PostgreSQL connection URL. */
-      readonly databaseUrl: string
-    }
-)
+    | {
+        /** SQLite file, or `:memory:`. */
+        readonly dataPath: string
+      }
+    | {
+        /** PostgreSQL connection URL. */
+        readonly databaseUrl: string
+      }
+  )
 
 export interface RunningRegistry extends RunningServer {
   /** Where agents reach it: `publicUrl`, or the address listened on. */

@@ -4,7 +4,7 @@
  */
 export { optionNames, shown, valueText } from './command-line.ts'
 export { addressKey, addressNetwork, clientAddress, TrustedAddresses } from './client-address.ts'
-export { sharedChecks, sharedOptions, sharedSettings } from './shared-settings.ts'
+export { sharedChecks, sharedOptions, sharedSettings, type ServerOptions } from './shared-settings.ts'
 export { logOptions, shortAmid } from './log-privacy.ts'
 export { openOperatorPort, splitAddress, type OperatorPort } from './operator-port.ts'
 export { problemsOf, runMain, serve, type RunningServer, type ServerProgram } from './serve.ts'

@@ -66,14 +66,24 @@ export function sharedChecks(
 }
 
 /** What stands in the options of both servers. */
-interface SharedOptions {
-  readonly trustedProxies: readonly string[]
-  readonly drainSeconds: number
-  readonly metricsAddress?: string
+export interface ServerOptions {
+  /** Address to listen on; 127.0.0.1 when not given. */
+  readonly host?: string
+  /** 0 or nothing for any free port. */
+  readonly port?: number
+  /** Serves TLS with these; plain text without. */
   readonly tls?: TlsFiles
+  /** Addresses and networks of proxies whose `X-Forwarded-For` is believed, for the limits by address. */
+  readonly trustedProxies?: readonly string[]
+  /** `host:port` where /metrics, /healthz and /readyz are; /metrics is nowhere else then. */
+  readonly metricsAddress?: string
+  /** How long `drain` gives clients to go elsewhere. */
+  readonly drainSeconds?: number
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number
 }
 
-export function sharedOptions(settings: SharedSettings): SharedOptions {
+export function sharedOptions(settings: SharedSettings): ServerOptions {
   const { trustedProxies, drainSeconds, metricsAddress } = settings
   const tls = tlsFiles(settings.tls)
   return {
