@@ -343,9 +343,8 @@ export class Inbox {
     }
     this.#write({ ...row, state: 'done' })
     this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
-    if (known.answer) {
-      this.#outgoing.onSession(envelope.session_id, { ...known.answer, inReplyTo: envelope.id }, afterCommit)
-    }
+    const session = sessions.get(envelope.session_id)
+    if (known.answer && session) this.#outgoing.answer(session, envelope.id, known.answer, afterCommit)
   }
 
   /** A request that does not reach the application: the peer is told why. */
