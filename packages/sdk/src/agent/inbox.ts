@@ -24,12 +24,12 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
-import { asRequest, covers, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
+import { asRequest, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
 import { tellMisfit } from './notices.ts'
 import { WINDOW, type Outgoing } from './outgoing.ts'
 import { OWNER_REASONS } from './outgoing-rows.ts'
 import { PeerRates } from './peer-rates.ts'
-import { markClosed, sessionMessage, touchSession } from './session-rows.ts'
+import { markClosed, refusalOfRequest, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
 import { Turns } from './turns.ts'
 import type { Answer, AnswerInput, RequestHandler } from './types.ts'
@@ -300,23 +300,25 @@ export class Inbox {
   #request(row: IncomingRow, afterCommit: (() => void)[]): void {
     const { envelope } = row
     const { requests, sessions } = this.#core.store.tables
-    const agreed = sessions.get(envelope.session_id)?.session.intent
-    if (agreed && !covers(agreed, (envelope.payload as RequestPayload).intent)) {
-      const message = 'The request is not about what the KNOCK asked for'
-      this.#refuse(row, { code: 'INTENT_MISMATCH', message }, afterCommit)
+    const refusal = refusalOfRequest(this.#core, envelope, () => this.#rates.message(envelope.from))
+    if (refusal && 'reason' in refusal) {
+      this.#write({ ...row, state: 'done' })
+      this.#abandon(envelope.session_id, 'policy', afterCommit)
       return
     }
-    const { allowed, retryAfterSeconds } = this.#rates.message(envelope.from)
-    if (!allowed) {
+    if (refusal && refusal.code !== 'RATE_LIMITED') {
+      this.#refuse(row, { code: refusal.code, message: refusal.message }, afterCommit)
+      return
+    }
+    if (refusal) {
       // Neither its content nor, in the end, the session is kept for who goes on.
       this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
       if (!this.#rates.refusal(envelope.from).allowed) {
         this.#abandon(envelope.session_id, 'limit', afterCommit)
         return
       }
-      const message = 'Too many messages a minute'
-      const refusal = { code: 'RATE_LIMITED', message, retry_after_seconds: retryAfterSeconds } as const
-      this.#tellRefused(envelope, refusal, afterCommit)
+      const { code, message, retryAfterSeconds = 0 } = refusal
+      this.#tellRefused(envelope, { code, message, retry_after_seconds: retryAfterSeconds }, afterCommit)
       return
     }
     const check = this.#core.schemas.checkRequest(

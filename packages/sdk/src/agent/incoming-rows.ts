@@ -5,7 +5,6 @@ import {
   tierName,
   validate,
   type Envelope,
-  type Intent,
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
@@ -32,12 +31,6 @@ export function turnOf({ envelope }: IncomingRow): Turn {
 export function toAnswer(input: AnswerInput): RequestAnswer {
   if ('error' in input) return { type: 'error', payload: validate(PAYLOADS.error, input.error, 'answer') }
   return { type: 'response', payload: validate(PAYLOADS.response, { status: 'success', ...input }, 'answer') }
-}
-
-/** Whether a session's intent covers a request's: same category, and same subcategory when the session has one. */
-export function covers(agreed: Intent, asked: Intent): boolean {
-  if (agreed.category !== asked.category) return false
-  return agreed.subcategory === undefined || agreed.subcategory === asked.subcategory
 }
 
 /** A request as the application sees it. */

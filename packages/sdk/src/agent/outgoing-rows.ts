@@ -39,11 +39,13 @@ export const BROKEN_REASONS: ReadonlySet<CloseReason> = new Set(['error', 'limit
 export const OWNER_REASONS: ReadonlySet<CloseReason> = new Set(['policy', 'killed', 'shutdown'])
 
 /**
- * A queued message waits for a session on its lane: each single request has its own, the rest share by category and
- * subcategory, which is what the KNOCK was let in for.
+ * A queued message waits for a session on its lane: each single request has its own, the rest share by category, subcategory
+ * and urgency, which is what the KNOCK was let in for.
  */
 export function laneOf(row: Pick<OutgoingRow, 'id' | 'intent' | 'sessionType'>): string {
-  return row.sessionType === 'request_response' ? row.id : `${row.sessionType} ${formatIntent(row.intent)}`
+  if (row.sessionType === 'request_response') return row.id
+  const { urgency } = row.intent
+  return [row.sessionType, formatIntent(row.intent), ...(urgency === undefined ? [] : [urgency])].join(' ')
 }
 
 /** Index value of messages without a session. */

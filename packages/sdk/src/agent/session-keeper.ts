@@ -2,12 +2,12 @@
  * Which sessions stay open, and which end: at an owner's word, with a changed policy, when their time is over, and when
  * there are more than an agent holds.
  */
-import { ANONYMOUS_STANDING, matchingIntent, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
+import { ANONYMOUS_STANDING, MAX_SESSION_SECONDS, type Policy } from '../session/index.ts'
 import { formatTimestamp, type Amid, type CloseReason } from '../wire/index.ts'
 import { audit, background, commit, isDue, type Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
 import { changedFields } from './policy-file.ts'
-import { isActive, touchSession } from './session-rows.ts'
+import { isActive, refusalOf, touchSession } from './session-rows.ts'
 import type { SessionRow } from './tables.ts'
 
 /** Sessions held open where the policy asks for no more. */
@@ -69,17 +69,8 @@ export class SessionKeeper {
   /** Sessions the new policy would not let in end; those kept only to skip a KNOCK do too (specification §5.5). */
   async #policyChanged(policy: Policy): Promise<void> {
     await this.end((row) => {
-      const { peer, role, intent } = row.session
-      if (policy.blocklist.includes(peer)) return true
-      if (role === 'initiator') return false
-      return (
-        (policy.strict_mode && !policy.allowlist.includes(peer)) ||
-        !policy.accept_tiers.includes(row.standing.tier) ||
-        row.standing.reputation < policy.min_reputation ||
-        matchingIntent(policy.rejected_intents, intent) !== undefined ||
-        matchingIntent(policy.accepted_intents, intent) === undefined ||
-        !isActive(this.#core, row)
-      )
+      if (refusalOf(row, policy)) return true
+      return row.session.role === 'responder' && !isActive(this.#core, row)
     }, 'policy')
   }
 

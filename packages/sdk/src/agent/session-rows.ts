@@ -6,9 +6,18 @@ import {
   toBase64,
   type CloseReason,
   type Envelope,
+  type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
-import { encodeSession } from '../session/index.ts'
+import {
+  encodeSession,
+  requestRefusal,
+  sessionRefusal,
+  type Policy,
+  type RequestRefusal,
+  type SessionRefusal,
+  type TokenTaken,
+} from '../session/index.ts'
 import { audit, type Core } from './core.ts'
 import type { IncomingRow, OutgoingRow, Receipts, SessionRow } from './tables.ts'
 import type {
@@ -26,6 +35,26 @@ const ACTIVE_MS = 60_000
 export function isActive(core: Core, { session }: SessionRow): boolean {
   if (session.lastActivityAt + ACTIVE_MS > core.now()) return true
   return core.store.tables.incoming.count({ a: session.id, b: 'ready' }) > 0
+}
+
+/** Why the policy does not let a session go on. */
+export function refusalOf({ session, standing }: SessionRow, policy: Policy): SessionRefusal | undefined {
+  const { peer: from, intent, role } = session
+  return sessionRefusal({ from, intent, standing }, policy, role === 'initiator' ? 'us' : 'peer')
+}
+
+/** Why the owner's rules do not let a request through; a session that is gone was asked about before. */
+export function refusalOfRequest(
+  core: Core,
+  { session_id, from, payload }: Envelope,
+  takeMessage: () => TokenTaken,
+): RequestRefusal | undefined {
+  const row = core.store.tables.sessions.get(session_id)
+  if (!row) return undefined
+  const { session, standing } = row
+  const { intent } = payload as RequestPayload
+  const facts = { from, intent, standing, agreed: session.intent, takeMessage }
+  return requestRefusal(facts, core.policy.current(), session.role === 'initiator' ? 'us' : 'peer')
 }
 
 /** Puts a session row; call within a commit. */

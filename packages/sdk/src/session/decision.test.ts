@@ -1,16 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import type { Intent, TierNumber } from '../wire/index.ts'
-import {
-  ANONYMOUS_STANDING,
-  evaluateKnock,
-  refuseUnopened,
-  type DecisionContext,
-  type KnockInput,
-} from './decision.ts'
+import { evaluateKnock, refuseUnopened, type DecisionContext, type KnockInput } from './decision.ts'
 import { defaultPolicy, matchingIntent, type Policy } from './policy.ts'
 import { newPrecheckState, precheckKnock } from './precheck.ts'
 import { NOW } from '../identity/test-support.ts'
 import { TestAgent } from './test-support.ts'
+import { ANONYMOUS_STANDING } from './verified-standing.ts'
 
 const alice = new TestAgent('alice').identity.amid
 const bob = new TestAgent('bob').identity.amid

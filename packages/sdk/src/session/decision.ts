@@ -1,19 +1,14 @@
 /**
  * Who is let in: policy applied to a KNOCK that proved itself (specification §5.3, DESIGN §7). Code only, no model.
  *
- *     blocklist -> rate limit -> signature -> expiry -> certificate -> tier -> intent (rejected, then accepted)
- *     -> allowlist in strict mode -> reputation -> capacity -> availability
- *
- * The first rule that fails decides. The trace holds every rule looked at, in order, with what it looked at; it is for the
+ * The rules and their order are those of `rules.ts`; the first that fails decides. The trace holds every rule looked at, in order, with what it looked at; it is for the
  * owner alone, the peer is told the reason.
  *
  * What a KNOCK says of its own tier and reputation is a claim and decides nothing. What counts comes from the certificate
  * chain and the registry's credential (`standing.ts`); without those an agent is anonymous and has the reputation of a new
  * one. A claim that what came with it disproves is a lie, and gets the KNOCK refused.
  */
-import type { PathFailureCode } from '../identity/index.ts'
 import {
-  formatIntent,
   tierName,
   type Amid,
   type ErrorCode,
@@ -21,30 +16,10 @@ import {
   type Knock,
   type PresenceState,
   type RejectReason,
-  type TierNumber,
 } from '../wire/index.ts'
-import { matchingIntent, type Policy } from './policy.ts'
-
-export type Rule =
-  | 'blocklist'
-  | 'rate_limit'
-  | 'signature'
-  | 'claims_ignored'
-  | 'expiry'
-  | 'certificate'
-  | 'tier'
-  | 'intent'
-  | 'allowlist'
-  | 'reputation'
-  | 'capacity'
-  | 'availability'
-
-export interface RuleResult {
-  readonly rule: Rule
-  readonly passed: boolean
-  /** What the rule looked at. Text in it may come from the peer: escape before showing. */
-  readonly inputs: Readonly<Record<string, JsonValue>>
-}
+import type { Policy } from './policy.ts'
+import { RULES, type KnockFacts, type RuleResult } from './rules.ts'
+import type { FalseClaim, VerifiedStanding } from './verified-standing.ts'
 
 export interface Decision {
   readonly accepted: boolean
@@ -52,25 +27,6 @@ export interface Decision {
   readonly retryAfterSeconds?: number
   readonly trace: RuleResult[]
 }
-
-/** Why a chain or a claim does not hold: a failure of path validation, or one of these. */
-export type FalseClaim = PathFailureCode | 'no_chain' | 'not_in_log' | 'other_tier' | 'other_organization'
-
-/** What is known of a sender, other than from the sender. */
-export interface VerifiedStanding {
-  readonly tier: TierNumber
-  readonly reputation: number
-  /** As certified; escape before showing. Absent for an agent that is anonymous, whatever it calls itself. */
-  readonly displayName?: string
-  readonly organization?: string
-  /** What the organisation lets it be. */
-  readonly role?: string
-  /** Name of the registry whose root the tier stands under. */
-  readonly root?: string
-}
-
-/** An agent without certificate and credential. */
-export const ANONYMOUS_STANDING: VerifiedStanding = { tier: 2, reputation: 0.5 }
 
 /** An `OpenedKnock`, or what a dry run makes up. */
 export interface KnockInput {
@@ -105,86 +61,6 @@ export interface PrecheckOutcome {
   readonly trace: RuleResult[]
 }
 
-/** Seconds after which a full agent may have room. */
-const CAPACITY_RETRY_SECONDS = 60
-
-interface Refusal {
-  readonly reason: RejectReason
-  readonly retryAfterSeconds?: number
-}
-
-interface Check {
-  readonly rule: Rule
-  readonly inputs: Readonly<Record<string, JsonValue>>
-  readonly refusal?: Refusal | undefined
-}
-
-type CheckRule = (input: KnockInput, policy: Policy, context: DecisionContext) => Check
-
-const refuseIf = (failed: boolean, refusal: Refusal): Refusal | undefined => (failed ? refusal : undefined)
-
-const RULES: readonly CheckRule[] = [
-  ({ expiresAt }, _policy, { now }) => ({
-    rule: 'expiry',
-    inputs: { expires_at: expiresAt, now },
-    refusal: refuseIf(now > expiresAt, { reason: 'expired' }),
-  }),
-  ({ standing, falseClaim, findings }) => ({
-    rule: 'certificate',
-    inputs: { tier: tierName(standing.tier), false_claim: falseClaim ?? null, ...findings },
-    refusal: refuseIf(falseClaim !== undefined, { reason: 'unverified_claim' }),
-  }),
-  ({ standing }, policy) => ({
-    rule: 'tier',
-    inputs: { tier: tierName(standing.tier), accept_tiers: policy.accept_tiers.map(tierName) },
-    refusal: refuseIf(!policy.accept_tiers.includes(standing.tier), { reason: 'insufficient_trust' }),
-  }),
-  ({ knock }, policy) => {
-    const rejectedBy = matchingIntent(policy.rejected_intents, knock.intent)
-    const acceptedBy = matchingIntent(policy.accepted_intents, knock.intent)
-    return {
-      rule: 'intent',
-      inputs: {
-        intent: formatIntent(knock.intent),
-        rejected_by: rejectedBy ?? null,
-        accepted_by: acceptedBy ?? null,
-      },
-      refusal: refuseIf(rejectedBy !== undefined || acceptedBy === undefined, {
-        reason: 'intent_not_accepted',
-      }),
-    }
-  },
-  ({ from }, policy) => {
-    const listed = policy.allowlist.includes(from)
-    return {
-      rule: 'allowlist',
-      inputs: { strict_mode: policy.strict_mode, listed },
-      refusal: refuseIf(policy.strict_mode && !listed, { reason: 'not_in_allowlist' }),
-    }
-  },
-  ({ standing }, policy) => ({
-    rule: 'reputation',
-    inputs: { reputation: standing.reputation, min_reputation: policy.min_reputation },
-    refusal: refuseIf(standing.reputation < policy.min_reputation, { reason: 'low_reputation' }),
-  }),
-  (_input, policy, { activeSessions }) => ({
-    rule: 'capacity',
-    inputs: { active_sessions: activeSessions, max_concurrent_sessions: policy.max_concurrent_sessions },
-    refusal: refuseIf(activeSessions >= policy.max_concurrent_sessions, {
-      reason: 'at_capacity',
-      retryAfterSeconds: CAPACITY_RETRY_SECONDS,
-    }),
-  }),
-  (_input, policy, { paused, presence, arrivedOffline }) => {
-    const missed = arrivedOffline && policy.auto_reject_when_offline
-    return {
-      rule: 'availability',
-      inputs: { paused, presence, rejected_while_offline: missed },
-      refusal: refuseIf(paused || presence === 'dnd' || missed, { reason: 'paused' }),
-    }
-  },
-]
-
 /** Applies the policy to a KNOCK that `openKnock` returned. */
 export function evaluateKnock(input: KnockInput, policy: Policy, context: DecisionContext): Decision {
   const { precheck } = context
@@ -201,10 +77,15 @@ export function evaluateKnock(input: KnockInput, policy: Policy, context: Decisi
     { rule: 'signature', passed: true, inputs: { signer: input.from } },
     ...ignoredClaims(input),
   ]
-  for (const check of RULES) {
-    const { rule, inputs, refusal } = check(input, policy, context)
-    trace.push({ rule, passed: refusal === undefined, inputs })
-    if (refusal !== undefined) return { accepted: false, ...refusal, trace }
+  const decided = new Set(trace.map(({ rule }) => rule))
+  const facts: KnockFacts = { ...input, ...context, intent: input.knock.intent }
+  for (const rule of RULES) {
+    if (rule.of === 'request' || rule.check === undefined || decided.has(rule.rule)) continue
+    const { passed, inputs, retryAfterSeconds } = rule.check(facts, policy)
+    trace.push({ rule: rule.rule, passed, inputs })
+    if (passed) continue
+    const wait = retryAfterSeconds === undefined ? {} : { retryAfterSeconds }
+    return { accepted: false, reason: rule.reason, ...wait, trace }
   }
   return { accepted: true, trace }
 }

@@ -43,9 +43,9 @@ import {
   type JsonValue,
   type KnockPacket,
 } from '../wire/index.ts'
-import type { FalseClaim, VerifiedStanding } from './decision.ts'
 import { bestCommonVersion, knockAssociatedData, type SessionEnvironment } from './handshake.ts'
 import { NO_TRUST, verifyStanding } from './standing.ts'
+import type { FalseClaim, VerifiedStanding } from './verified-standing.ts'
 
 export interface OwnSignedPrekey {
   readonly pair: KeyPair

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { evaluateKnock, ANONYMOUS_STANDING } from './decision.ts'
+import { evaluateKnock } from './decision.ts'
 import { defaultPolicy } from './policy.ts'
 import { newPrecheckState, precheckKnock } from './precheck.ts'
 import { MAX_BUCKETS, RateLimiter, takeToken } from './rate-limit.ts'
 import { NOW } from '../identity/test-support.ts'
 import { TestAgent } from './test-support.ts'
+import { ANONYMOUS_STANDING } from './verified-standing.ts'
 
 const alice = new TestAgent('alice').identity.amid
 const bob = new TestAgent('bob').identity.amid

@@ -6,9 +6,10 @@
  * KNOCK; beyond it, silence.
  */
 import type { Amid } from '../wire/index.ts'
-import type { PrecheckOutcome, RuleResult } from './decision.ts'
+import type { PrecheckOutcome } from './decision.ts'
 import type { Policy } from './policy.ts'
 import { RateLimiter } from './rate-limit.ts'
+import type { RuleResult } from './rules.ts'
 
 /** REJECTs a minute for senders that a precheck turned away: for one of them, and for all together. */
 export const COURTESY_PER_SENDER = 1

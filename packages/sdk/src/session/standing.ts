@@ -29,7 +29,7 @@ import {
   type Knock,
   type TierNumber,
 } from '../wire/index.ts'
-import { ANONYMOUS_STANDING, type FalseClaim, type VerifiedStanding } from './decision.ts'
+import { ANONYMOUS_STANDING, type FalseClaim, type VerifiedStanding } from './verified-standing.ts'
 
 /** Reputation of an agent of which nothing is known but its tier (specification §8.3). */
 export const STARTING_REPUTATION: Readonly<Record<TierNumber, number>> = { 2: 0.5, 1: 0.6, 1.5: 0.7 }
