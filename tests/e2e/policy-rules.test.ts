@@ -106,10 +106,6 @@ test('a session let in for something of low urgency carries nothing critical', a
   }
   // Sent by itself, it knocks: the peer decides about it anew.
   await (await alice.send(bob.amid, { intent: critical, parameters: {} }, talk)).answer()
-  expect(
-    alice
-      .sessions()
-      .map(({ intent }) => intent.urgency)
-      .toSorted(),
-  ).toEqual(['critical', 'low'])
+  const urgencies = alice.sessions().map(({ intent }) => intent.urgency)
+  expect(new Set(urgencies)).toEqual(new Set(['critical', 'low']))
 })

@@ -90,7 +90,7 @@ describe('a rule for peers', () => {
 describe('a request on a session', () => {
   const about = (intent: Intent, agreed: Intent) =>
     request(defaultPolicy(), 'peer', { intent, agreed }).refusal?.rule
-  const cases: [string, Intent, Intent, string | undefined][] = [
+  const asked: [string, Intent, Intent, string | undefined][] = [
     ['of the same kind passes', flights, flights, undefined],
     ['of a subcategory of what was agreed passes', flights, { category: 'travel' }, undefined],
     ['about another subcategory does not', { category: 'travel', subcategory: 'hotels' }, flights, 'scope'],
@@ -116,8 +116,8 @@ describe('a request on a session', () => {
       undefined,
     ],
   ]
-  it.each(cases)('%s', (_name, asked, agreed, rule) => {
-    expect(about(asked, agreed)).toBe(rule)
+  it.each(asked)('%s', (_name, intent, agreed, rule) => {
+    expect(about(intent, agreed)).toBe(rule)
   })
 
   it('beyond the rate is told when the next may come', () => {
