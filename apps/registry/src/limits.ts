@@ -24,6 +24,11 @@ export const LimitSettings = Type.Object({
   maxAgents: Count(1_000_000, 'registered agents; beyond: REGISTRY_FULL'),
   maxAgentsOfHuman: Count(10, 'agents of one verified person; beyond: AGENTS_OF_HUMAN_LIMIT'),
   maxOneTimePrekeys: Count(100, 'one-time prekeys kept for an agent, of each kind'),
+  reservedOneTimePrekeys: Count(
+    15,
+    'of those, kept for callers with standing; below the 20 at which an agent fills up',
+  ),
+  standingSeconds: Seconds(7 * DAY_SECONDS, 'since its registration: an anonymous agent has standing', 0),
   maxPageAgents: Count(100, 'agents on one page of a search'),
   maxPageBytes: Bytes(512 * KIB, 'records on one page of a search'),
 
@@ -60,7 +65,11 @@ export const LimitSettings = Type.Object({
   domainChecksPerAgent: RateLimit(1 / 60, 10, 'DNS checks of an AMID; each asks every resolver'),
   feedbackPerAgent: RateLimit(1 / 60, 30, 'feedback of an AMID'),
   adminPerIp: RateLimit(1, 60, 'requests of an address at the admin endpoints, right or wrong token alike'),
-  oneTimePerPair: RateLimit(20 / 3_600, 20, 'one-time prekeys of one agent given to one fetcher'),
+  oneTimePerPair: RateLimit(
+    20 / 3_600,
+    20,
+    'one-time prekeys of one agent given to one fetcher; to all without standing at one address',
+  ),
   oneTimePerTarget: RateLimit(0.1, 200, 'one-time prekeys of one agent given to everybody'),
   maxRateKeys: Count(100_000, 'addresses or AMIDs each limiter remembers; the idlest are forgotten first'),
 })

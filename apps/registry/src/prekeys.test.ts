@@ -11,7 +11,11 @@ let bob: TestAgent
 let mallory: TestAgent
 
 async function open(limits: Partial<RegistryLimits>): Promise<void> {
-  registry = await startRegistry({ dataPath: ':memory:', now: () => now, limits })
+  registry = await startRegistry({
+    dataPath: ':memory:',
+    now: () => now,
+    limits: { reservedOneTimePrekeys: 0, ...limits },
+  })
   ;[alice, bob, mallory] = ['alice', 'bob', 'mallory'].map(
     (name) => new TestAgent(name, registry.url, () => now),
   ) as [TestAgent, TestAgent, TestAgent]
@@ -178,6 +182,7 @@ describe('prekey fetch', () => {
     await bob.putPrekeys(bob.upload(1, 50))
     const take = async (agent: TestAgent) =>
       verifyBundle((await agent.fetchBundle(bob)).body, bob.amid, now).oneTimePrekey?.id
+    now += 7 * DAY
     expect([await take(mallory), await take(mallory), await take(mallory), await take(mallory)]).toEqual([
       1,
       2,
@@ -186,5 +191,46 @@ describe('prekey fetch', () => {
     ])
     expect([await take(alice), await take(alice)]).toEqual([3, undefined])
     expect((await counts(bob)).body).toEqual(held(47, 50))
+  })
+
+  it('keeps the last one-time keys from callers who are new here, however many they are', async () => {
+    await registry.close()
+    await open({ reservedOneTimePrekeys: 15 })
+    await bob.putPrekeys(bob.upload(1, 20))
+    const take = async (agent: TestAgent) => {
+      const bundle = verifyBundle((await agent.fetchBundle(bob)).body, bob.amid, now)
+      return [bundle.oneTimePrekey?.id, bundle.kemPrekey.kind]
+    }
+    const fresh = Array.from({ length: 8 }, (_, n) => new TestAgent(`fresh ${n}`, registry.url, () => now))
+    for (const agent of fresh) await agent.register()
+    const taken = []
+    for (const agent of fresh) taken.push(await take(agent))
+    expect(taken.map(([id]) => id)).toEqual([1, 2, 3, 4, 5, undefined, undefined, undefined])
+    expect(taken.at(-1)).toEqual([undefined, 'last-resort'])
+    now += 7 * DAY
+    await bob.register()
+    await bob.putPrekeys(bob.upload(21, 1, 2))
+    const newcomer = new TestAgent('newcomer', registry.url, () => now)
+    await newcomer.register()
+    expect(await take(newcomer)).toEqual([6, 'one-time'])
+    expect(await take(newcomer)).toEqual([undefined, 'last-resort'])
+    // Known for a week: it has standing.
+    expect(await take(alice)).toEqual([7, 'one-time'])
+  })
+
+  it('gives an address without standing one share of an agent’s one-time keys, whoever asks from there', async () => {
+    await registry.close()
+    await open({ oneTimePerPair: { perSecond: 0.001, burst: 2 } })
+    await bob.putPrekeys(bob.upload(1, 10))
+    await mallory.putPrekeys(mallory.upload(1, 10))
+    const take = async (agent: TestAgent, target: TestAgent) =>
+      verifyBundle((await agent.fetchBundle(target)).body, target.amid, now).oneTimePrekey?.id
+    expect([await take(alice, bob), await take(mallory, bob)]).toEqual([1, 2])
+    const other = new TestAgent('other', registry.url, () => now)
+    await other.register()
+    expect([await take(other, bob), await take(other, mallory)]).toEqual([undefined, 1])
+    // Who has standing has a share of its own.
+    now += 7 * DAY
+    expect([await take(alice, bob), await take(mallory, bob)]).toEqual([3, 4])
   })
 })

@@ -3,7 +3,8 @@
  *
  * Every key is checked to be its owner's before it is stored, though whoever fetches it checks again. A one-time key is
  * given out once. Who takes many gets bundles without them: refusing the bundle would let a stranger make an agent
- * unreachable, and giving on would let him use up the keys.
+ * unreachable, and giving on would let him use up the keys. The last few are for callers with standing, so that fresh AMIDs
+ * cannot take those of everybody else.
  */
 import type { FastifyInstance } from 'fastify'
 import { verifyKeyRecord } from '@agentmesh/sdk/identity'
@@ -15,6 +16,8 @@ import {
   parseTimestamp,
   PrekeyCounts,
   PrekeyUpload,
+  TIERS,
+  tierRank,
   type Amid,
   type KeyKind,
   type Registration,
@@ -24,7 +27,7 @@ import {
 import { findAgent } from './agents.ts'
 import { waitForShared, type Context } from './context.ts'
 import { addRoute, type Visitor } from './route.ts'
-import type { KeyInput } from './store/store.ts'
+import type { KeyInput, StoredAgent } from './store/store.ts'
 
 const FetchBody = Type.Object({ amid: AmidText })
 
@@ -61,20 +64,28 @@ function only(keys: readonly KeyInput[]): KeyInput {
   return key
 }
 
+/** Verified, or here for a while: who makes AMIDs by the dozen has none that does. */
+function hasStanding({ tier, registeredAt }: StoredAgent, { limits, now }: Context): boolean {
+  return tierRank(tier) > TIERS.anonymous.rank || registeredAt + limits.standingSeconds * 1000 <= now()
+}
+
 async function fetchBundle(context: Context, visitor: Visitor, target: Amid): Promise<Bundle> {
   const { store } = context
   // An agent of another registry may knock here. One that is nowhere costs nothing to make, so it takes no one-time key.
-  const isKnown = (await store.getAgent(visitor.amid)) !== undefined
+  const caller = await store.getAgent(visitor.amid)
   const now = context.now()
   const { record } = await findAgent(context, target)
   const { public_keys: keys } = JSON.parse(record) as Registration
   // No KNOCK can be made with it, so no one-time key is spent on it.
   if (parseTimestamp(keys.exchange_key.expires_at) <= now) throw new AgentMeshError('PREKEYS_MISSING')
+  const known = caller !== undefined && hasStanding(caller, context)
+  const taker = known ? visitor.amid : visitor.address
   const oneTime =
-    isKnown &&
-    (await waitForShared(context, 'oneTimePerPair', `${visitor.amid} ${target}`)) === 0 &&
+    caller !== undefined &&
+    (await waitForShared(context, 'oneTimePerPair', `${taker} ${target}`)) === 0 &&
     (await waitForShared(context, 'oneTimePerTarget', target)) === 0
-  const stored = await store.takeBundle(target, oneTime, now)
+  const leave = known ? 0 : context.limits.reservedOneTimePrekeys
+  const stored = await store.takeBundle(target, oneTime, now, leave)
   if (stored === undefined) throw new AgentMeshError('PREKEYS_MISSING')
   const kemPrekey = JSON.parse(stored.kemPrekey) as SignedKey
   context.metrics.bundleGiven(kemPrekey.kind === 'pq-one' ? 'one-time' : 'last-resort')

@@ -30,6 +30,8 @@ import { describeSchema } from './openapi.ts'
 export interface Visitor {
   readonly amid: Amid
   readonly publicKey: Uint8Array
+  /** Where it asks from, as limits count it (`addressKey`). */
+  readonly address: string
 }
 
 export interface Answer {
@@ -162,9 +164,10 @@ async function authenticate(
     now,
   }
   if (!(await context.store.admit(visit))) throw new AgentMeshError('SIGNATURE_REPLAYED')
-  await takeShared(context, route.perIp, addressKey(request.ip))
+  const address = addressKey(request.ip)
+  await takeShared(context, route.perIp, address)
   await takeShared(context, route.perAgent, amid)
-  return { amid, publicKey }
+  return { amid, publicKey, address }
 }
 
 function send(reply: FastifyReply, answer: Answer): FastifyReply {

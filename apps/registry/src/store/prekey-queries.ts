@@ -1,5 +1,5 @@
 /** The prekey tables: what goes in, in one transaction, and what comes out once. */
-import type { Kysely, Transaction } from 'kysely'
+import type { ExpressionBuilder, Kysely, Transaction } from 'kysely'
 import type { Amid, PrekeyCounts } from '@agentmesh/sdk/wire'
 import type { KeyInput } from './store.ts'
 import type { Dialect } from './dialect.ts'
@@ -94,13 +94,32 @@ export async function countOneTime(db: Kysely<Tables>, amid: Amid, now: number):
   }
 }
 
-/** One statement, so that it is atomic in both databases; PostgreSQL passes over rows another call is taking. */
+/** The newest key that leaves so many newer ones behind; nothing where there are not more. */
+function highestLeaving(
+  eb: ExpressionBuilder<Tables, 'one_time_prekeys'>,
+  amid: Amid,
+  kind: OneTimeKind,
+  leave: number,
+) {
+  return eb
+    .selectFrom('one_time_prekeys')
+    .select('id')
+    .where('amid', '=', amid)
+    .where('kind', '=', kind)
+    .orderBy('id', 'desc')
+    .limit(1)
+    .offset(leave)
+}
+
+/**
+ * One statement, so that it is atomic in both databases; PostgreSQL passes over rows another call is taking.
+ *
+ * @param leave so many keys stay behind
+ */
 export async function takeOneTimeKey(
   db: Kysely<Tables>,
   dialect: Dialect,
-  amid: Amid,
-  kind: OneTimeKind,
-  now: number,
+  { amid, kind, leave, now }: { amid: Amid; kind: OneTimeKind; leave: number; now: number },
 ): Promise<string | undefined> {
   const taken = await db
     .deleteFrom('one_time_prekeys')
@@ -113,6 +132,7 @@ export async function takeOneTimeKey(
         .where('amid', '=', amid)
         .where('kind', '=', kind)
         .where('expires_at', '>', now)
+        .$if(leave > 0, (query) => query.where('id', '<=', (left) => highestLeaving(left, amid, kind, leave)))
         .orderBy('id')
         .limit(1)
         .$if(dialect === 'postgres', (query) => query.forUpdate().skipLocked()),

@@ -17,7 +17,13 @@ import { AGENT_COLUMNS, countAgents, putAgent } from './agent-queries.ts'
 import { CertificatesStore } from './certificates-store.ts'
 import { AdminStore } from './admin-store.ts'
 import { lowerReach, noteSeen, placeOffers, sayPresence } from './offers.ts'
-import { countOneTime, putOneTimeKeys, putSignedPrekey, takeOneTimeKey } from './prekey-queries.ts'
+import {
+  countOneTime,
+  putOneTimeKeys,
+  putSignedPrekey,
+  takeOneTimeKey,
+  type OneTimeKind,
+} from './prekey-queries.ts'
 import { searchAgents, type ReadStatement } from './search-queries.ts'
 import { isForeignKeyError, isUndone } from './sql-errors.ts'
 import { RateStore } from './rates.ts'
@@ -244,7 +250,7 @@ class SqlStore implements Store {
     return this.#run('count prekeys', () => countOneTime(this.#db, amid, now))
   }
 
-  takeBundle(amid: Amid, oneTime: boolean, now: number): Promise<StoredBundle | undefined> {
+  takeBundle(amid: Amid, oneTime: boolean, now: number, leave = 0): Promise<StoredBundle | undefined> {
     return this.#run('take bundle', async () => {
       const rows = await this.#db
         .selectFrom('agents')
@@ -256,13 +262,13 @@ class SqlStore implements Store {
       const lastResort = rows.find((row) => row.kind === 'pq-last' && row.expires_at > now)
       // Nothing is taken for a bundle that cannot be given.
       if (signed === undefined || lastResort === undefined) return undefined
+      const take = async (kind: OneTimeKind): Promise<string | undefined> =>
+        oneTime ? takeOneTimeKey(this.#db, this.#dialect, { amid, kind, leave, now }) : undefined
       return {
         record: signed.agent,
         signedPrekey: signed.key,
-        oneTimePrekey: oneTime ? await takeOneTimeKey(this.#db, this.#dialect, amid, 'opk', now) : undefined,
-        kemPrekey:
-          (oneTime ? await takeOneTimeKey(this.#db, this.#dialect, amid, 'pq-one', now) : undefined) ??
-          lastResort.key,
+        oneTimePrekey: await take('opk'),
+        kemPrekey: (await take('pq-one')) ?? lastResort.key,
       }
     })
   }

@@ -140,7 +140,7 @@ export interface Store {
    * The bundle of an agent whose signed prekey is in date. With `oneTime`, takes one key of each one-time kind away for
    * good; no two calls ever get the same one.
    */
-  takeBundle(amid: Amid, oneTime: boolean, now: number): Promise<StoredBundle | undefined>
+  takeBundle(amid: Amid, oneTime: boolean, now: number, leave?: number): Promise<StoredBundle | undefined>
 
   /** Does `work`, unless another registry on the database is doing it; false then. */
   alone(work: () => Promise<void>): Promise<boolean>
