@@ -2,11 +2,18 @@
 import { join } from 'node:path'
 import type { Agent } from '@agentmesh/sdk'
 import { Home, openIdentity } from '@agentmesh/sdk/identity'
-import { toBase64 } from '@agentmesh/sdk/wire'
+import {
+  decodeKnockPacket,
+  encodeKnockHeader,
+  encodeKnockPacket,
+  toBase64,
+  type AgentRecord,
+  type KnockHeader,
+} from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { StateStore } from '../../packages/sdk/src/agent/store/index.ts'
 import { TABLES } from '../../packages/sdk/src/agent/tables.ts'
-import { createReset, knockHash } from '../../packages/sdk/src/session/index.ts'
+import { createReset, knockHash, readReset } from '../../packages/sdk/src/session/index.ts'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { HostilePeer } from '../support/hostile-peer.ts'
 import { HostileRelay } from '../support/hostile-relay.ts'
@@ -91,5 +98,60 @@ test('a stranger whose KNOCKs do not open gets a few RESETs, each smaller than w
   const resets = mallory.packets.slice(before).filter(({ type }) => type === 'reset')
   expect(resets.length).toBeLessThan(8)
   for (const { payload } of resets) expect(payload.length).toBeLessThan(size)
+  await mallory.close()
+})
+
+/** What the registry gives of an agent's keys. */
+async function published(agent: Agent): Promise<object> {
+  const answer = await fetch(`${network.registry.url}/v1/registry/lookup?amid=${agent.amid}`)
+  const { sequence, public_keys } = (await answer.json()) as AgentRecord
+  return { sequence, public_keys }
+}
+
+function rotations(agent: Agent): object {
+  const { signed_prekey_rotates_at, exchange_key_rotates_at } = agent.status().prekeys
+  return { signed_prekey_rotates_at, exchange_key_rotates_at }
+}
+
+test('KNOCKs that name prekeys which were never given out change no key, and honest peers go on with theirs', async () => {
+  const bob = await network.agent('bob')
+  bob.on('request', ({ payload }) => ({ results: payload.parameters['n'] }))
+  const alice = await network.agent('alice')
+  await (await alice.send(bob.amid, ask(1), { sessionType: 'conversation' })).answer()
+  const before = { ...(await published(bob)), ...rotations(bob) }
+  const mallory = await HostilePeer.open(network)
+  await mallory.knock(bob.amid)
+  const { header, sealedKnock } = decodeKnockPacket(mallory.knockPacket)
+  const ids: Partial<KnockHeader>[] = [
+    { signedPrekeyId: 0x7fff_ffff },
+    { signedPrekeyId: header.signedPrekeyId + 1 },
+    { oneTimePrekeyId: header.oneTimePrekeyId! + 1000 },
+    { kemPrekeyId: header.kemPrekeyId + 1000 },
+    { kemPrekeyId: 0xffff_ffff, kemKind: 'last-resort' },
+  ]
+  for (const changed of ids) {
+    const packet = encodeKnockPacket(encodeKnockHeader({ ...header, ...changed }), sealedKnock)
+    await mallory.send(bob.amid, 'knock', packet)
+  }
+  // Behind them, so that they were all looked at.
+  await mallory.say('request', ask(2))
+  expect({ ...(await published(bob)), ...rotations(bob) }).toEqual(before)
+  await (await alice.send(bob.amid, ask(3), { sessionType: 'conversation' })).answer()
+  // One KNOCK for both messages: the session was not passed over.
+  expect(alice.sessions()).toHaveLength(1)
+  await mallory.close()
+})
+
+test('a KNOCK that was let in uses its one-time keys up: another one made with them opens nothing', async () => {
+  const bob = await network.agent('bob')
+  const mallory = await HostilePeer.open(network)
+  await mallory.knock(bob.amid)
+  const { header, sealedKnock } = decodeKnockPacket(mallory.knockPacket)
+  // Another ephemeral key, so that it is no KNOCK that was seen.
+  const changed = { ...header, ephemeralKey: crypto.getRandomValues(new Uint8Array(32)) }
+  const before = mallory.packets.length
+  await mallory.send(bob.amid, 'knock', encodeKnockPacket(encodeKnockHeader(changed), sealedKnock))
+  await mallory.until(() => mallory.packets.length > before)
+  expect(readReset(mallory.packets.at(-1)!.payload).reason).toBe('prekey_unknown')
   await mallory.close()
 })

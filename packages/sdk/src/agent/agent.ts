@@ -154,9 +154,7 @@ export class Agent {
     this.#retention = new Retention(core)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
     this.#stateMark = new StateMark(core)
-    this.#recovery = new Recovery(core, this.#outbox, this.#outgoing, this.#initiator, () =>
-      this.#registrar.startOver(),
-    )
+    this.#recovery = new Recovery(core, this.#outbox, this.#outgoing, this.#initiator)
     this.#receiver = new Receiver(core, {
       initiator: this.#initiator,
       responder: this.#responder,

@@ -20,6 +20,7 @@ import {
   type ErrorCode,
   type RequestPayload,
 } from '../wire/index.ts'
+import { checkContactKeys } from './contact-keys.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
@@ -94,20 +95,9 @@ export class Initiator {
   }
 
   async #knock(row: OutgoingRow, lane: string, key: string): Promise<void> {
-    const { registries, store } = this.#core
     const { state } = stepInitiator({ name: 'idle' }, { type: 'knock', peer: row.to }, this.#environment())
     try {
-      const { record, registry } = await registries.find(row.to)
-      this.#routes.note(record)
-      await commit(this.#core, (afterCommit) =>
-        this.#outgoing.note(row.id, { stage: 'looked_up' }, afterCommit),
-      )
-      const bundle = await registry.fetchBundle(row.to)
-      await commit(this.#core, (afterCommit) => {
-        // Nobody waits any more: failed, expired, or sealed on a session that opened meanwhile.
-        if (store.tables.outgoing.get(row.id)?.state === 'queued')
-          this.#sendKnock(state, row, lane, record, bundle, afterCommit)
-      })
+      await this.#lookUpAndKnock(state, row, lane)
       this.#clearRetry(key)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
@@ -115,6 +105,29 @@ export class Initiator {
       if (!FINAL.has(error.code)) return this.#retryLater(row, key, error)
       this.#clearRetry(key)
       await this.#giveUp(row.to, lane, error.code, error.message)
+    }
+  }
+
+  /** Of two fetches that race, the later may be read first: an answer that is older than one before it is asked for once more. */
+  async #lookUpAndKnock(state: InitiatorState, row: OutgoingRow, lane: string, again = true): Promise<void> {
+    const { registries, store } = this.#core
+    const { record, registry, url } = await registries.find(row.to)
+    this.#routes.note(record)
+    await commit(this.#core, (afterCommit) =>
+      this.#outgoing.note(row.id, { stage: 'looked_up' }, afterCommit),
+    )
+    const bundle = await registry.fetchBundle(row.to)
+    try {
+      await commit(this.#core, (afterCommit) => {
+        // Nobody waits any more: failed, expired, or sealed on a session that opened meanwhile.
+        if (store.tables.outgoing.get(row.id)?.state === 'queued')
+          this.#sendKnock(state, row, lane, record, bundle, afterCommit)
+      })
+    } catch (error) {
+      if (!isAgentMeshError(error, 'REGISTRY_ANSWER_INVALID')) throw error
+      if (again) return this.#lookUpAndKnock(state, row, lane, false)
+      registries.refused(url, error)
+      throw error
     }
   }
 
@@ -131,7 +144,7 @@ export class Initiator {
     afterCommit: (() => void)[],
   ): void {
     const bundle = verifyBundle(raw, row.to, this.#core.now())
-    this.#checkSequences(row.to, record, raw)
+    checkContactKeys(this.#core, row.to, record, raw)
     const { display_name } = this.#core.config
     const step = stepInitiator(
       state,
@@ -177,19 +190,6 @@ export class Initiator {
     for (const queued of this.#outgoing.queuedFor(row.to, lane)) {
       this.#outgoing.note(queued.id, { stage: 'knocked' }, afterCommit)
     }
-  }
-
-  /** A registry that answers with something older than we saw is replaying the past. */
-  #checkSequences(peer: Amid, record: AgentRecord, bundle: Bundle): void {
-    const { contacts } = this.#core.store.tables
-    const known = contacts.get(peer)
-    const recordSequence = record.sequence
-    const exchangeSequence = bundle.exchange_key.sequence
-    if (known && (recordSequence < known.recordSequence || exchangeSequence < known.exchangeSequence)) {
-      throw new AgentMeshError('REGISTRY_ANSWER_INVALID', 'The registry answered with an older record or key')
-    }
-    const now = this.#core.now()
-    contacts.put(peer, { recordSequence, exchangeSequence, lastSeenAt: now }, { at: now })
   }
 
   #retryLater(row: OutgoingRow, key: string, error: AgentMeshError): void {

@@ -142,3 +142,15 @@ test('a machine that slept for two weeks rotates and fills up at the next look',
   expect(stored.opk).toHaveLength(100)
   expect(keyring.status()).toMatchObject({ oneTimeLeft: 100, oneTimeKemLeft: 100 })
 })
+
+test('no more than three exchange keys open KNOCKs, however often they are made anew, and those are the newest', async () => {
+  const keyring = await published()
+  for (let round = 0; round < 20; round++) {
+    now += 600_000
+    await keyring.rotate(true)
+  }
+  const rows = core.store.tables.keys.list({ a: 'ik' }).map(({ value }) => value.record.sequence)
+  expect(rows).toHaveLength(3)
+  expect(Math.max(...rows)).toBe(keyring.currentExchangeKey().record.sequence)
+  expect(Math.min(...rows)).toBeGreaterThan(keyring.currentExchangeKey().record.sequence - 1300)
+})

@@ -42,6 +42,8 @@ import type { KeyRow } from './tables.ts'
 /** One-time prekeys of each kind kept at the registry, and when to fill up (DESIGN §7). */
 const ONE_TIME_PREKEYS = 100
 const REPLENISH_BELOW = 20
+/** Exchange keys that open KNOCKs: this week's, the one before it, and one more for what made us start over. */
+const MAX_EXCHANGE_KEYS = 3
 /** Secrets kept of each one-time kind: who drains the registry would else fill our disk for 30 days. */
 const MAX_ONE_TIME_KEPT = 1000
 
@@ -136,12 +138,21 @@ export class Keyring implements KeyLookup {
         audit(this.#core, { event: 'key_rotated', key: AUDIT_NAMES[kind], sequence }, afterCommit)
       }
       if (outdated) this.#core.store.tables.keys.deleteBefore(now)
+      this.#dropExchangeKeys()
       if (due.includes('ik')) forgetLanes(this.#core)
     })
     if (due.includes('ik')) {
       writeExchangePublicKey(this.#core.home, parseKey('x25519', this.#current('ik').record.key))
     }
     return due.length > 0
+  }
+
+  #dropExchangeKeys(): void {
+    const { keys } = this.#core.store.tables
+    const newestFirst = keys
+      .list({ a: 'ik' })
+      .toSorted((left, right) => right.value.record.sequence - left.value.record.sequence)
+    for (const { key } of newestFirst.slice(MAX_EXCHANGE_KEYS)) keys.delete(key)
   }
 
   #make(kind: LongLivedKind): OwnKey {

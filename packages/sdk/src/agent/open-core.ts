@@ -24,6 +24,7 @@ import {
 import type { AgentEvents, AgentStore, Core } from './core.ts'
 import { PolicyFile } from './policy-file.ts'
 import { Registries } from './trust/registries.ts'
+import { tellRefusals } from './trust/refused-answers.ts'
 import { compareState } from './state-mark.ts'
 import { acquireLock, StateStore } from './store/index.ts'
 import { TABLES } from './tables.ts'
@@ -103,8 +104,9 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
     const trust = new TrustFile(home, now)
     const registries = new Registries(
       config.registry,
-      (url) => new HttpRegistryClient(url, identity, { now, random }),
+      (url, refused) => new HttpRegistryClient(url, identity, { now, random, refused }),
       () => trust.registries.map(({ url }) => url),
+      tellRefusals({ audit, events, now }),
     )
     const schemas = openSchemas(home, (problem) => {
       const ts = formatTimestamp(now())
@@ -149,7 +151,10 @@ async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes
       const dropped = await store.commit((tables) => {
         // A start after a failed flush reads what the disk may not have: one write that is flushed makes it sure.
         tables.meta.put('opened', now)
-        return Object.values(tables).reduce((total, table) => total + table.dropDamaged(), 0)
+        // Keys of which some are gone lie at the registry all the same: all are made anew.
+        const lostKeys = tables.keys.dropDamaged()
+        if (lostKeys > 0) for (const { key } of tables.keys.list()) tables.keys.delete(key)
+        return Object.values(tables).reduce((total, table) => total + table.dropDamaged(), lostKeys)
       })
       return { store, repairs: dropped === 0 ? [] : [`${dropped} damaged rows were dropped`] }
     } catch (error) {

@@ -1,7 +1,7 @@
 /**
  * Repair of what a lost, rolled-back or damaged state breaks (DESIGN §7, spec/sessions.md 6).
  *
- *   their packet is of no use to us  --> RESET to them, a few a minute; new prekeys when ours were lost
+ *   their packet is of no use to us  --> RESET to them, a few a minute; our keys stay as they are
  *   our packet was of no use to them --> (RESET, signed, about a packet they have not confirmed)
  *                                        session over, KNOCK given up; what they did not confirm goes out on a new KNOCK
  *
@@ -86,23 +86,19 @@ export class Recovery {
   readonly #outbox: Outbox
   readonly #outgoing: Outgoing
   readonly #initiator: Initiator
-  readonly #lostPrekeys: () => void
   readonly #budget = new RateLimiter()
 
-  /** @param lostPrekeys called when a KNOCK names prekeys that we no longer have */
-  constructor(core: Core, outbox: Outbox, outgoing: Outgoing, initiator: Initiator, lostPrekeys: () => void) {
+  constructor(core: Core, outbox: Outbox, outgoing: Outgoing, initiator: Initiator) {
     this.#core = core
     this.#outbox = outbox
     this.#outgoing = outgoing
     this.#initiator = initiator
-    this.#lostPrekeys = lostPrekeys
   }
 
   // --- their packet, of no use to us ------------------------------------------------------------------------------
 
   /** Tells the peer that its packet could not be used, where that helps and is not too often. */
   async refuse(message: ReceivedMessage, code: ErrorCode): Promise<void> {
-    if (code === 'PREKEY_UNKNOWN') this.#lostPrekeys()
     const notice = this.#notice(message, code)
     if (!notice || !this.#afford(message.from)) return
     await commit(this.#core, (afterCommit) => {

@@ -20,8 +20,9 @@ import type { Keyring } from './keyring.ts'
 
 const FIRST_RETRY_MS = 1_000
 const MAX_RETRY_MS = 60_000
-/** A stranger can name prekeys we never had, so this is not done often. */
-const START_OVER_EVERY_MS = 10 * 60_000
+/** Wait before the second time all keys are made anew; four times as long before each further one, so a few times a day at most. */
+const START_OVER_AFTER_MS = 10 * 60_000
+const MAX_START_OVER_AFTER_MS = 12 * 3_600_000
 const REPLENISH_EVERY_MS = 10 * 60_000
 /** A registry forgets agents it does not hear of; this is well within its patience. */
 const SIGN_OF_LIFE_MS = 4 * 60_000
@@ -44,6 +45,7 @@ export class Registrar {
   #replenishAt = 0
   #signOfLifeAt = 0
   #startOverAt = 0
+  #startOverAfter = START_OVER_AFTER_MS
   #startingOver = false
   #presence: PresenceState = 'online'
   /** Our home, which the record names; nothing is published before it was chosen. */
@@ -85,10 +87,18 @@ export class Registrar {
     await this.#working
   }
 
-  /** Keys we published are lost, or the registry knows newer ones than we do: new keys of every kind, a new record. */
-  startOver(): void {
-    if (!isDue(this.#startOverAt, START_OVER_EVERY_MS, this.#core.now())) return
-    this.#startOverAt = this.#core.now() + START_OVER_EVERY_MS
+  /**
+   * The registry knows newer keys than we do: new ones of every kind, a new record. Its word alone brings this about, so not
+   * often: KNOCKs that wait in a mailbox are lost with the keys they were made for.
+   */
+  #startOver(): void {
+    const now = this.#core.now()
+    if (!isDue(this.#startOverAt, MAX_START_OVER_AFTER_MS, now)) {
+      this.#schedule(this.#delay)
+      return
+    }
+    this.#startOverAt = now + this.#startOverAfter
+    this.#startOverAfter = Math.min(this.#startOverAfter * 4, MAX_START_OVER_AFTER_MS)
     this.#startingOver = true
     this.#schedule(0)
   }
@@ -146,7 +156,7 @@ export class Registrar {
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       if (this.#state !== 'stopped') this.#become('waiting', `${error.code}: ${error.message}`)
-      if (error.code === 'SEQUENCE_REPLAYED') this.startOver()
+      if (error.code === 'SEQUENCE_REPLAYED') this.#startOver()
       else this.#schedule(Math.max(this.#delay, (error.retryAfterSeconds ?? 0) * 1000))
       this.#delay = Math.min(this.#delay * 2, MAX_RETRY_MS)
     }

@@ -166,6 +166,8 @@ export interface KeyRow {
 export interface ContactRow {
   recordSequence: number
   exchangeSequence: number
+  /** Of the prekeys, by kind. */
+  prekeySequences?: Partial<Record<KeyKind, number>>
   lastSeenAt: number
 }
 

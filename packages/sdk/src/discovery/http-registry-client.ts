@@ -38,6 +38,7 @@ import {
   ConsistencyProof,
   DomainChallenge,
   fromBase64,
+  isAgentMeshError,
   OrganizationRecord,
   parseKey,
   RevocationListBody,
@@ -69,6 +70,16 @@ export class HttpRegistryClient implements RegistryClient {
     this.#options = options
   }
 
+  /** What does not hold is told to whoever keeps the owner's record. */
+  #trusted<T>(operation: string, read: () => T): T {
+    try {
+      return trusted(operation, read)
+    } catch (error) {
+      if (isAgentMeshError(error, 'REGISTRY_ANSWER_INVALID')) this.#options.refused?.(error)
+      throw error
+    }
+  }
+
   async register(registration: Registration): Promise<AgentRecord> {
     return this.#putRecord('POST', '/v1/registry/register', registration)
   }
@@ -79,7 +90,7 @@ export class HttpRegistryClient implements RegistryClient {
 
   async #putRecord(method: 'POST' | 'PUT', path: string, registration: Registration): Promise<AgentRecord> {
     const answer = await this.#http.call({ method, path, body: registration, signed: true })
-    return trusted('register', () => {
+    return this.#trusted('register', () => {
       const record = verifyAgentRecord(answer)
       // The signature is deterministic and covers the record, so it says whether this is the one sent.
       if (record.signature !== registration.signature) throw new Error('The answer is another record of ours')
@@ -89,7 +100,7 @@ export class HttpRegistryClient implements RegistryClient {
 
   async lookup(amid: Amid): Promise<AgentRecord> {
     const answer = await this.#http.call({ method: 'GET', path: '/v1/registry/lookup', query: { amid } })
-    return trusted('look up an agent', () => {
+    return this.#trusted('look up an agent', () => {
       const record = verifyAgentRecord(answer)
       if (record.amid !== amid) throw new AgentMeshError('AMID_MISMATCH', 'The answer is about another agent')
       return record
@@ -112,7 +123,7 @@ export class HttpRegistryClient implements RegistryClient {
       },
       maxAnswerBytes: MAX_SEARCH_ANSWER_BYTES,
     })
-    return trusted('search', () => {
+    return this.#trusted('search', () => {
       const page = validate(SearchAnswer, answer)
       page.agents.forEach(verifyAgentRecord)
       return page
@@ -126,12 +137,12 @@ export class HttpRegistryClient implements RegistryClient {
       body: upload,
       signed: true,
     })
-    return trusted('upload prekeys', () => validate(PrekeyCounts, answer))
+    return this.#trusted('upload prekeys', () => validate(PrekeyCounts, answer))
   }
 
   async prekeyCounts(): Promise<PrekeyCounts> {
     const answer = await this.#http.call({ method: 'GET', path: '/v1/registry/prekeys', signed: true })
-    return trusted('count prekeys', () => validate(PrekeyCounts, answer))
+    return this.#trusted('count prekeys', () => validate(PrekeyCounts, answer))
   }
 
   async fetchBundle(amid: Amid): Promise<Bundle> {
@@ -141,7 +152,7 @@ export class HttpRegistryClient implements RegistryClient {
       body: { amid },
       signed: true,
     })
-    return trusted('fetch a bundle', () => {
+    return this.#trusted('fetch a bundle', () => {
       verifyBundle(answer, amid, this.#options.now())
       return validate(Bundle, answer)
     })
@@ -155,7 +166,7 @@ export class HttpRegistryClient implements RegistryClient {
     const record = await this.lookup(amid)
     const path = `/v1/registry/did/${encodeURIComponent(didFromAmid(amid))}`
     const answer = await this.#http.call({ method: 'GET', path })
-    return trusted('fetch a DID document', () => {
+    return this.#trusted('fetch a DID document', () => {
       const document = validate(DidDocument, answer)
       // A DID document has no signature of its own; the signed record says what must stand in it.
       if (canonicalText(document) !== canonicalText(didDocument(record))) {
@@ -172,13 +183,13 @@ export class HttpRegistryClient implements RegistryClient {
 
   async trust(): Promise<TrustDocument> {
     const answer = await this.#http.call({ method: 'GET', path: '/v1/registry/trust' })
-    return trusted('fetch the trust document', () => validate(TrustDocument, answer))
+    return this.#trusted('fetch the trust document', () => validate(TrustDocument, answer))
   }
 
   async crl(keyId: string): Promise<Crl> {
     const path = `/v1/registry/crl/${checkKeyId(keyId)}`
     const answer = await this.#http.call({ method: 'GET', path, maxAnswerBytes: MAX_CRL_ANSWER_BYTES })
-    return trusted('fetch a revocation list', () => {
+    return this.#trusted('fetch a revocation list', () => {
       const list = parseCrl(fromBase64(validate(RevocationListBody, answer).crl))
       if (list.authorityKeyId !== keyId) throw new Error('The list is another issuer’s')
       return list
@@ -187,7 +198,7 @@ export class HttpRegistryClient implements RegistryClient {
 
   async reputation(amid: Amid): Promise<ReputationAnswer> {
     const answer = await this.#http.call({ method: 'GET', path: '/v1/registry/reputation', query: { amid } })
-    return trusted('get a reputation', () => {
+    return this.#trusted('get a reputation', () => {
       const reputation = validate(ReputationAnswer, answer)
       if (reputation.amid !== amid) throw new AgentMeshError('AMID_MISMATCH')
       return reputation
@@ -207,7 +218,7 @@ export class HttpRegistryClient implements RegistryClient {
   async submitCertificate(chain: readonly string[]): Promise<CertifiedAgent> {
     const path = '/v1/registry/certificates/submit'
     const answer = await this.#http.call({ method: 'POST', path, body: { chain }, signed: true })
-    return trusted('submit a certificate', () => {
+    return this.#trusted('submit a certificate', () => {
       const certified = validate(CertifiedAgent, answer)
       if (certified.chain[0] !== chain[0]) throw new Error('The answer is about another certificate')
       return certified
@@ -215,7 +226,7 @@ export class HttpRegistryClient implements RegistryClient {
   }
 
   #certified(answer: JsonObject): CertifiedAgent {
-    return trusted('get a certificate', () => {
+    return this.#trusted('get a certificate', () => {
       const certified = validate(CertifiedAgent, answer)
       const { amid } = certificateFromText(certified.chain[0] ?? '')
       if (amid !== this.#identity.amid) throw new AgentMeshError('AMID_MISMATCH')
@@ -226,7 +237,7 @@ export class HttpRegistryClient implements RegistryClient {
   async registerOrganization(domain: string, name: string): Promise<DomainChallenge> {
     const path = '/v1/registry/organizations'
     const answer = await this.#http.call({ method: 'POST', path, body: { domain, name }, signed: true })
-    return trusted('register an organisation', () => {
+    return this.#trusted('register an organisation', () => {
       const challenge = validate(DomainChallenge, answer)
       this.#checkOrganization(challenge.organization, this.#identity.amid)
       return challenge
@@ -236,12 +247,12 @@ export class HttpRegistryClient implements RegistryClient {
   async verifyOrganization(): Promise<OrganizationRecord> {
     const path = '/v1/registry/organizations/verify'
     const answer = await this.#http.call({ method: 'POST', path, body: {}, signed: true })
-    return trusted('verify an organisation', () => this.#checkOrganization(answer, this.#identity.amid))
+    return this.#trusted('verify an organisation', () => this.#checkOrganization(answer, this.#identity.amid))
   }
 
   async organization(amid: Amid): Promise<OrganizationRecord> {
     const answer = await this.#http.call({ method: 'GET', path: `/v1/registry/organizations/${amid}` })
-    return trusted('look up an organisation', () => this.#checkOrganization(answer, amid))
+    return this.#trusted('look up an organisation', () => this.#checkOrganization(answer, amid))
   }
 
   #checkOrganization(raw: unknown, amid: Amid): OrganizationRecord {
@@ -257,7 +268,7 @@ export class HttpRegistryClient implements RegistryClient {
   async succession(statement: Succession): Promise<SuccessionAnswer> {
     const path = '/v1/registry/successions'
     const answer = await this.#http.call({ method: 'POST', path, body: statement, signed: true })
-    return trusted('bring a succession', () => {
+    return this.#trusted('bring a succession', () => {
       const taken = validate(SuccessionAnswer, answer)
       if (taken.old_amid !== statement.old_amid || taken.new_amid !== statement.new_amid) {
         throw new AgentMeshError('AMID_MISMATCH')
@@ -269,7 +280,7 @@ export class HttpRegistryClient implements RegistryClient {
   async successions(amid: Amid): Promise<Succession[]> {
     const path = '/v1/registry/successions'
     const answer = await this.#http.call({ method: 'GET', path, query: { amid } })
-    return trusted('fetch successions', () => {
+    return this.#trusted('fetch successions', () => {
       const { successions } = validate(SuccessionList, answer)
       for (const statement of successions) {
         const { old_amid, new_amid, recovery_public_key: key } = statement
@@ -282,26 +293,26 @@ export class HttpRegistryClient implements RegistryClient {
 
   async treeHead(): Promise<TreeHead> {
     const answer = await this.#http.call({ method: 'GET', path: '/v1/registry/log/head' })
-    return trusted('fetch a tree head', () => validate(TreeHead, answer))
+    return this.#trusted('fetch a tree head', () => validate(TreeHead, answer))
   }
 
   async consistency(from: number, to: number): Promise<ConsistencyProof> {
     const path = '/v1/registry/log/consistency'
     const query = { from: String(from), to: String(to) }
     const answer = await this.#http.call({ method: 'GET', path, query })
-    return trusted('fetch a consistency proof', () => validate(ConsistencyProof, answer))
+    return this.#trusted('fetch a consistency proof', () => validate(ConsistencyProof, answer))
   }
 
   async certificateProof(certificate: string): Promise<CertificateProof> {
     const path = '/v1/registry/certificates/proof'
     const answer = await this.#http.call({ method: 'GET', path, query: { certificate } })
-    return trusted('fetch a certificate proof', () => validate(CertificateProof, answer))
+    return this.#trusted('fetch a certificate proof', () => validate(CertificateProof, answer))
   }
 
   async reputationCredential(): Promise<ReputationCredential> {
     const path = '/v1/registry/reputation/credential'
     const answer = await this.#http.call({ method: 'GET', path, signed: true })
-    return trusted('fetch a reputation credential', () => {
+    return this.#trusted('fetch a reputation credential', () => {
       const credential = validate(ReputationCredential, answer)
       if (credential.amid !== this.#identity.amid) throw new AgentMeshError('AMID_MISMATCH')
       return credential

@@ -30,6 +30,8 @@ export interface RegistryHttpOptions {
   /** For one whole exchange; 10 seconds when not given. */
   readonly timeoutMilliseconds?: number
   readonly fetch?: typeof fetch
+  /** Called with REGISTRY_ANSWER_INVALID when an answer does not hold: a forged record, another agent's keys. */
+  readonly refused?: (error: AgentMeshError) => void
 }
 
 export interface Call {

@@ -114,6 +114,8 @@ export interface AuditFields {
   registry_trusted: { registry: string; fingerprint: string; by: 'owner' | 'first_use' }
   /** Its log contradicted itself: what it certifies counts for nothing from now on. */
   registry_inconsistent: { registry: string; fingerprint: string; detail: string }
+  /** An answer of a registry does not hold: forged, somebody else's, or older than what was seen. It was not used. */
+  registry_refused: { registry: string; code: string; operation?: string; detail: string }
   registry_distrusted: { registry: string; fingerprint: string }
   /** A registry shows a statement that `new_amid` goes on as `old_amid`; `refused`: not by a key that says so here. */
   succession_shown: { old_amid: Amid; new_amid: Amid; result: 'offered' | 'refused'; reason?: string }

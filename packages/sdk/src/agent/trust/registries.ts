@@ -15,19 +15,32 @@ export interface Found {
   readonly record: AgentRecord
   /** The peer's home registry, as far as it can be reached: where its prekeys are. */
   readonly registry: RegistryClient
+  /** Of that registry. */
+  readonly url: string
 }
+
+/** Told when a registry's answer does not hold. */
+export type AnswerRefused = (url: string, error: AgentMeshError) => void
 
 export class Registries {
   readonly #home: string
   readonly #clients = new Map<string, RegistryClient>()
-  readonly #connect: (url: string) => RegistryClient
+  readonly #connect: (url: string, refused: (error: AgentMeshError) => void) => RegistryClient
   readonly #trusted: () => readonly string[]
+  readonly refused: AnswerRefused
 
   /**
    * @param home URL of the agent's own registry
    * @param trusted URLs of those the owner trusts, in the owner's order
+   * @param refused an answer of one of them that does not hold
    */
-  constructor(home: string, connect: (url: string) => RegistryClient, trusted: () => readonly string[]) {
+  constructor(
+    home: string,
+    connect: (url: string, refused: (error: AgentMeshError) => void) => RegistryClient,
+    trusted: () => readonly string[],
+    refused: AnswerRefused = () => {},
+  ) {
+    this.refused = refused
     this.#home = home
     this.#connect = connect
     this.#trusted = trusted
@@ -42,7 +55,7 @@ export class Registries {
     const { origin } = new URL(url)
     const known = this.#clients.get(origin)
     if (known) return known
-    const client = this.#connect(origin)
+    const client = this.#connect(origin, (error) => this.refused(origin, error))
     this.#clients.set(origin, client)
     return client
   }
@@ -60,8 +73,8 @@ export class Registries {
         const record = await registry.lookup(amid)
         const { registry_endpoint: endpoint } = record
         const home = endpoint === undefined ? url : new URL(endpoint).origin
-        if (home === url || !asked.includes(home)) return { record, registry }
-        return { record: await this.at(home).lookup(amid), registry: this.at(home) }
+        if (home === url || !asked.includes(home)) return { record, registry, url }
+        return { record: await this.at(home).lookup(amid), registry: this.at(home), url: home }
       } catch (error) {
         if (isAgentMeshError(error, 'REGISTRY_UNREACHABLE')) silent ??= error
         else if (!isAgentMeshError(error, 'AGENT_NOT_FOUND')) throw error
