@@ -99,7 +99,7 @@ async function measure(name, relays) {
     for (;;) {
       const page = await mailbox.page(to, { after: FRONT, limit: PAGE, withKnocks: true })
       if (page.length === 0) return
-      await mailbox.remove(to, page)
+      await mailbox.remove(to, page, 0)
     }
   }
   const emptied = async () => {

@@ -31,7 +31,7 @@ const BINARY_ID_AT = 2 + 12
 const JSON_ID_AT = '{"frame":"SEND","id":"'.length + 28
 /** From the start of a SENT's payload: the first letter of its status. */
 const JSON_STATUS_AT = '{"frame":"SENT","id":"00000000-0000-0000-0000-000000000000","status":"'.length
-const ACK_BYTES = 64
+const ACK_BYTES = 96
 
 export class RelayPeer {
   connection
@@ -108,7 +108,7 @@ export class RelayPeer {
     early.length = 0
     const { publicKey, secretKey } = this.identity.signing
     const timestamp = Date.now()
-    const parts = connectSignatureParts(hello.relayId, hello.nonce, this.name, publicKey, timestamp)
+    const parts = connectSignatureParts(hello.relayId, hello.nonce, this.name, publicKey, timestamp, 0)
     this.#write({
       frame: 'CONNECT',
       protocol: PROTOCOL_VERSION,
@@ -116,6 +116,7 @@ export class RelayPeer {
       publicKey,
       timestamp,
       presence: 'online',
+      stateCounter: 0,
       signature: sign('connect', secretKey, ...parts),
     })
     return (await next('CONNECTED')).pendingMessages
@@ -224,13 +225,15 @@ export class RelayPeer {
   #putAck(out) {
     this.#acknowledged = this.#sequence
     if (this.#binary) {
-      const at = writeHeader(out, 0, BINARY, 5)
+      const at = writeHeader(out, 0, BINARY, 13)
       out[at] = 3
       out.writeUInt32BE(this.#sequence, at + 1)
-      mask(out, at, at + 5)
-      return at + 5
+      // How far its state is moves with what it takes.
+      out.writeBigUInt64BE(BigInt(this.#sequence), at + 5)
+      mask(out, at, at + 13)
+      return at + 13
     }
-    const text = `{"frame":"ACK","sequence":${this.#sequence}}`
+    const text = `{"frame":"ACK","sequence":${this.#sequence},"state_counter":${this.#sequence}}`
     const at = writeHeader(out, 0, TEXT, text.length)
     out.latin1Write(text, at)
     mask(out, at, at + text.length)

@@ -241,7 +241,7 @@ export class WebSocketPeer {
       left -= 1
       this.#last = value.sequence
     }
-    this.write(this.message({ frame: 'ACK', sequence: this.#last }))
+    this.write(this.message({ frame: 'ACK', sequence: this.#last, stateCounter: 0 }))
     for (let sent = 0; sent < count; sent++) {
       const value = await this.nextMessage()
       if (value.frame !== 'SENT' || value.status !== 'delivered') throw new Error(`${value.frame} for SENT`)

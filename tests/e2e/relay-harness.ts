@@ -43,7 +43,8 @@ export function signConnect(
   const { publicKey, secretKey } = signing
   const { relayId = hello.relayId, ...rest } = changes
   const timestamp = changes.timestamp ?? Date.now()
-  const parts = connectSignatureParts(relayId, hello.nonce, amid, publicKey, timestamp)
+  const stateCounter = changes.stateCounter ?? 0
+  const parts = connectSignatureParts(relayId, hello.nonce, amid, publicKey, timestamp, stateCounter)
   return {
     frame: 'CONNECT',
     protocol: PROTOCOL_VERSION,
@@ -51,6 +52,7 @@ export function signConnect(
     publicKey,
     timestamp,
     presence: 'online',
+    stateCounter,
     signature: sign('connect', secretKey, ...parts),
     ...rest,
   }
@@ -166,8 +168,8 @@ export class RawAgent {
     return texts
   }
 
-  ack(sequence: number): void {
-    this.write({ frame: 'ACK', sequence })
+  ack(sequence: number, stateCounter = 0): void {
+    this.write({ frame: 'ACK', sequence, stateCounter })
   }
 
   /** A relay answers a connection's frames in order: when this returns, all before it has been looked at. */

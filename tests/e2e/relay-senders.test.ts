@@ -92,7 +92,7 @@ describe.each(SUBPROTOCOLS)('a connection that only sends, on %s', (subprotocol)
     await bob.outcome(bob.send(identity.amid, 'private'))
     for (const frame of [
       { frame: 'PRESENCE', state: 'online' },
-      { frame: 'ACK', sequence: 1 },
+      { frame: 'ACK', sequence: 1, stateCounter: 0 },
       { frame: 'PRESENCE_QUERY', amid: bob.amid },
     ] as const) {
       const alice = await sender(identity)

@@ -36,6 +36,8 @@ export class HostileRelay {
   readonly #sockets = new Map<Amid, { socket: WebSocket; sequence: number }>()
   readonly passed: Handover[] = []
   mischief: Mischief = honest
+  /** What CONNECTED says the agent has shown. */
+  stateCounter = 0
   /** What a sender is told; default that its message is stored. */
   refusal: (message: Handover) => Pick<SentFrame, 'code' | 'retryAfterSeconds'> | undefined = () => undefined
 
@@ -76,7 +78,12 @@ export class HostileRelay {
         amid = frame.amid
         this.#sockets.set(amid, { socket, sequence: 0 })
         socket.send(
-          binaryCodec.encode({ frame: 'CONNECTED', sessionId: newSessionId(random), pendingMessages: 0 }),
+          binaryCodec.encode({
+            frame: 'CONNECTED',
+            sessionId: newSessionId(random),
+            pendingMessages: 0,
+            stateCounter: this.stateCounter,
+          }),
         )
       } else if (frame.frame === 'SEND' && amid !== undefined) {
         const message = {

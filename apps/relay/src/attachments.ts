@@ -25,6 +25,9 @@ export class Attachment {
   again = false
   /** Counts what went to the mailbox meanwhile, so that an empty page read before that is not taken for an empty mailbox. */
   arrivals = 0
+  /** The highest this agent has shown, and whether the store has one of it. */
+  stateCounter = 0
+  keepsCounter = false
   /** When the window last became non-empty or shorter. */
   progressAt: number
 

@@ -27,6 +27,7 @@ export function checkConnect(connect: ConnectFrame, challenge: Challenge, now: n
     connect.amid,
     connect.publicKey,
     connect.timestamp,
+    connect.stateCounter,
   )
   if (!verify('connect', connect.publicKey, connect.signature, ...parts)) {
     throw new AgentMeshError('INVALID_SIGNATURE', undefined, { operation })

@@ -12,6 +12,7 @@ const connect: ConnectFrame = {
   timestamp: 0,
   signature: new Uint8Array(64),
   presence: 'away',
+  stateCounter: 7,
 }
 const send = { frame: 'SEND', id, to: amid, type: 'message', payload: new Uint8Array(1) } as const
 const fatal = (code: string) => ({
@@ -35,13 +36,13 @@ describe('awaiting-connect', () => {
   it('attaches an accepted agent with the presence it asked for', () => {
     expect(stepConnection('awaiting-connect', { kind: 'accepted', connect })).toEqual({
       state: 'connected',
-      effects: [{ do: 'attach', amid, presence: 'away' }],
+      effects: [{ do: 'attach', amid, presence: 'away', stateCounter: 7 }],
     })
   })
 
   it.each([
     send,
-    { frame: 'ACK', sequence: 0 } as const,
+    { frame: 'ACK', sequence: 0, stateCounter: 9 } as const,
     { frame: 'PRESENCE', state: 'online' } as const,
     { frame: 'PRESENCE_QUERY', amid } as const,
   ])('ends on $frame before CONNECT', (frame) => {
@@ -66,7 +67,7 @@ describe('awaiting-connect', () => {
 describe('connected', () => {
   it.each([
     [send, 'route'],
-    [{ frame: 'ACK', sequence: 3 } as const, 'acknowledge'],
+    [{ frame: 'ACK', sequence: 3, stateCounter: 9 } as const, 'acknowledge'],
     [{ frame: 'PRESENCE', state: 'dnd' } as const, 'set-presence'],
     [{ frame: 'PRESENCE_QUERY', amid } as const, 'answer-presence'],
   ])('carries out %o', (frame, effect) => {
@@ -143,7 +144,7 @@ describe('sending', () => {
   })
 
   it.each([
-    [{ frame: 'ACK', sequence: 1 } as const, 'SENDING_ONLY'],
+    [{ frame: 'ACK', sequence: 1, stateCounter: 9 } as const, 'SENDING_ONLY'],
     [{ frame: 'PRESENCE', state: 'online' } as const, 'SENDING_ONLY'],
     [{ frame: 'PRESENCE_QUERY', amid } as const, 'SENDING_ONLY'],
     [connect, 'ALREADY_CONNECTED'],
@@ -162,7 +163,7 @@ describe('sending', () => {
 it('nothing that arrives while closing has an effect', () => {
   const events: ConnectionEvent[] = [
     { kind: 'frame', frame: send },
-    { kind: 'frame', frame: { frame: 'ACK', sequence: 1 } },
+    { kind: 'frame', frame: { frame: 'ACK', sequence: 1, stateCounter: 9 } },
     { kind: 'accepted', connect },
     { kind: 'unreadable', error: new AgentMeshError('MALFORMED'), sendId: undefined },
     { kind: 'cut', code: 'CONNECT_TIMEOUT' },

@@ -39,13 +39,18 @@ export type ConnectionEvent =
 
 export type ConnectionEffect =
   | { readonly do: 'authenticate'; readonly connect: ConnectFrame }
-  | { readonly do: 'attach'; readonly amid: Amid; readonly presence: PresenceState }
+  | {
+      readonly do: 'attach'
+      readonly amid: Amid
+      readonly presence: PresenceState
+      readonly stateCounter: number
+    }
   | { readonly do: 'detach' }
   | { readonly do: 'admit-sender'; readonly amid: Amid }
   | { readonly do: 'dismiss-sender' }
   | { readonly do: 'route'; readonly send: SendFrame }
   | { readonly do: 'refuse'; readonly id: MessageId; readonly code: ErrorCode }
-  | { readonly do: 'acknowledge'; readonly sequence: number }
+  | { readonly do: 'acknowledge'; readonly sequence: number; readonly stateCounter: number }
   | { readonly do: 'set-presence'; readonly presence: PresenceState }
   | { readonly do: 'answer-presence'; readonly amid: Amid }
   | { readonly do: 'send'; readonly frame: RelayFrame }
@@ -84,10 +89,10 @@ export function stepConnection(state: ConnectionState, event: ConnectionEvent): 
   }
 }
 
-function accept({ amid, presence }: ConnectFrame): Step {
+function accept({ amid, presence, stateCounter }: ConnectFrame): Step {
   return presence === 'offline'
     ? { state: 'sending', effects: [{ do: 'admit-sender', amid }] }
-    : { state: 'connected', effects: [{ do: 'attach', amid, presence }] }
+    : { state: 'connected', effects: [{ do: 'attach', amid, presence, stateCounter }] }
 }
 
 type OpenState = Exclude<ConnectionState, 'closing'>
@@ -110,7 +115,7 @@ function readConnected(frame: AgentFrame): Step {
     case 'SEND':
       return connected({ do: 'route', send: frame })
     case 'ACK':
-      return connected({ do: 'acknowledge', sequence: frame.sequence })
+      return connected({ do: 'acknowledge', sequence: frame.sequence, stateCounter: frame.stateCounter })
     case 'PRESENCE':
       return connected({ do: 'set-presence', presence: frame.state })
     case 'PRESENCE_QUERY':

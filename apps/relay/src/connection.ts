@@ -16,7 +16,7 @@ import { addressNetwork, shortAmid } from '@agentmesh/sdk/hosting'
 import { checkConnect, type Challenge } from './authenticate.ts'
 import { stepConnection, type ConnectionEffect, type ConnectionEvent } from './connection-machine.ts'
 import type { Counters } from './counters.ts'
-import type { InPlaceEncoding } from './in-place/encoding.ts'
+import { AckInPlace, type InPlaceEncoding } from './in-place/encoding.ts'
 import { InFlight, MessageInPlace, SentInPlace } from './in-place/message-in-place.ts'
 import type { RelayLimits } from './limits.ts'
 import type { RelayLogger } from './logger.ts'
@@ -56,6 +56,8 @@ export interface ConnectionParts {
 
 /** The SEND that is being routed; one at a time. */
 const incoming = new MessageInPlace()
+/** The ACK that is being read. */
+const acknowledged = new AckInPlace()
 
 /** First bytes of frames with a whole message (RFC 6455 §5.2). */
 const TEXT = 0x81
@@ -131,10 +133,9 @@ export class Connection implements WebSocketUser, Outlet {
       return true
     }
     if (this.#state !== 'connected') return false
-    const sequence = encoding.readAck(data, start, end)
-    if (sequence < 0) return false
+    if (!encoding.readAck(acknowledged, data, start, end)) return false
     this.#count(end - start)
-    router.acknowledge(this, sequence)
+    router.acknowledge(this, acknowledged.sequence, acknowledged.stateCounter)
     return true
   }
 
@@ -200,7 +201,7 @@ export class Connection implements WebSocketUser, Outlet {
         return this.#authenticate(effect.connect)
       case 'attach':
         this.amid = effect.amid
-        void router.attach(this, effect.presence)
+        void router.attach(this, effect.presence, effect.stateCounter)
         return
       case 'admit-sender':
         this.amid = effect.amid
@@ -218,7 +219,7 @@ export class Connection implements WebSocketUser, Outlet {
       case 'refuse':
         return router.refuse(this, effect.id, effect.code)
       case 'acknowledge':
-        return router.acknowledge(this, effect.sequence)
+        return router.acknowledge(this, effect.sequence, effect.stateCounter)
       case 'set-presence':
         return router.setPresence(this, effect.presence)
       case 'answer-presence':

@@ -85,6 +85,11 @@ export const LimitSettings = Type.Object({
   storeBytesPerIp: Bytes(64 * MIB, 'the same by size'),
   storeMessages: Count(1_000_000, 'messages in all mailboxes together; beyond: RELAY_STORE_FAILED'),
   storeBytes: Bytes(1024 * MIB, 'the same by size'),
+  stateCounters: Count(
+    1_000_000,
+    'agents whose state counter is kept, for 30 days after it moved last; beyond, no new one is kept',
+  ),
+  stateCountersPerIp: RateLimit(1 / 60, 100, 'agents of an address whose state counter begins to be kept'),
 })
 
 export type RelayLimits = Readonly<Static<typeof LimitSettings>>

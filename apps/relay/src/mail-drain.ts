@@ -54,7 +54,7 @@ export class MailDrain {
         for (const { place, position, from, timestamp, ...message } of page) {
           attachment.cursor = { place, position }
           if (attachment.acknowledged.has(`${from} ${message.id}`)) {
-            this.remove(outlet.amid, [attachment.cursor])
+            this.remove(outlet.amid, [attachment.cursor], attachment.stateCounter)
             continue
           }
           const found = MessageInPlace.of(message)
@@ -82,9 +82,9 @@ export class MailDrain {
     sender?.deliver(new SentInPlace(entry, 'stored'))
   }
 
-  /** What was acknowledged. */
-  remove(amid: Amid, places: readonly Place[]): void {
-    this.#mailbox.remove(amid, places).catch((error: unknown) => {
+  /** What was acknowledged. @param stateCounter of the state that took it, or 0 when that is written already */
+  remove(amid: Amid, places: readonly Place[], stateCounter: number): void {
+    this.#mailbox.remove(amid, places, stateCounter).catch((error: unknown) => {
       // They stay and come again: the receiver's duplicate filter takes them once.
       this.#logger.error({ err: error }, 'acknowledged messages not removed')
     })

@@ -134,7 +134,7 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     await mailbox.store(message())
     await mailbox.store(message())
     const [first, second] = await read()
-    await mailbox.remove(amid(1), [first!, second!])
+    await mailbox.remove(amid(1), [first!, second!], 0)
     await mailbox.store(message())
     const [third] = await read(amid(1), second)
     expect(numberOf(third!)).toBe(3)
@@ -155,7 +155,7 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     for (const [index, each] of all.entries()) {
       expect((await read(amid(1), each)).map(numberOf)).toEqual([5, 1, 3, 4, 2].slice(index + 1))
     }
-    await mailbox.remove(amid(1), [all[2]!])
+    await mailbox.remove(amid(1), [all[2]!], 0)
     expect(await numbers()).toEqual([5, 1, 4, 2])
   })
 
@@ -164,7 +164,7 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     await mailbox.store(message({ to: amid(9) }))
     expect(await numbers()).toEqual([1])
     expect(await numbers(amid(9))).toEqual([2])
-    await mailbox.remove(amid(1), [await place(2, amid(9))])
+    await mailbox.remove(amid(1), [await place(2, amid(9))], 0)
     expect(await mailbox.count(amid(9))).toBe(1)
   })
 
@@ -172,7 +172,7 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     await mailbox.store(message())
     const first = await place(1)
     const stored = mailbox.store(message())
-    const removed = mailbox.remove(amid(1), [first])
+    const removed = mailbox.remove(amid(1), [first], 0)
     const kept = mailbox.store(message())
     const [page, count] = await Promise.all([numbers(), mailbox.count(amid(1))])
     expect([page, count]).toEqual([[2, 3], 2])
@@ -206,13 +206,47 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     expect(await numbers()).toEqual([1, 2])
   })
 
+  it('keeps the highest state counter of each agent, also across a restart', async () => {
+    expect(await mailbox.stateCounter(amid(1))).toBe(0)
+    await Promise.all(
+      [5, Number.MAX_SAFE_INTEGER, 6, 0].map(async (each) => mailbox.remove(amid(1), [], each)),
+    )
+    await mailbox.remove(amid(2), [], 3)
+    const both = async () => Promise.all([1, 2].map(async (each) => mailbox.stateCounter(amid(each))))
+    expect(await both()).toEqual([Number.MAX_SAFE_INTEGER, 3])
+    if (opened.reopen === undefined) return
+    await mailbox.close()
+    mailbox = await opened.reopen()
+    expect(await both()).toEqual([Number.MAX_SAFE_INTEGER, 3])
+  })
+
+  it('forgets the state counter of an agent that showed none for 30 days', async () => {
+    await mailbox.remove(amid(1), [], 5)
+    await mailbox.remove(amid(2), [], 6)
+    now += 20 * 24 * HOUR
+    await mailbox.remove(amid(2), [], 6)
+    now += 10 * 24 * HOUR + 1
+    await mailbox.purge()
+    expect([await mailbox.stateCounter(amid(1)), await mailbox.stateCounter(amid(2))]).toEqual([0, 6])
+  })
+
+  it('keeps no state counter more than its number, and still raises those it has', async () => {
+    await mailbox.close()
+    await start({ stateCounters: 2 })
+    for (const agent of [1, 2]) await mailbox.remove(amid(agent), [], 5)
+    await mailbox.purge()
+    for (const agent of [3, 1]) await mailbox.remove(amid(agent), [], 6)
+    const kept = await Promise.all([1, 2, 3].map(async (agent) => mailbox.stateCounter(amid(agent))))
+    expect(kept).toEqual([6, 5, 0])
+  })
+
   it('refuses beyond a sender’s number, and leaves the others their room', async () => {
     await mailbox.close()
     await start({ senderMessages: 2, mailboxMessages: 3 })
     const outcomes = []
     for (const from of [2, 2, 2, 3, 4]) outcomes.push(await mailbox.store(message({ from: amid(from) })))
     expect(outcomes).toEqual(['stored', 'stored', 'sender-quota', 'stored', 'mailbox-full'])
-    await mailbox.remove(amid(1), [await place(1)])
+    await mailbox.remove(amid(1), [await place(1)], 0)
     expect(await mailbox.store(message({ from: amid(2) }))).toBe('stored')
   })
 
@@ -237,7 +271,7 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
     expect(await store(9, 4, 501)).toBe('store-full')
     expect(await store(9, 4, 500)).toBe('stored')
     expect(mailbox.bytes).toBe(2000)
-    await mailbox.remove(amid(1), await read())
+    await mailbox.remove(amid(1), await read(), 0)
     expect([mailbox.messages, mailbox.bytes]).toEqual([1, 500])
   })
 
@@ -315,7 +349,7 @@ describe.each(implementations)('Mailbox: %s', (_, open) => {
       const page = await read(amid(1), seen.at(-1), 7)
       if (page.length === 0) break
       seen.push(...page)
-      others.push(mailbox.remove(amid(1), page.slice(0, 3)))
+      others.push(mailbox.remove(amid(1), page.slice(0, 3), 0))
       if (number < 60) others.push(mailbox.store(message()), mailbox.store(message({ to: amid(9) })))
     }
     await Promise.all(others)

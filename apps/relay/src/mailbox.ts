@@ -13,6 +13,9 @@
  */
 import type { Amid, MessageId, MessageType } from '@agentmesh/sdk/wire'
 
+/** How long a state counter is kept after it was written last. */
+export const STATE_COUNTER_TTL_MS = 30 * 86_400_000
+
 export interface MailboxMessage {
   readonly to: Amid
   readonly from: Amid
@@ -65,9 +68,15 @@ export interface Mailbox {
   /** From the front, unexpired. */
   page(to: Amid, page: Page): Promise<StoredMessage[]>
   count(to: Amid): Promise<number>
-  /** Forgets messages their receiver acknowledged. */
-  remove(to: Amid, messages: readonly Place[]): Promise<void>
-  /** Deletes what is past its time; returns how many. An engine may leave it for up to a day longer, unseen. */
+  /**
+   * Forgets messages their receiver acknowledged, and keeps its state counter where it is higher than the one kept, in one
+   * commit: a counter is never older than what was removed. 0 keeps nothing. When the store holds as many counters as it may,
+   * one more is not kept.
+   */
+  remove(to: Amid, messages: readonly Place[], stateCounter: number): Promise<void>
+  /** The highest state counter kept for an agent; 0 when none. */
+  stateCounter(of: Amid): Promise<number>
+  /** Deletes what is past its time, state counters too; returns how many messages. An engine may leave it for up to a day longer, unseen. */
   purge(): Promise<number>
   /** Whether the database can be written. */
   check(): Promise<boolean>

@@ -10,13 +10,21 @@
  * sender is told to come again, and nothing was promised.
  */
 import { AgentMeshError, parseAmid, type Amid } from '@agentmesh/sdk/wire'
-import type { Mailbox, MailboxMessage, Page, Place, StoredMessage, StoreOutcome } from './mailbox.ts'
+import {
+  STATE_COUNTER_TTL_MS,
+  type Mailbox,
+  type MailboxMessage,
+  type Page,
+  type Place,
+  type StoredMessage,
+  type StoreOutcome,
+} from './mailbox.ts'
 import type { MailboxLimits } from './quotas.ts'
 import { given, PostgresDatabase, type PoolClient } from './postgres/database.ts'
 import { Gather } from './postgres/gather.ts'
 import { migrate, restampRestored } from './postgres/migrations.ts'
 import { Partitions } from './postgres/partitions.ts'
-import { readCounts, readPages, type PageItem } from './postgres/mail-pages.ts'
+import { readCounts, readPages, readStateCounters, type PageItem } from './postgres/mail-pages.ts'
 import { MAX_BATCH_BYTES, MailTransaction, type Totals, type WriteItem } from './postgres/mail-transaction.ts'
 
 /** Two locks a message at most; PostgreSQL has room for 6,400 by default, shared by all relays. */
@@ -37,9 +45,12 @@ export class PostgresMailbox implements Mailbox {
   readonly #writes: Gather<WriteItem, StoreOutcome>
   readonly #pages: Gather<PageItem, StoredMessage[]>
   readonly #counts: Gather<Amid, number>
+  readonly #stateCounters: Gather<Amid, number>
   /** The last write of each mailbox that is not answered yet. */
   readonly #writing = new Map<Amid, Promise<unknown>>()
   #totals: Totals = { messages: 0, bytes: 0 }
+  /** Of all relays, as of the last look. */
+  #countersKept = 0
 
   private constructor(database: PostgresDatabase, limits: MailboxLimits, now: () => number) {
     this.#database = database
@@ -51,6 +62,9 @@ export class PostgresMailbox implements Mailbox {
     )
     this.#counts = new Gather('count mailbox', READS, async (items) =>
       database.run(async (client) => readCounts(client, items, now())),
+    )
+    this.#stateCounters = new Gather('read state counter', READS, async (items) =>
+      database.run(async (client) => readStateCounters(client, items)),
     )
   }
 
@@ -91,8 +105,9 @@ export class PostgresMailbox implements Mailbox {
     return this.#ask(message.to, { message, place }, message.payload.length)
   }
 
-  async remove(to: Amid, messages: readonly Place[]): Promise<void> {
-    await this.#ask(to, { to, messages }, 0)
+  async remove(to: Amid, messages: readonly Place[], stateCounter: number): Promise<void> {
+    if (messages.length === 0 && stateCounter === 0) return
+    await this.#ask(to, { to, messages, stateCounter }, 0)
   }
 
   async #ask(to: Amid, item: WriteItem, size: number): Promise<StoreOutcome> {
@@ -107,7 +122,8 @@ export class PostgresMailbox implements Mailbox {
   }
 
   async #write(items: readonly WriteItem[]): Promise<StoreOutcome[]> {
-    const transaction = new MailTransaction(items, this.#limits, this.#writer)
+    const countersFit = this.#countersKept < this.#limits.stateCounters
+    const transaction = new MailTransaction(items, this.#limits, this.#writer, countersFit)
     const { outcomes, totals, change } = await this.#database.run(async (client) => {
       await this.#partitions.ensure(client, transaction.expiryTimes())
       try {
@@ -133,11 +149,19 @@ export class PostgresMailbox implements Mailbox {
     return this.#counts.ask(to)
   }
 
+  async stateCounter(of: Amid): Promise<number> {
+    await this.#writing.get(of)
+    return this.#stateCounters.ask(of)
+  }
+
   async purge(): Promise<number> {
     return this.#attempt('purge mailboxes', async () => {
-      const dropped = await this.#database.run(async (client) =>
-        this.#partitions.dropBefore(client, this.#now()),
-      )
+      const dropped = await this.#database.run(async (client) => {
+        await client.query('DELETE FROM relay_state_counters WHERE seen_at < $1', [
+          this.#now() - STATE_COUNTER_TTL_MS,
+        ])
+        return this.#partitions.dropBefore(client, this.#now())
+      })
       await this.#prepare()
       return dropped
     })
@@ -155,6 +179,10 @@ export class PostgresMailbox implements Mailbox {
   async #lookAtTotals(client: PoolClient): Promise<void> {
     const { rows } = await client.query<Totals>(TOTALS)
     this.#totals = given(rows[0])
+    const counters = await client.query<{ n: number }>(
+      'SELECT count(*)::bigint AS n FROM relay_state_counters',
+    )
+    this.#countersKept = given(counters.rows[0]).n
   }
 
   async check(): Promise<boolean> {
@@ -194,7 +222,9 @@ export class PostgresMailbox implements Mailbox {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#writes.idle(), this.#pages.idle(), this.#counts.idle()])
+    await Promise.all(
+      [this.#writes, this.#pages, this.#counts, this.#stateCounters].map(async (gather) => gather.idle()),
+    )
     await this.#database.close()
   }
 }

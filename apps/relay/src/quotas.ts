@@ -12,6 +12,7 @@ export type MailboxLimits = Pick<
   | 'senderTotalMessages'
   | 'storeMessages'
   | 'storeBytes'
+  | 'stateCounters'
 >
 
 /** What is stored already: in the mailbox, of the sender in it, of the sender in all mailboxes, and altogether. */

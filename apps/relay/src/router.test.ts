@@ -18,6 +18,7 @@ import { DEFAULT_LIMITS, type RelayLimits } from './limits.ts'
 import { silentLogger } from './logger.ts'
 import { MessageInPlace } from './in-place/message-in-place.ts'
 import type { Mailbox, MailboxMessage, Page, Place } from './mailbox.ts'
+import { Origin } from './origin.ts'
 import type { Outlet } from './outlet.ts'
 import { Router } from './router.ts'
 import { SqliteMailbox } from './sqlite-mailbox.ts'
@@ -62,8 +63,9 @@ class LateMailbox implements Mailbox {
     this.#late(async () => this.#inner.store(message, place))
   page = async (to: Amid, page: Page) => this.#late(async () => this.#inner.page(to, page))
   count = async (to: Amid) => this.#late(async () => this.#inner.count(to))
-  remove = async (to: Amid, messages: readonly Place[]) =>
-    this.#late(async () => this.#inner.remove(to, messages))
+  remove = async (to: Amid, messages: readonly Place[], stateCounter: number) =>
+    this.#late(async () => this.#inner.remove(to, messages, stateCounter))
+  stateCounter = async (of: Amid) => this.#late(async () => this.#inner.stateCounter(of))
   purge = async () => this.#late(async () => this.#inner.purge())
   check = async () => !this.failing
   close = async () => this.#inner.close()
@@ -71,7 +73,7 @@ class LateMailbox implements Mailbox {
 
 class FakeAgent implements Outlet {
   readonly amid: Amid
-  readonly origin = undefined
+  readonly origin: Origin | undefined = undefined
   readonly frames: RelayFrame[] = []
   readonly #router: () => Router
   connected = true
@@ -119,9 +121,9 @@ function setUp(limits: Partial<RelayLimits> = {}, turns: () => number = () => 0)
     now,
     random: systemRandom,
   })
-  const agent = async (number: number, presence: 'online' | 'dnd' = 'online') => {
+  const agent = async (number: number, presence: 'online' | 'dnd' = 'online', shown = 0) => {
     const outlet = new FakeAgent(amid(number), () => router)
-    await router.attach(outlet, presence)
+    await router.attach(outlet, presence, shown)
     return outlet
   }
   const send = (from: Outlet, to: Amid, number: number, type: MessageType = 'message') => {
@@ -165,6 +167,68 @@ describe('Router', () => {
     expect([alice.connected, slow.connected]).toEqual([true, false])
   })
 
+  it('tells an agent the highest state counter it had shown before, and never less', async () => {
+    const { router, agent, quiet } = setUp({}, () => 2)
+    const seen = (outlet: FakeAgent) =>
+      outlet.frames.flatMap((frame) => (frame.frame === 'CONNECTED' ? [frame.stateCounter] : []))
+    const first = await agent(1, 'online', 40)
+    router.acknowledge(first, 0, 50)
+    router.acknowledge(first, 0, 45)
+    const replacing = await agent(1, 'online', 7)
+    router.tick()
+    await quiet()
+    router.detach(replacing)
+    const last = await agent(1, 'online', 60)
+    expect([seen(first), seen(replacing), seen(last)]).toEqual([[0], [50], [50]])
+  })
+
+  it('keeps the state counter of an ACK in the commit that removes what was acknowledged', async () => {
+    const { mailbox, router, agent, send, quiet } = setUp()
+    const alice = await agent(1)
+    send(alice, amid(2), 1)
+    await quiet()
+    const bob = await agent(2)
+    await quiet()
+    expect(bob.received()).toHaveLength(1)
+    router.acknowledge(bob, 1, 9)
+    await quiet()
+    // No tick, and the connection is not over: what a relay that is killed now leaves behind.
+    expect([await mailbox.count(bob.amid), await mailbox.stateCounter(bob.amid)]).toEqual([0, 9])
+  })
+
+  it('writes the counters of what it delivered without storing it at the next tick', async () => {
+    const { mailbox, router, agent, send, quiet } = setUp()
+    const [alice, bob] = [await agent(1), await agent(2)]
+    await quiet()
+    send(alice, bob.amid, 1)
+    router.acknowledge(bob, 1, 9)
+    expect(await mailbox.stateCounter(bob.amid)).toBe(0)
+    router.tick()
+    await quiet()
+    expect(await mailbox.stateCounter(bob.amid)).toBe(9)
+    mailbox.failing = true
+    router.acknowledge(bob, 1, 10)
+    router.tick()
+    await quiet()
+    mailbox.failing = false
+    router.tick()
+    await quiet()
+    expect(await mailbox.stateCounter(bob.amid)).toBe(10)
+  })
+
+  it('keeps counters of so many agents of an address and no more', async () => {
+    const { mailbox, router, quiet } = setUp({ stateCountersPerIp: { perSecond: 0.001, burst: 2 } })
+    const origin = new Origin('192.0.2.1')
+    for (const number of [1, 2, 3]) {
+      const outlet = Object.assign(new FakeAgent(amid(number), () => router), { origin })
+      await router.attach(outlet, 'online', 5)
+    }
+    router.tick()
+    await quiet()
+    const kept = await Promise.all([1, 2, 3].map(async (number) => mailbox.stateCounter(amid(number))))
+    expect(kept).toEqual([5, 5, 0])
+  })
+
   it('bounds what is unacknowledged over all connections together', async () => {
     const { router, agent, send, quiet } = setUp({ totalWindowBytes: 2 })
     const alice = await agent(1)
@@ -175,7 +239,7 @@ describe('Router', () => {
     await quiet()
     expect([router.windowBytes, alice.outcome(id)]).toEqual([2, 'stored'])
     expect(carol.received()).toEqual([])
-    router.acknowledge(bob, 2)
+    router.acknowledge(bob, 2, 0)
     router.tick()
     await quiet()
     expect(carol.received()).toHaveLength(1)
@@ -186,7 +250,7 @@ describe('Router', () => {
     const alice = await agent(1)
     const bob = await agent(2)
     const id = send(alice, bob.amid, 1)
-    router.acknowledge(new FakeAgent(bob.amid, () => router), 1)
+    router.acknowledge(new FakeAgent(bob.amid, () => router), 1, 0)
     expect(alice.outcome(id)).toBeUndefined()
   })
 
@@ -196,13 +260,13 @@ describe('Router', () => {
     for (const number of [1, 2, 3, 4, 5]) send(alice, first.amid, number)
     await quiet()
     // 4 is sent from the mailbox; 2 and 3 are nowhere else, 5 waits.
-    router.acknowledge(first, 1)
+    router.acknowledge(first, 1, 0)
     await quiet()
     first.cut('SLOW_READER')
     send(alice, first.amid, 6)
     const again = await agent(2)
     await quiet()
-    router.acknowledge(again, 3)
+    router.acknowledge(again, 3, 0)
     await quiet()
     expect(again.received().map((each) => each.payload[0])).toEqual([2, 3, 4, 5, 6])
   })
@@ -227,7 +291,7 @@ describe('Router', () => {
     await stored
     await quiet()
     expect(received()).toEqual([1, 2])
-    router.acknowledge(bob, 2)
+    router.acknowledge(bob, 2, 0)
     await quiet()
     expect([mailbox.messages, router.windowBytes]).toEqual([0, 0])
   })
@@ -242,7 +306,7 @@ describe('Router', () => {
     router.mailArrived(bob.amid)
     // Past the end of the mailbox, and on to its front.
     for (let turns = 0; turns < 4; turns++) await turn()
-    router.acknowledge(bob, 1)
+    router.acknowledge(bob, 1, 0)
     await quiet()
     expect([bob.received().length, mailbox.messages]).toEqual([1, 0])
   })
@@ -271,13 +335,13 @@ describe('Router', () => {
     const connect = () => {
       const outlet = new FakeAgent(amid(3), () => router)
       connections.push(outlet)
-      void router.attach(outlet, 'online')
+      void router.attach(outlet, 'online', 0)
     }
     const acknowledgeAll = (outlet: FakeAgent | undefined) => {
       const last = outlet?.received().at(-1)
       if (outlet === undefined || last === undefined || last.sequence === outlet.acknowledged) return false
       outlet.acknowledged = last.sequence
-      router.acknowledge(outlet, last.sequence)
+      router.acknowledge(outlet, last.sequence, 0)
       return true
     }
     for (const each of steps) {

@@ -36,6 +36,7 @@ import { MailDrain } from './mail-drain.ts'
 import { MailWriter, STORE_RETRY_SECONDS } from './mail-writer.ts'
 import { Deposits } from './deposits.ts'
 import { FRONT, type Mailbox, type MailboxMessage, type Place } from './mailbox.ts'
+import { StateCounters } from './state-counters.ts'
 import { deliverRefusal, type Outlet, type Peers } from './outlet.ts'
 
 export interface RouterParts {
@@ -56,12 +57,14 @@ export class Router {
   readonly #admission: Admission
   readonly #deposits: Deposits
   readonly #mail: MailWriter
+  readonly #stateCounters: StateCounters
   #stopping = false
 
   constructor(parts: RouterParts) {
     this.#parts = parts
     this.#attachments = new Attachments(parts.limits, parts.now)
     this.#mailDrain = new MailDrain(parts, this.#attachments)
+    this.#stateCounters = new StateCounters(parts, this.#attachments)
     this.#admission = new Admission(parts.limits)
     this.#deposits = new Deposits(parts.limits, () => 1 + (parts.peers?.relays ?? 0))
     this.#mail = new MailWriter({ ...parts, deposits: this.#deposits }, (to) => {
@@ -81,8 +84,10 @@ export class Router {
   /**
    * Makes `outlet` the one connection of its AMID, sends CONNECTED, and drains the mailbox. What a replaced connection had
    * not acknowledged comes first: the mailbox works in the order it is asked.
+   *
+   * @param shown the agent's state counter, as its CONNECT has it
    */
-  async attach(outlet: Outlet, presence: PresenceState): Promise<void> {
+  async attach(outlet: Outlet, presence: PresenceState, shown: number): Promise<void> {
     const previous = this.#attachments.get(outlet.amid)
     if (previous !== undefined) {
       this.detach(previous.outlet)
@@ -91,10 +96,13 @@ export class Router {
     const attachment = this.#attachments.add(outlet, presence)
     this.#parts.peers?.attached(outlet.amid, presence)
     try {
-      const pendingMessages = await this.#parts.mailbox.count(outlet.amid)
+      const [pendingMessages, stateCounter] = await Promise.all([
+        this.#parts.mailbox.count(outlet.amid),
+        this.#stateCounters.begin(attachment, shown),
+      ])
       if (this.#attachments.of(outlet) === undefined) return
       const sessionId = newSessionId(this.#parts.random)
-      outlet.deliver({ frame: 'CONNECTED', sessionId, pendingMessages })
+      outlet.deliver({ frame: 'CONNECTED', sessionId, pendingMessages, stateCounter })
       attachment.mode = 'draining'
     } catch (error) {
       this.#mailDrain.failed(outlet, error)
@@ -111,6 +119,7 @@ export class Router {
     const attachment = this.#attachments.of(outlet)
     if (attachment === undefined) return
     this.#attachments.remove(attachment)
+    this.#stateCounters.end(attachment)
     this.#parts.peers?.detached(outlet.amid)
     let behind = FRONT.place
     for (const entry of attachment.window.entries()) {
@@ -182,7 +191,7 @@ export class Router {
     deliverRefusal(sender, id, code, retryAfterSeconds)
   }
 
-  acknowledge(outlet: Outlet, sequence: number): void {
+  acknowledge(outlet: Outlet, sequence: number, shown: number): void {
     const attachment = this.#attachments.of(outlet)
     if (attachment === undefined) return
     const { window } = attachment
@@ -190,6 +199,7 @@ export class Router {
       outlet.cut('ACK_OUT_OF_RANGE')
       return
     }
+    this.#stateCounters.raise(attachment, shown)
     const { counters } = this.#parts
     const before = window.count
     let places: Place[] | undefined
@@ -210,7 +220,8 @@ export class Router {
     }
     if (window.count === before) return
     attachment.progressAt = this.#parts.now()
-    if (places !== undefined) this.#mailDrain.remove(outlet.amid, places)
+    if (places !== undefined)
+      this.#mailDrain.remove(outlet.amid, places, this.#stateCounters.take(attachment))
     if (attachment.mode === 'draining') void this.#mailDrain.run(attachment)
   }
 
@@ -280,6 +291,7 @@ export class Router {
         attachment.outlet.cut('SLOW_READER')
       } else if (attachment.mode === 'draining') void this.#mailDrain.run(attachment)
     }
+    this.#stateCounters.tick(now)
     this.#admission.sweep(now)
     this.#deposits.sweep(now)
   }

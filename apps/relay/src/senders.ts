@@ -1,6 +1,6 @@
 /**
  * Connections that only send (spec/relay.md 2): an agent whose home is another relay says so with presence `offline`. It is
- * told CONNECTED, its SENDs are routed and answered under the same limits as any agent's, and that is all: it is not
+ * told CONNECTED, with no pending messages and no state counter, its SENDs are routed and answered under the same limits as any agent's, and that is all: it is not
  * reached here, so it takes nobody's place and shows in no presence.
  */
 import type { RandomBytes } from '@agentmesh/sdk/crypto/signing'
@@ -31,7 +31,8 @@ export class Senders {
     if (outlets.size >= this.#limits.sendersPerAgent) return outlet.cut('RATE_LIMITED', RETRY_SECONDS)
     this.#outlets.set(outlet.amid, outlets.add(outlet))
     this.#open += 1
-    outlet.deliver({ frame: 'CONNECTED', sessionId: newSessionId(this.#random), pendingMessages: 0 })
+    const sessionId = newSessionId(this.#random)
+    outlet.deliver({ frame: 'CONNECTED', sessionId, pendingMessages: 0, stateCounter: 0 })
   }
 
   dismiss(outlet: Outlet): void {

@@ -10,7 +10,15 @@ import {
   type Amid,
   type MessageType,
 } from '@agentmesh/sdk/wire'
-import type { Mailbox, MailboxMessage, Page, Place, StoredMessage, StoreOutcome } from './mailbox.ts'
+import {
+  STATE_COUNTER_TTL_MS,
+  type Mailbox,
+  type MailboxMessage,
+  type Page,
+  type Place,
+  type StoredMessage,
+  type StoreOutcome,
+} from './mailbox.ts'
 import { refusalOf, type MailboxLimits } from './quotas.ts'
 import { closeDatabase, lockDatabase, openDatabase, type Database } from './sqlite.ts'
 import { TurnEnd } from './turn.ts'
@@ -33,10 +41,16 @@ const SCHEMA = `
   CREATE INDEX IF NOT EXISTS mail_order ON mail (recipient, place, position);
   CREATE INDEX IF NOT EXISTS mail_sender ON mail (sender);
   CREATE INDEX IF NOT EXISTS mail_expiry ON mail (expires_at);
+  CREATE TABLE IF NOT EXISTS state_counters (
+    agent TEXT PRIMARY KEY,
+    counter INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS state_counters_seen ON state_counters (seen_at);
 `
-const SCHEMA_VERSION = 2
+const SCHEMA_VERSION = 3
 
-/** Version 1 had no `place`: there everything stood at its position. */
+/** Version 2 had no state counters, version 1 no `place` either: there everything stood at its position. */
 const FROM_VERSION_1 = `
   ALTER TABLE mail RENAME TO mail_1;
   DROP INDEX mail_message;
@@ -77,6 +91,7 @@ export class SqliteMailbox implements Mailbox {
   #lastPosition: number
   #messages: number
   #bytes: number
+  #stateCounters = 0
 
   /**
    * @param path a file, or `:memory:`
@@ -174,9 +189,25 @@ export class SqliteMailbox implements Mailbox {
     })
   }
 
-  async remove(to: Amid, messages: readonly Place[]): Promise<void> {
+  async remove(to: Amid, messages: readonly Place[], stateCounter: number): Promise<void> {
     await this.#enqueue('remove messages', () => {
       for (const { position } of messages) this.#forget(this.#statements.remove.all(to, position))
+      if (stateCounter > 0) this.#keepCounter(to, stateCounter)
+    })
+  }
+
+  #keepCounter(agent: Amid, counter: number): void {
+    const { raiseCounter, addCounter } = this.#statements
+    if (raiseCounter.run(counter, this.#now(), agent).changes > 0) return
+    if (this.#stateCounters >= this.#limits.stateCounters) return
+    addCounter.run(agent, counter, this.#now())
+    this.#stateCounters += 1
+  }
+
+  async stateCounter(of: Amid): Promise<number> {
+    return this.#read('read state counter', () => {
+      const row = this.#statements.counter.get(of) as { counter: number } | undefined
+      return row?.counter ?? 0
     })
   }
 
@@ -184,6 +215,8 @@ export class SqliteMailbox implements Mailbox {
     return this.#enqueue('purge mailboxes', () => {
       const expired = this.#statements.expire.all(this.#now())
       this.#forget(expired)
+      const forgotten = this.#statements.expireCounters.run(this.#now() - STATE_COUNTER_TTL_MS)
+      this.#stateCounters -= Number(forgotten.changes)
       return expired.length
     })
   }
@@ -214,6 +247,7 @@ export class SqliteMailbox implements Mailbox {
     const row = this.#statements.totals.get() as Record<string, number>
     this.#messages = row['messages'] ?? 0
     this.#bytes = row['bytes'] ?? 0
+    this.#stateCounters = scalar(this.#database, 'SELECT count(*) AS n FROM state_counters', 'n')
   }
 
   async #enqueue<T>(operation: string, run: () => T): Promise<T> {
@@ -288,6 +322,12 @@ function prepare(database: Database) {
     remove: database.prepare('DELETE FROM mail WHERE recipient = ? AND position = ? RETURNING size'),
     expireOf: database.prepare('DELETE FROM mail WHERE recipient = ? AND expires_at <= ? RETURNING size'),
     expire: database.prepare('DELETE FROM mail WHERE expires_at <= ? RETURNING size'),
+    counter: database.prepare('SELECT counter FROM state_counters WHERE agent = ?'),
+    raiseCounter: database.prepare(
+      'UPDATE state_counters SET counter = max(counter, ?), seen_at = ? WHERE agent = ?',
+    ),
+    addCounter: database.prepare('INSERT INTO state_counters (agent, counter, seen_at) VALUES (?, ?, ?)'),
+    expireCounters: database.prepare('DELETE FROM state_counters WHERE seen_at < ?'),
     totals: database.prepare('SELECT count(*) AS messages, coalesce(sum(size), 0) AS bytes FROM mail'),
   }
 }

@@ -57,7 +57,7 @@ export class TestPostgres {
   async clear(url: string): Promise<void> {
     const client = new pg.Client({ connectionString: url })
     await client.connect()
-    await client.query('TRUNCATE relay_mail, relay_mail_usage')
+    await client.query('TRUNCATE relay_mail, relay_mail_usage, relay_state_counters')
     await client.end()
   }
 

@@ -121,7 +121,8 @@ function sharedMailbox(limits: RelayLimits, now: () => number, gate: () => Promi
     },
     page: async (to, page) => inner.page(to, page),
     count: async (to) => inner.count(to),
-    remove: async (to, messages) => inner.remove(to, messages),
+    remove: async (to, messages, stateCounter) => inner.remove(to, messages, stateCounter),
+    stateCounter: async (of) => inner.stateCounter(of),
     purge: async () => inner.purge(),
     check: async () => true,
     close: async () => inner.close(),
@@ -172,7 +173,7 @@ export class Wire implements Outlet {
     const last = this.frames.findLast((frame) => frame.frame === 'RECEIVE')
     if (last?.frame !== 'RECEIVE' || last.sequence === this.#acknowledged) return false
     this.#acknowledged = last.sequence
-    this.relay.router.acknowledge(this, last.sequence)
+    this.relay.router.acknowledge(this, last.sequence, 0)
     return true
   }
   outcomes(number: number): string[] {
@@ -220,7 +221,7 @@ export class TestRelay {
 
   connect(agent: Amid, presence: PresenceState = 'online'): Wire {
     const wire = new Wire(agent, this)
-    void this.router.attach(wire, presence)
+    void this.router.attach(wire, presence, 0)
     return wire
   }
 

@@ -2,7 +2,7 @@
  * `agentmesh.v0.2.bin` in place (spec/relay.md 3):
  *
  *   0x02 SEND      u8 type | message id 16 | to 20 | payload rest
- *   0x03 ACK       u32 sequence
+ *   0x03 ACK       u32 sequence | u64 state counter
  *   0x83 SENT      message id 16 | u8 status | u32 retry after, 0 | u8 code length, 0
  *   0x84 RECEIVE   u8 type | u32 sequence | from 20 | u64 ms | payload rest
  */
@@ -15,7 +15,7 @@ import {
 } from '@agentmesh/sdk/wire'
 import { copyBytes, wordsOf } from '../words.ts'
 import type { AmidMemo } from './amid-memo.ts'
-import type { FrameRoom, InPlaceEncoding } from './encoding.ts'
+import type { AckInPlace, FrameRoom, InPlaceEncoding } from './encoding.ts'
 import type { InFlight, MessageInPlace, SentInPlace } from './message-in-place.ts'
 
 /** A whole binary message (RFC 6455 §5.2). */
@@ -23,7 +23,9 @@ const FIRST = 0x82
 const SEND_HEADER = 38
 const RECEIVE_HEADER = 34
 const SENT_BYTES = 23
-const ACK_BYTES = 5
+const ACK_BYTES = 13
+/** The upper half of 2^53 - 1. */
+const MAX_HIGH = 0x1f_ffff
 
 const TYPES: (MessageType | undefined)[] = []
 for (const [name, code] of Object.entries(MESSAGE_TYPES)) TYPES[code] = name as MessageType
@@ -57,9 +59,14 @@ export class BinaryInPlace implements InPlaceEncoding {
     return true
   }
 
-  readAck(data: Buffer, start: number, end: number): number {
-    if (end - start !== ACK_BYTES || data[start] !== FRAME_CODES.ACK) return -1
-    return wordsOf(data).getUint32(start + 1)
+  readAck(ack: AckInPlace, data: Buffer, start: number, end: number): boolean {
+    if (end - start !== ACK_BYTES || data[start] !== FRAME_CODES.ACK) return false
+    const words = wordsOf(data)
+    const high = words.getUint32(start + 5)
+    if (high > MAX_HIGH) return false
+    ack.sequence = words.getUint32(start + 1)
+    ack.stateCounter = high * 0x1_0000_0000 + words.getUint32(start + 9)
+    return true
   }
 
   writeReceive(room: FrameRoom, message: InFlight<unknown>): void {

@@ -12,11 +12,17 @@ export interface FrameRoom {
   take(first: number, length: number): number
 }
 
+/** The numbers of an ACK. */
+export class AckInPlace {
+  sequence = 0
+  stateCounter = 0
+}
+
 export interface InPlaceEncoding {
   /** Fills `message` with the SEND that lies there; false when the codec has to read it. */
   readSend(message: MessageInPlace, data: Buffer, start: number, end: number): boolean
-  /** The number in the ACK that lies there; -1 when the codec has to read it. */
-  readAck(data: Buffer, start: number, end: number): number
+  /** Fills `ack` with the ACK that lies there; false when the codec has to read it. */
+  readAck(ack: AckInPlace, data: Buffer, start: number, end: number): boolean
   /** Writes a RECEIVE; from then on the message lies where it was written. */
   writeReceive(room: FrameRoom, message: InFlight<unknown>): void
   writeSent(room: FrameRoom, sent: SentInPlace): void

@@ -7,7 +7,7 @@ import { copyBytes, wordsOf } from '../words.ts'
 import { Ascii } from './ascii.ts'
 import type { AmidMemo } from './amid-memo.ts'
 import { isVersion4 } from './binary-in-place.ts'
-import type { FrameRoom, InPlaceEncoding } from './encoding.ts'
+import type { AckInPlace, FrameRoom, InPlaceEncoding } from './encoding.ts'
 import type { InFlight, MessageInPlace, SentInPlace } from './message-in-place.ts'
 
 /** A whole text message (RFC 6455 §5.2). */
@@ -20,6 +20,10 @@ const ID_LENGTH = 36
 const DASHES = [8, 13, 18, 23]
 const MAX_AMID_LENGTH = 28
 const MAX_U32 = 0xffff_ffff
+const U32_DIGITS = 10
+/** As many digits as surely fit into 2^53 - 1; the codec reads longer ones. */
+const SAFE_DIGITS = 15
+const COMMA = 0x2c
 
 const SEND_ID = new Ascii('{"frame":"SEND","id":"')
 const TO = new Ascii('","to":"')
@@ -28,6 +32,7 @@ const PAYLOAD = new Ascii('","encrypted_payload":"')
 const END = '"}'
 const [END_QUOTE, END_BRACE] = [0x22, 0x7d]
 const ACK = new Ascii('{"frame":"ACK","sequence":')
+const STATE_COUNTER = new Ascii(',"state_counter":')
 const RECEIVE = new Ascii('{"frame":"RECEIVE","sequence":')
 const FROM = new Ascii(',"from":"')
 const SENT_ID = new Ascii('{"frame":"SENT","id":"')
@@ -91,20 +96,21 @@ export class JsonInPlace implements InPlaceEncoding {
     return message.size <= MAX_PAYLOAD_BYTES
   }
 
-  readAck(data: Buffer, start: number, end: number): number {
-    if (!ACK.isAt(wordsOf(data), start, end)) return -1
+  readAck(ack: AckInPlace, data: Buffer, start: number, end: number): boolean {
+    const words = wordsOf(data)
+    if (!ACK.isAt(words, start, end)) return false
     const digits = start + ACK.length
+    let comma = digits
+    while (comma < end && comma - digits <= U32_DIGITS && data[comma] !== COMMA) comma++
+    if (!STATE_COUNTER.isAt(words, comma, end)) return false
     const last = end - 1
-    if (last <= digits || last - digits > 10 || data[last] !== 0x7d) return -1
-    // Leading zeros are no JSON.
-    if (data[digits] === 0x30 && last - digits > 1) return -1
-    let value = 0
-    for (let at = digits; at < last; at++) {
-      const digit = (data[at] as number) - 0x30
-      if (digit < 0 || digit > 9) return -1
-      value = value * 10 + digit
-    }
-    return value > MAX_U32 ? -1 : value
+    if (data[last] !== END_BRACE) return false
+    const sequence = integerAt(data, digits, comma)
+    const stateCounter = integerAt(data, comma + STATE_COUNTER.length, last)
+    if (sequence < 0 || sequence > MAX_U32 || stateCounter < 0) return false
+    ack.sequence = sequence
+    ack.stateCounter = stateCounter
+    return true
   }
 
   writeReceive(room: FrameRoom, message: InFlight<unknown>): void {
@@ -159,6 +165,19 @@ export class JsonInPlace implements InPlaceEncoding {
 function typeAt(words: DataView, at: number, end: number): (typeof TYPES)[number] | undefined {
   for (const type of TYPES) if (type.text.isAt(words, at, end)) return type
   return undefined
+}
+
+/** -1 for what is no integer of JSON, or a long one. */
+function integerAt(data: Buffer, start: number, end: number): number {
+  // Leading zeros are no JSON.
+  if (end <= start || end - start > SAFE_DIGITS || (data[start] === 0x30 && end - start > 1)) return -1
+  let value = 0
+  for (let at = start; at < end; at++) {
+    const digit = (data[at] as number) - 0x30
+    if (digit < 0 || digit > 9) return -1
+    value = value * 10 + digit
+  }
+  return value
 }
 
 /** Decimal digits of a u32. */

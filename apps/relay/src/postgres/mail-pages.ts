@@ -1,4 +1,4 @@
-/** Pages of many mailboxes in one statement, and counts. */
+/** Pages of many mailboxes in one statement, counts, and state counters. */
 import { MESSAGE_TYPES, parseAmid, parseMessageId, type Amid, type MessageType } from '@agentmesh/sdk/wire'
 import type { Page, StoredMessage } from '../mailbox.ts'
 import { given, type PoolClient } from './database.ts'
@@ -26,6 +26,14 @@ const COUNTS = {
   text: `
     SELECT u.messages FROM unnest($1::text[]) WITH ORDINALITY AS w (recipient, n) CROSS JOIN LATERAL (
       SELECT count(*) AS messages FROM relay_mail m WHERE m.recipient = w.recipient AND m.expires_at > $2) u
+    ORDER BY w.n`,
+}
+
+const STATE_COUNTERS = {
+  name: 'relay-state-counters',
+  text: `
+    SELECT coalesce(c.counter, 0)::bigint AS counter FROM unnest($1::text[]) WITH ORDINALITY AS w (agent, n)
+    LEFT JOIN relay_state_counters c ON c.agent = w.agent
     ORDER BY w.n`,
 }
 
@@ -68,6 +76,11 @@ export async function readPages(
 export async function readCounts(client: PoolClient, items: readonly Amid[], now: number): Promise<number[]> {
   const { rows } = await client.query<{ messages: number }>({ ...COUNTS, values: [items, now] })
   return rows.map(({ messages }) => messages)
+}
+
+export async function readStateCounters(client: PoolClient, items: readonly Amid[]): Promise<number[]> {
+  const { rows } = await client.query<{ counter: number }>({ ...STATE_COUNTERS, values: [items] })
+  return rows.map(({ counter }) => counter)
 }
 
 function fromRow(to: Amid, row: PageRow): StoredMessage {

@@ -2,7 +2,7 @@
  * One transaction of stores and removals:
  *
  *     lock the mailboxes and senders it touches, in one order          nobody else changes what is looked at
- *     delete what is to be removed
+ *     delete what is to be removed, and keep the state counters that come with it
  *     look: what is there already, what mailboxes and senders hold     one statement; positions too
  *     decide, message by message (`quotas.ts`)
  *     insert what fits, and add to this relay's line of the usage      one statement
@@ -25,6 +25,8 @@ export interface StoreItem {
 export interface RemoveItem {
   readonly to: Amid
   readonly messages: readonly Place[]
+  /** 0: none to keep. */
+  readonly stateCounter: number
 }
 export type WriteItem = StoreItem | RemoveItem
 
@@ -90,6 +92,17 @@ const INSERT = {
       AS w (place, position, timestamp, expires_at, size, recipient, sender, id, type, start)`,
 }
 
+/** What a relay of a cluster did not see another keep may exceed the limit by as much as is kept between two looks. */
+const KEEP_COUNTERS = {
+  name: 'relay-keep-state-counters',
+  text: `
+    INSERT INTO relay_state_counters AS c (agent, counter, seen_at)
+    SELECT w.agent, max(w.counter), $3 FROM unnest($1::text[], $2::bigint[]) AS w (agent, counter)
+    WHERE $4 OR EXISTS (SELECT FROM relay_state_counters k WHERE k.agent = w.agent)
+    GROUP BY w.agent
+    ON CONFLICT (agent) DO UPDATE SET counter = greatest(c.counter, excluded.counter), seen_at = excluded.seen_at`,
+}
+
 const ADD_USAGE = {
   name: 'relay-mail-usage',
   text: `
@@ -105,9 +118,13 @@ export class MailTransaction {
   readonly #removals: RemoveItem[] = []
   readonly #limits: MailboxLimits
   readonly #writer: string
+  readonly #countersFit: boolean
 
-  /** @param writer names this relay's lines of the usage */
-  constructor(items: readonly WriteItem[], limits: MailboxLimits, writer: string) {
+  /**
+   * @param writer names this relay's lines of the usage
+   * @param countersFit whether state counters of more agents may be kept
+   */
+  constructor(items: readonly WriteItem[], limits: MailboxLimits, writer: string, countersFit: boolean) {
     this.#items = items
     for (const item of items) {
       if ('message' in item) this.#stores.push(item)
@@ -115,6 +132,7 @@ export class MailTransaction {
     }
     this.#limits = limits
     this.#writer = writer
+    this.#countersFit = countersFit
   }
 
   expiryTimes(): number[] {
@@ -132,6 +150,7 @@ export class MailTransaction {
     await client.query(this.#beginAndLock(alone))
     const usage = new UsageChange()
     if (this.#removals.length > 0) await this.#remove(client, usage)
+    await this.#keepCounters(client, now)
     const freed = usage.total()
     let found: Found | undefined
     let accepted: Accepted[] = []
@@ -184,11 +203,22 @@ export class MailTransaction {
         positions.push(position)
       }
     }
+    if (positions.length === 0) return
     const { rows } = await client.query<{ expires_at: number; size: number }>({
       ...DELETE,
       values: [recipients, places, positions],
     })
     for (const { expires_at, size } of rows) usage.subtract(expires_at, size)
+  }
+
+  async #keepCounters(client: PoolClient, now: number): Promise<void> {
+    const shown = this.#removals.filter(({ stateCounter }) => stateCounter > 0)
+    if (shown.length === 0) return
+    const counters = shown.map(({ stateCounter }) => stateCounter)
+    await client.query({
+      ...KEEP_COUNTERS,
+      values: [shown.map(({ to }) => to), counters, now, this.#countersFit],
+    })
   }
 
   async #look(client: PoolClient, now: number): Promise<{ rows: LookRow[]; keys: LookKeys }> {

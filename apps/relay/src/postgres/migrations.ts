@@ -5,6 +5,7 @@
  *
  *     relay_mail             messages, in partitions by the day in which they expire (`partitions.ts`)
  *     relay_mail_position    the sequence that positions come from
+ *     relay_state_counters   the highest state counter of each agent, and when it was written last
  *     relay_mail_usage       what each relay has added to and taken from each partition; their sum is what is stored
  *
  * `stamp` is the transaction that stored a message. Positions of different mailboxes are not in the order of commits, but
@@ -53,6 +54,16 @@ const MIGRATIONS: readonly Migration[] = [
         bytes bigint NOT NULL,
         PRIMARY KEY (partition_start, writer)
       ) WITH (fillfactor = 50);
+    `,
+  },
+  {
+    name: '0002-state-counters',
+    sql: `
+      CREATE TABLE relay_state_counters (
+        agent text COLLATE "C" PRIMARY KEY,
+        counter bigint NOT NULL,
+        seen_at bigint NOT NULL
+      ) WITH (fillfactor = 80);
     `,
   },
 ]

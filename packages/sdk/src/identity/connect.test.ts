@@ -8,7 +8,7 @@ import { NOW, testIdentity, testRandom } from './test-support.ts'
 const alice = testIdentity('alice')
 const { publicKey, secretKey } = alice.signing
 const nonce = testRandom('hello')(32)
-const parts = connectSignatureParts('relay.example:443', nonce, alice.amid, publicKey, NOW)
+const parts = connectSignatureParts('relay.example:443', nonce, alice.amid, publicKey, NOW, 0x102030405)
 
 describe('a CONNECT signature', () => {
   const signature = sign('connect', secretKey, ...parts)
@@ -31,25 +31,34 @@ describe('a CONNECT signature', () => {
           publicKey,
           u32(8),
           new Uint8Array(new BigUint64Array([BigInt(NOW)]).buffer).toReversed(),
+          u32(8),
+          Uint8Array.of(0, 0, 0, 1, 2, 3, 4, 5),
         ),
       ),
     )
   })
 
-  it('is good for one relay, one challenge, one agent and one time', () => {
-    expect(check('relay.example:443', nonce, alice.amid, publicKey, NOW)).toBe(true)
-    expect(check('relay.example:44', nonce, alice.amid, publicKey, NOW)).toBe(false)
-    expect(check('relay.example:443', testRandom('x')(32), alice.amid, publicKey, NOW)).toBe(false)
-    expect(check('relay.example:443', nonce, testIdentity('bob').amid, publicKey, NOW)).toBe(false)
-    expect(check('relay.example:443', nonce, alice.amid, publicKey, NOW + 1)).toBe(false)
+  it('is good for one relay, one challenge, one agent, one time and one state', () => {
+    expect(check('relay.example:443', nonce, alice.amid, publicKey, NOW, 0x102030405)).toBe(true)
+    expect(check('relay.example:44', nonce, alice.amid, publicKey, NOW, 0x102030405)).toBe(false)
+    expect(check('relay.example:443', testRandom('x')(32), alice.amid, publicKey, NOW, 0x102030405)).toBe(
+      false,
+    )
+    expect(check('relay.example:443', nonce, testIdentity('bob').amid, publicKey, NOW, 0x102030405)).toBe(
+      false,
+    )
+    expect(check('relay.example:443', nonce, alice.amid, publicKey, NOW + 1, 0x102030405)).toBe(false)
+    expect(check('relay.example:443', nonce, alice.amid, publicKey, NOW, 0x102030404)).toBe(false)
   })
 
-  it('cannot be made over a short nonce or a broken clock', () => {
-    const make = (bytes: Uint8Array, time: number) =>
-      outcome(() => connectSignatureParts('r', bytes, alice.amid, publicKey, time))
+  it('cannot be made over a short nonce, a broken clock or a broken counter', () => {
+    const make = (bytes: Uint8Array, time: number, counter = 0) =>
+      outcome(() => connectSignatureParts('r', bytes, alice.amid, publicKey, time, counter))
     expect(make(nonce.subarray(1), NOW)).toBe('MALFORMED')
     expect(make(nonce, Number.NaN)).toBe('MALFORMED')
     expect(make(nonce, 1.5)).toBe('MALFORMED')
     expect(make(nonce, -1)).toBe('MALFORMED')
+    expect(make(nonce, NOW, -1)).toBe('MALFORMED')
+    expect(make(nonce, NOW, 2 ** 53)).toBe('MALFORMED')
   })
 })

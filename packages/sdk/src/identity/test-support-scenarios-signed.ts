@@ -95,7 +95,7 @@ export function requestVectors(): Entries {
 
 export function connectVectors(): Entries {
   const nonce = testRandom('vector hello')(32)
-  const parts = connectSignatureParts('relay.example', nonce, alice.amid, alice.signing.publicKey, NOW)
+  const parts = connectSignatureParts('relay.example', nonce, alice.amid, alice.signing.publicKey, NOW, 42)
   const signature = toHex(sign('connect', alice.signing.secretKey, ...parts))
   const base = {
     public_key: alicePublicKey,
@@ -103,6 +103,7 @@ export function connectVectors(): Entries {
     nonce: toHex(nonce),
     amid: alice.amid,
     timestamp: NOW,
+    state_counter: 42,
     signature,
   }
   return [
@@ -112,6 +113,7 @@ export function connectVectors(): Entries {
       ['replayed', 'INVALID_SIGNATURE', 'Used for another challenge', { ...base, nonce: '00'.repeat(32) }],
       ['other-amid', 'INVALID_SIGNATURE', "Somebody else's AMID", { ...base, amid: mallory.amid }],
       ['other-time', 'INVALID_SIGNATURE', 'Another time', { ...base, timestamp: NOW + 1 }],
+      ['other-state', 'INVALID_SIGNATURE', 'Another state counter', { ...base, state_counter: 43 }],
       ['short-nonce', 'MALFORMED', 'A challenge of 31 bytes', { ...base, nonce: '00'.repeat(31) }],
     ]),
   ]

@@ -44,9 +44,9 @@ const RUN: Record<VectorKind, (input: any) => unknown> = {
   registration: ({ registration, now }) => verifyRegistration(registration, parseTimestamp(now)).amid,
   request: ({ body, now, ...request }) =>
     verifyRequest({ ...request, body: fromBase64(body) }, parseTimestamp(now)).amid,
-  connect: ({ relay_id, nonce, amid, public_key, timestamp, signature }) => {
+  connect: ({ relay_id, nonce, amid, public_key, timestamp, state_counter, signature }) => {
     const key = fromHex(public_key)
-    const parts = connectSignatureParts(relay_id, fromHex(nonce), amid, key, timestamp)
+    const parts = connectSignatureParts(relay_id, fromHex(nonce), amid, key, timestamp, state_counter)
     if (!verify('connect', key, fromHex(signature), ...parts)) throw new AgentMeshError('INVALID_SIGNATURE')
     return toHex(signedBytes('connect', ...parts))
   },

@@ -56,6 +56,7 @@ let received: ReceivedMessage[]
 /** Timers of the connection, run by hand: [milliseconds, run]. */
 let timers: Map<object, [number, () => void]>
 let clock: number
+let claim: { counter: number; admits: (seen: number) => boolean }
 const waiters = new Set<{ wants: () => boolean; resolve: () => void }>()
 
 function changed(): void {
@@ -98,7 +99,12 @@ async function accepted(number = 1): Promise<Seen> {
   const seen = await dialled(number)
   seen.write(hello())
   await seen.next('CONNECT')
-  seen.write({ frame: 'CONNECTED', sessionId: newSessionId(systemRandom), pendingMessages: 0 })
+  seen.write({
+    frame: 'CONNECTED',
+    sessionId: newSessionId(systemRandom),
+    pendingMessages: 0,
+    stateCounter: 0,
+  })
   await until(() => connection.state === 'connected')
   return seen
 }
@@ -117,6 +123,7 @@ beforeEach(async () => {
   received = []
   timers = new Map()
   clock = 1_700_000_000_000
+  claim = { counter: 7, admits: () => true }
   server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
   server.on('connection', (webSocket) => {
     connections.push(new Seen(webSocket))
@@ -126,6 +133,7 @@ beforeEach(async () => {
   connection = new RelayConnection({
     url: `ws://${authority()}`,
     identity,
+    state: claim,
     random: (length) => new Uint8Array(length),
     now: () => clock,
     delay: (milliseconds, run) => {
@@ -150,13 +158,25 @@ afterEach(async () => {
 })
 
 describe('the handshake', () => {
-  it('signs this relay, this nonce, its key and the time', async () => {
+  it('signs this relay, this nonce, its key, the time and how far its state is', async () => {
     void connection.connect()
     const seen = await dialled()
     seen.write(hello())
     const connect = await seen.next('CONNECT')
-    const parts = connectSignatureParts(authority(), NONCE, identity.amid, identity.signing.publicKey, clock)
-    expect(connect).toMatchObject({ amid: identity.amid, timestamp: clock, presence: 'online' })
+    const parts = connectSignatureParts(
+      authority(),
+      NONCE,
+      identity.amid,
+      identity.signing.publicKey,
+      clock,
+      claim.counter,
+    )
+    expect(connect).toMatchObject({
+      amid: identity.amid,
+      timestamp: clock,
+      presence: 'online',
+      stateCounter: 7,
+    })
     expect(verify('connect', identity.signing.publicKey, connect.signature, ...parts)).toBe(true)
   })
 
@@ -178,8 +198,35 @@ describe('the handshake', () => {
     const seen = await dialled()
     seen.write(hello())
     expect((await seen.next('CONNECT')).presence).toBe('away')
-    seen.write({ frame: 'CONNECTED', sessionId: newSessionId(systemRandom), pendingMessages: 0 })
+    seen.write({
+      frame: 'CONNECTED',
+      sessionId: newSessionId(systemRandom),
+      pendingMessages: 0,
+      stateCounter: 0,
+    })
     expect((await seen.next('PRESENCE')).state).toBe('offline')
+  })
+
+  it('takes nothing from a relay that has seen a later state than ours, and is not connected', async () => {
+    claim.admits = (seen) => seen <= 7
+    void connection.connect()
+    const seen = await dialled()
+    seen.write(hello())
+    await seen.next('CONNECT')
+    const payload = utf8Bytes('again')
+    seen.write({
+      frame: 'CONNECTED',
+      sessionId: newSessionId(systemRandom),
+      pendingMessages: 1,
+      stateCounter: 8,
+    })
+    seen.write({ frame: 'RECEIVE', sequence: 1, from: peer, type: 'message', timestamp: 0, payload })
+    await until(() => connection.state === 'waiting')
+    expect(states).toEqual([
+      ['connecting', undefined],
+      ['waiting', 'STATE_BEHIND'],
+    ])
+    expect(received).toEqual([])
   })
 
   it('signs once a connection: a second HELLO ends it', async () => {
@@ -307,9 +354,10 @@ describe('messages', () => {
     }
     await until(() => received.length === 5)
     for (const message of received.slice(0, 4)) message.ack()
-    expect(await seen.next('ACK')).toEqual({ frame: 'ACK', sequence: 4 })
+    expect(await seen.next('ACK')).toEqual({ frame: 'ACK', sequence: 4, stateCounter: 7 })
+    claim.counter = 9
     received[4]!.ack()
-    expect(await seen.next('ACK')).toEqual({ frame: 'ACK', sequence: 5 })
+    expect(await seen.next('ACK')).toEqual({ frame: 'ACK', sequence: 5, stateCounter: 9 })
     expect(seen.frames).toEqual([])
   })
 

@@ -16,7 +16,15 @@ import {
 import { backoffMs, systemDelay, type Delay } from './backoff.ts'
 import { deferred, type Deferred } from './deferred.ts'
 import { RelayLink } from './relay-link.ts'
-import type { OutgoingMessage, SentResult, Transport, TransportEvents, TransportState } from './transport.ts'
+import {
+  NO_STATE,
+  type OutgoingMessage,
+  type SentResult,
+  type StateClaim,
+  type Transport,
+  type TransportEvents,
+  type TransportState,
+} from './transport.ts'
 
 /** A connection that lasted so long makes the next failure a first one. */
 const SETTLED_MS = 10_000
@@ -34,6 +42,8 @@ export interface RelayConnectionOptions extends TransportEvents {
   readonly identity: Identity
   readonly subprotocol?: 'bin' | 'json'
   readonly presence?: PresenceState
+  /** Absent for what keeps no state. */
+  readonly state?: StateClaim
   readonly random: RandomBytes
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -120,6 +130,7 @@ export class RelayConnection implements Transport {
           identity,
           codec: subprotocol === 'json' ? jsonCodec : binaryCodec,
           presence,
+          state: this.#options.state ?? NO_STATE,
           now,
           delay: this.#delay,
         },

@@ -19,6 +19,7 @@ import {
   PROTOCOL_VERSIONS,
   type AgentFrame,
   type Amid,
+  type ConnectedFrame,
   type ErrorFrame,
   type HelloFrame,
   type MessageId,
@@ -33,7 +34,7 @@ import type { Delay } from './backoff.ts'
 import { deferred, type Deferred } from './deferred.ts'
 import { checkPeerRelay, guardedLookup, type OwnKinds } from './relay-address.ts'
 import { relayUrl } from './relay-url.ts'
-import type { OutgoingMessage, ReceivedMessage, SentResult } from './transport.ts'
+import type { OutgoingMessage, ReceivedMessage, SentResult, StateClaim } from './transport.ts'
 
 /** From dialling to CONNECTED. */
 const CONNECT_TIMEOUT_MS = 15_000
@@ -49,6 +50,7 @@ export interface LinkOptions {
   readonly identity: Identity
   readonly codec: RelayCodec
   readonly presence: PresenceState
+  readonly state: StateClaim
   /** The URL is a stranger's word: what it may lead to. Absent for a relay the owner chose. */
   readonly guard?: OwnKinds
   readonly now: () => number
@@ -178,7 +180,10 @@ export class RelayLink {
     if (this.#flush === undefined) return
     clearImmediate(this.#flush)
     const sequence = this.#state === 'connected' ? this.#acks.take() : undefined
-    if (sequence !== undefined) this.#webSocket.send(this.#options.codec.encode({ frame: 'ACK', sequence }))
+    if (sequence !== undefined) {
+      const { codec, state } = this.#options
+      this.#webSocket.send(codec.encode({ frame: 'ACK', sequence, stateCounter: state.counter }))
+    }
     this.#flush = undefined
     this.#socket?.uncork()
   }
@@ -199,7 +204,9 @@ export class RelayLink {
   #handle(frame: RelayFrame): void {
     if (frame.frame === 'ERROR') return this.#handleError(frame)
     if (frame.frame === 'HELLO') return this.#handleHello(frame)
-    if (frame.frame === 'CONNECTED' && this.#state === 'awaiting-connected') return this.#handleConnected()
+    if (frame.frame === 'CONNECTED' && this.#state === 'awaiting-connected') {
+      return this.#handleConnected(frame)
+    }
     if (this.#state !== 'connected') throw new AgentMeshError('MALFORMED', `${frame.frame} before CONNECTED`)
     switch (frame.frame) {
       case 'SENT':
@@ -217,24 +224,28 @@ export class RelayLink {
     if (this.#state !== 'awaiting-hello') throw new AgentMeshError('MALFORMED', 'HELLO twice')
     if (!PROTOCOL_VERSIONS.includes(hello.protocol)) throw new AgentMeshError('UNSUPPORTED_VERSION')
     if (hello.relayId !== this.#authority) throw new AgentMeshError('RELAY_ID_MISMATCH')
-    const { identity, presence, now } = this.#options
+    const { identity, presence, state, now } = this.#options
     const { publicKey, secretKey } = identity.signing
     const timestamp = now()
-    const parts = connectSignatureParts(hello.relayId, hello.nonce, identity.amid, publicKey, timestamp)
+    const { amid } = identity
+    const stateCounter = state.counter
+    const parts = connectSignatureParts(hello.relayId, hello.nonce, amid, publicKey, timestamp, stateCounter)
     this.#maxPayloadBytes = Math.min(hello.maxPayloadBytes, MAX_PAYLOAD_BYTES)
     this.#state = 'awaiting-connected'
     this.#write({
       frame: 'CONNECT',
       protocol: hello.protocol,
-      amid: identity.amid,
+      amid,
       publicKey,
       timestamp,
       presence,
+      stateCounter,
       signature: sign('connect', secretKey, ...parts),
     })
   }
 
-  #handleConnected(): void {
+  #handleConnected({ stateCounter }: ConnectedFrame): void {
+    if (!this.#options.state.admits(stateCounter)) return this.#end(new AgentMeshError('STATE_BEHIND'))
     this.#state = 'connected'
     this.#cancelTimer()
     this.#schedulePing()

@@ -14,7 +14,7 @@ import type { RandomBytes } from '../crypto/signing.ts'
 import { AgentMeshError, binaryCodec, isAgentMeshError } from '../wire/index.ts'
 import { backoffMs, type Delay } from './backoff.ts'
 import { RelayLink, type LinkEvents, type LinkOptions } from './relay-link.ts'
-import type { OutgoingMessage, SentResult } from './transport.ts'
+import { NO_STATE, type OutgoingMessage, type SentResult } from './transport.ts'
 
 /** Connections at a time. */
 export const MAX_SENDERS = 32
@@ -28,8 +28,11 @@ const FORBIDDEN_REST_MS = 600_000
 export type SenderLink = Pick<RelayLink, 'send' | 'close'>
 
 /** A connection that only sends, to a relay that a stranger's record names when `guard` is given. @throws RELAY_FORBIDDEN */
-export function openSender(options: Omit<LinkOptions, 'presence' | 'codec'>, events: LinkEvents): SenderLink {
-  return new RelayLink({ ...options, presence: 'offline', codec: binaryCodec }, events)
+export function openSender(
+  options: Omit<LinkOptions, 'presence' | 'codec' | 'state'>,
+  events: LinkEvents,
+): SenderLink {
+  return new RelayLink({ ...options, presence: 'offline', codec: binaryCodec, state: NO_STATE }, events)
 }
 
 export interface SenderPoolOptions {

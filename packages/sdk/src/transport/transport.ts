@@ -57,6 +57,22 @@ export interface TransportEvents {
   onState(state: TransportState, error?: AgentMeshError): void
 }
 
+/** By what a relay can tell us that our state is an older copy of itself (spec/relay.md 2). */
+export interface StateClaim {
+  /** The highest number this state has told anybody. */
+  readonly counter: number
+  /**
+   * Asked at each CONNECTED, before anything is received.
+   *
+   * @param seen the highest that the relay had seen of us
+   * @returns whether this state may go on; else the connection ends with STATE_BEHIND
+   */
+  admits(seen: number): boolean
+}
+
+/** Of what keeps no state. */
+export const NO_STATE: StateClaim = { counter: 0, admits: () => true }
+
 export interface Transport {
   readonly state: TransportState
   /** Resolves when connected for the first time; rejects when closed or replaced before. Failures are tried again. */

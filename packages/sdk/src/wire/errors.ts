@@ -83,6 +83,9 @@ export const ERROR_CODES = {
     stranger: true,
   },
   RELAY_FORBIDDEN: { summary: 'A record names a relay at an address that is not dialled for a stranger' },
+  STATE_BEHIND: {
+    summary: 'A relay or registry has seen a later state of this agent than the one it runs on',
+  },
   RELAY_DISCONNECTED: { summary: 'The connection to the relay ended before the answer came' },
   RELAY_STORE_FAILED: { summary: 'The relay could not write or read its mailboxes', stranger: true },
   REGISTRY_SHUTTING_DOWN: { summary: 'The registry is shutting down', stranger: true },

@@ -2,13 +2,14 @@
  * The binary relay encoding, subprotocol `agentmesh.v0.2.bin`. Big-endian; one frame a WebSocket message; `rest` runs
  * to its end. Text is UTF-8 behind its length.
  *
- *   0x01 CONNECT          u8 version length, version | amid 20 | public key 32 | u64 ms | u8 presence | signature 64
+ *   0x01 CONNECT          u8 version length, version | amid 20 | public key 32 | u64 ms | u8 presence | u64 state counter |
+ *                         signature 64
  *   0x02 SEND             u8 type | message id 16 | to 20 | payload rest
- *   0x03 ACK              u32 sequence
+ *   0x03 ACK              u32 sequence | u64 state counter
  *   0x04 PRESENCE         u8 state
  *   0x05 PRESENCE_QUERY   amid 20
  *   0x81 HELLO            u8 version length, version | nonce 32 | u32 max payload | u16 id length, relay id
- *   0x82 CONNECTED        session id 16 | u32 pending messages
+ *   0x82 CONNECTED        session id 16 | u32 pending messages | u64 state counter
  *   0x83 SENT             message id 16 | u8 status | u32 retry after (0: none) | u8 code length, code
  *   0x84 RECEIVE          u8 type | u32 sequence | from 20 | u64 ms | payload rest
  *   0x85 PRESENCE_RESULT  amid 20 | u8 state
@@ -90,6 +91,7 @@ function encode(frame: AgentFrame | RelayFrame): Uint8Array {
         .bytes(frame.publicKey)
         .u64(frame.timestamp)
         .u8(PRESENCE_CODES[frame.presence])
+        .u64(frame.stateCounter)
         .bytes(frame.signature)
         .finish()
     case 'SEND':
@@ -100,7 +102,7 @@ function encode(frame: AgentFrame | RelayFrame): Uint8Array {
         .bytes(frame.payload)
         .finish()
     case 'ACK':
-      return writer.u32(frame.sequence).finish()
+      return writer.u32(frame.sequence).u64(frame.stateCounter).finish()
     case 'PRESENCE':
       return writer.u8(PRESENCE_CODES[frame.state]).finish()
     case 'PRESENCE_QUERY':
@@ -111,7 +113,11 @@ function encode(frame: AgentFrame | RelayFrame): Uint8Array {
         frame.relayId,
       ).finish()
     case 'CONNECTED':
-      return writer.bytes(idToBytes(frame.sessionId)).u32(frame.pendingMessages).finish()
+      return writer
+        .bytes(idToBytes(frame.sessionId))
+        .u32(frame.pendingMessages)
+        .u64(frame.stateCounter)
+        .finish()
     case 'SENT':
       return shortText(
         writer
@@ -203,6 +209,7 @@ function agentFrame(frameCode: number, reader: ByteReader): AgentFrame {
         publicKey: reader.bytes(32),
         timestamp: checkTimestamp(reader.u64()),
         presence: nameOf(presenceStates, reader.u8(), 'presence'),
+        stateCounter: reader.u64(),
         signature: reader.bytes(64),
       }
     case FRAME_CODES.SEND:
@@ -214,7 +221,7 @@ function agentFrame(frameCode: number, reader: ByteReader): AgentFrame {
         payload: payload(reader),
       }
     case FRAME_CODES.ACK:
-      return { frame: 'ACK', sequence: reader.u32() }
+      return { frame: 'ACK', sequence: reader.u32(), stateCounter: reader.u64() }
     case FRAME_CODES.PRESENCE:
       return { frame: 'PRESENCE', state: nameOf(presenceStates, reader.u8(), 'presence') }
     case FRAME_CODES.PRESENCE_QUERY:
@@ -246,6 +253,7 @@ function relayFrame(frameCode: number, reader: ByteReader): RelayFrame {
         frame: 'CONNECTED',
         sessionId: sessionIdFromBytes(reader.bytes(ID_BYTES)),
         pendingMessages: reader.u32(),
+        stateCounter: reader.u64(),
       }
     case FRAME_CODES.SENT: {
       const id = messageIdFromBytes(reader.bytes(ID_BYTES))

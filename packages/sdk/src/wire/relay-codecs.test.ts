@@ -30,6 +30,7 @@ const retry = fc.oneof(
   fc.constant({}),
   fc.integer({ min: 1, max: 0xffff_ffff }).map((retryAfterSeconds) => ({ retryAfterSeconds })),
 )
+const counter = fc.maxSafeNat()
 const frame = <T extends string>(name: T) => fc.constant(name)
 
 const agentFrames: fc.Arbitrary<AgentFrame> = fc.oneof(
@@ -41,9 +42,10 @@ const agentFrames: fc.Arbitrary<AgentFrame> = fc.oneof(
     timestamp,
     signature: bytes(64),
     presence,
+    stateCounter: counter,
   }),
   fc.record({ frame: frame('SEND'), id: messageId, to: amid, type, payload }),
-  fc.record({ frame: frame('ACK'), sequence: u32 }),
+  fc.record({ frame: frame('ACK'), sequence: u32, stateCounter: counter }),
   fc.record({ frame: frame('PRESENCE'), state: presence }),
   fc.record({ frame: frame('PRESENCE_QUERY'), amid }),
 )
@@ -69,6 +71,7 @@ const relayFrames: fc.Arbitrary<RelayFrame> = fc.oneof(
     frame: frame('CONNECTED'),
     sessionId: bytes(16).map((random) => newSessionId(() => random)),
     pendingMessages: u32,
+    stateCounter: counter,
   }),
   sent,
   fc.record({ frame: frame('RECEIVE'), sequence: u32, from: amid, type, timestamp, payload }),
@@ -181,7 +184,7 @@ describe.each(codecs)('$subprotocol', (codec) => {
       payload: new Uint8Array(MAX_PAYLOAD_BYTES + 1),
     }
     expect(codec.refusedSendId(codec.encode(tooLarge))).toBe(id)
-    expect(codec.refusedSendId(codec.encode({ frame: 'ACK', sequence: 1 }))).toBe(undefined)
+    expect(codec.refusedSendId(codec.encode({ frame: 'ACK', sequence: 1, stateCounter: 2 }))).toBe(undefined)
     const noise = fc.oneof(fc.uint8Array({ maxLength: 60 }), fc.string({ unit: 'binary' }), fc.json())
     fc.assert(fc.property(noise, (data) => void codec.refusedSendId(data)))
   })
@@ -292,6 +295,7 @@ it('a JSON CONNECT without presence is online', () => {
     amid: '1'.repeat(20),
     public_key: `ed25519:${Buffer.alloc(32).toString('base64')}`,
     timestamp: '2026-02-01T12:00:00Z',
+    state_counter: 0,
     signature: Buffer.alloc(64).toString('base64'),
   }
   expect(jsonCodec.decodeFromAgent(JSON.stringify(connect))).toMatchObject({ presence: 'online' })

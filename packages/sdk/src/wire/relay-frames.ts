@@ -4,11 +4,11 @@
  *
  *   relay -> agent  HELLO            id of the relay and a fresh nonce
  *   agent -> relay  CONNECT          signature over label, relay id, nonce, AMID, key, timestamp
- *   relay -> agent  CONNECTED        and the mailbox follows as RECEIVE frames
+ *   relay -> agent  CONNECTED        the highest state counter seen; the mailbox follows as RECEIVE frames
  *   agent -> relay  SEND             one opaque payload to one AMID, named by the sender's message id
  *   relay -> agent  SENT             delivered (receiver acknowledged), stored (on disk), or refused
  *   relay -> agent  RECEIVE          numbered per connection from 1
- *   agent -> relay  ACK              everything up to this number is committed at the receiver
+ *   agent -> relay  ACK              everything up to this number is committed at the receiver, in the state of this counter
  *   agent -> relay  PRESENCE         own state;  PRESENCE_QUERY / PRESENCE_RESULT: somebody else's
  *   relay -> agent  ERROR            a fatal one is followed by the socket's end
  */
@@ -52,12 +52,16 @@ export interface ConnectFrame {
   /** Ed25519, label `connect`, over `connectSignatureParts`. */
   readonly signature: Uint8Array
   readonly presence: PresenceState
+  /** The highest number this state of the agent has told anybody (spec/relay.md 5.1); 0 of one that keeps no state. */
+  readonly stateCounter: number
 }
 
 export interface ConnectedFrame {
   readonly frame: 'CONNECTED'
   readonly sessionId: SessionId
   readonly pendingMessages: number
+  /** The highest the relay had seen of this agent before this CONNECT; 0 when none. */
+  readonly stateCounter: number
 }
 
 export interface SendFrame {
@@ -93,6 +97,8 @@ export interface AckFrame {
   readonly frame: 'ACK'
   /** Cumulative: acknowledges this RECEIVE and all before it. */
   readonly sequence: number
+  /** Of the state that holds what is acknowledged. */
+  readonly stateCounter: number
 }
 
 export interface PresenceFrame {

@@ -55,6 +55,11 @@ const PayloadText = Type.String({
 })
 const MAX_U32 = 0xffff_ffff
 const Sequence = Type.Integer({ minimum: 0, maximum: MAX_U32, description: 'Per connection, from 1' })
+const StateCounter = Type.Integer({
+  minimum: 0,
+  maximum: Number.MAX_SAFE_INTEGER,
+  description: "Moves with every change of the agent's state; 0: keeps none",
+})
 const Seconds = Type.Integer({
   minimum: 0,
   maximum: MAX_U32,
@@ -83,6 +88,7 @@ export const JSON_FRAMES = {
       public_key: SigningKeyText,
       timestamp: Timestamp,
       presence: Type.Optional(PresenceState),
+      state_counter: StateCounter,
       signature: SignatureText,
     },
     { $id: 'agentmesh/relay/connect', description: 'Agent to relay: the answer to HELLO' },
@@ -96,6 +102,7 @@ export const JSON_FRAMES = {
         maximum: MAX_U32,
         description: 'Waiting in the mailbox; they follow as RECEIVE',
       }),
+      state_counter: StateCounter,
     },
     { $id: 'agentmesh/relay/connected', description: 'Relay to agent: let in' },
   ),
@@ -133,7 +140,7 @@ export const JSON_FRAMES = {
     { $id: 'agentmesh/relay/receive', description: 'Relay to agent: one opaque payload' },
   ),
   ACK: Type.Object(
-    { frame: Type.Literal('ACK'), sequence: Sequence },
+    { frame: Type.Literal('ACK'), sequence: Sequence, state_counter: StateCounter },
     {
       $id: 'agentmesh/relay/ack',
       description: 'Agent to relay: this RECEIVE and all before it are committed',
@@ -188,10 +195,16 @@ function toJson(frame: AgentFrame | RelayFrame): JsonFrame {
         public_key: formatKey('ed25519', frame.publicKey),
         timestamp: formatTimestamp(frame.timestamp),
         presence: frame.presence,
+        state_counter: frame.stateCounter,
         signature: toBase64(frame.signature),
       }
     case 'CONNECTED':
-      return { frame: 'CONNECTED', session_id: frame.sessionId, pending_messages: frame.pendingMessages }
+      return {
+        frame: 'CONNECTED',
+        session_id: frame.sessionId,
+        pending_messages: frame.pendingMessages,
+        state_counter: frame.stateCounter,
+      }
     case 'SEND':
       return {
         frame: 'SEND',
@@ -226,6 +239,7 @@ function toJson(frame: AgentFrame | RelayFrame): JsonFrame {
         ...retryField(frame.retryAfterSeconds),
       }
     case 'ACK':
+      return { frame: 'ACK', sequence: frame.sequence, state_counter: frame.stateCounter }
     case 'PRESENCE':
     case 'PRESENCE_QUERY':
     case 'PRESENCE_RESULT':
@@ -269,6 +283,7 @@ function decodeFromAgent(data: Uint8Array | string): AgentFrame {
         publicKey: parseKey('ed25519', json.public_key),
         timestamp: parseTimestamp(json.timestamp),
         presence: json.presence ?? 'online',
+        stateCounter: json.state_counter,
         signature: fromBase64(json.signature),
       }
     case 'SEND':
@@ -280,7 +295,7 @@ function decodeFromAgent(data: Uint8Array | string): AgentFrame {
         payload: payload(json.encrypted_payload),
       }
     case 'ACK':
-      return { frame: 'ACK', sequence: json.sequence }
+      return { frame: 'ACK', sequence: json.sequence, stateCounter: json.state_counter }
     case 'PRESENCE':
       return { frame: 'PRESENCE', state: json.state }
     case 'PRESENCE_QUERY':
@@ -302,7 +317,12 @@ function decodeFromRelay(data: Uint8Array | string): RelayFrame {
         maxPayloadBytes: json.max_payload_bytes,
       }
     case 'CONNECTED':
-      return { frame: 'CONNECTED', sessionId: json.session_id, pendingMessages: json.pending_messages }
+      return {
+        frame: 'CONNECTED',
+        sessionId: json.session_id,
+        pendingMessages: json.pending_messages,
+        stateCounter: json.state_counter,
+      }
     case 'SENT':
       return {
         frame: 'SENT',
