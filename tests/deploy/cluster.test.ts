@@ -204,6 +204,29 @@ describe.skipIf(missing)('the cluster (needs nats-server and coturn)', () => {
     expect(said).toContain('Authorization Violation')
   })
 
+  test('lets who has the secrets of a relay into its subjects on NATS and no others', async () => {
+    const { nats_url } = JSON.parse(secret('relay.json')) as { nats_url: string }
+    const { username: user, password: pass } = new URL(nats_url)
+    const socket = createConnection(parts.nats.port, '127.0.0.1')
+    socket.write(`CONNECT ${JSON.stringify({ user, pass, verbose: false })}\r\n`)
+    socket.write('SUB agentmesh.test 1\r\nPUB agentmesh.test 2\r\nhi\r\n')
+    socket.write('SUB > 2\r\nSUB other.test 3\r\nPUB other.test 2\r\nhi\r\nPING\r\n')
+    let said = ''
+    for await (const chunk of socket) {
+      said += String(chunk)
+      if (said.includes('PONG')) break
+    }
+    const refused = [...said.matchAll(/Permissions Violation for (\w+) to "([^"]+)"/gi)].map(
+      ([, what, subject]) => [what, subject],
+    )
+    expect(refused).toEqual([
+      ['Subscription', '>'],
+      ['Subscription', 'other.test'],
+      ['Publish', 'other.test'],
+    ])
+    expect(said).toContain('MSG agentmesh.test 1 2')
+  })
+
   test('carries a request and its answer between two agents, and gives them TURN', async () => {
     const [alice, bob] = await Promise.all([agent('alice'), agent('bob')])
     listening = new Listening(bob.client, ({ payload }) => ({ results: payload.parameters }))

@@ -142,4 +142,37 @@ describe('make-secrets.sh', () => {
     for (const secret of all) expect(secret).toMatch(/^[0-9a-f]{48}$/)
     expect(new Set(all).size).toBe(all.length)
   })
+
+  test('keeps coturn off every network that is nobody’s business outside', () => {
+    const denied = [...read('turnserver.conf').matchAll(/^denied-peer-ip=(.+)$/gm)].map(([, range]) => range)
+    expect(denied).toEqual([
+      '0.0.0.0-0.255.255.255',
+      '10.0.0.0-10.255.255.255',
+      '100.64.0.0-100.127.255.255',
+      '127.0.0.0-127.255.255.255',
+      '169.254.0.0-169.254.255.255',
+      '172.16.0.0-172.31.255.255',
+      '192.168.0.0-192.168.255.255',
+      '::1',
+      'fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff',
+      'fe80::-febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff',
+    ])
+  })
+})
+
+describe('the Caddyfile', () => {
+  const paths = (site: string) => {
+    const [, block = ''] =
+      new RegExp(`^\\{\\$${site}\\} \\{\\n([\\s\\S]*?)^\\}`, 'm').exec(around.caddyfile) ?? []
+    return [...block.matchAll(/^\t(?:handle (\/\S*)|@public path (.*)) *\{?$/gm)].map(
+      ([, handled, matched]) => handled ?? matched,
+    )
+  }
+
+  test('hands on the paths that agents ask for and no other: health and metrics stay inside', () => {
+    expect(paths('RELAY_NAME')).toEqual(['/v1/*'])
+    expect(paths('REGISTRY_NAME')).toEqual(['/v1/* /openapi.json'])
+    expect(around.caddyfile.match(/^\thandle /gm)).toHaveLength(2)
+    expect(around.caddyfile.match(/^\trespond 404$/gm)).toHaveLength(2)
+  })
 })

@@ -18,7 +18,7 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { DEPLOY, ROOT } from './compose-file.ts'
 import { copyOf, dockerfileProblems, imageEnvironment, inContext, readStages } from './docker-file.ts'
 
@@ -171,6 +171,7 @@ describe.skipIf(process.platform === 'win32')('the image', () => {
     const data = `AGENTMESH_${kind.toUpperCase()}_DATA`
     const env = { ...path, ...imageEnvironment(dockerfile), [data]: join(folder, `${kind}.db`) }
     const server = spawn(process.execPath, [entry, kind, '--json', '--port', '0'], { env, ...user })
+    onTestFinished(() => void server.kill('SIGKILL'))
     const [line] = (await once(createInterface({ input: server.stdout }), 'line')) as [string]
     const { port } = JSON.parse(line) as { port: number }
     const health = (...urls: string[]) =>

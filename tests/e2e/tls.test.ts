@@ -24,6 +24,7 @@ beforeAll(() => {
   root = new TestRoot(folder)
   for (const name of ['first', 'second', 'other']) pairs[name] = root.issue(name)
   pairs['expired'] = root.issue('expired', { from: '200101000000Z', until: '210101000000Z' })
+  pairs['early'] = root.issue('early', { from: '480101000000Z', until: '490101000000Z' })
   files = { certificate: join(folder, 'server.pem'), key: join(folder, 'server.key') }
 })
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -129,6 +130,7 @@ describe('a pair that cannot be taken', () => {
   test.each([
     ['a key of another certificate', () => install('second', 'other')],
     ['an expired certificate', () => install('expired', 'expired')],
+    ['a certificate of the future', () => install('early', 'early')],
     [
       'half a file',
       () => writeFileSync(files.certificate, readFileSync(files.certificate, 'utf8').slice(0, 300)),
@@ -153,6 +155,7 @@ describe('a pair that cannot be taken', () => {
   test.each([
     ['a key of another certificate', 'second', 'other', /do not belong together/],
     ['an expired certificate', 'expired', 'expired', /expired on/],
+    ['a certificate of the future', 'early', 'early', /holds from .* only/],
   ])('keeps a server from starting: %s', async (_name, certificate, key, message) => {
     install(certificate, key)
     const refused = { code: 'CONFIG_INVALID', message: expect.stringMatching(message) as string }

@@ -133,6 +133,17 @@ describe('reviews', () => {
 })
 
 describe('bans', () => {
+  it('take an agent’s word on others away', async () => {
+    const mallory = await test.agent('mallory')
+    const bob = await test.agent('bob')
+    const closing = closedSession(mallory, bob, now)
+    await test.admin('POST', '/bans', { amid: mallory.amid, scope: 'agent', reason: 'Spam' })
+    const refused = await rate(mallory, closing, 0)
+    expect([refused.status, refused.body.code]).toEqual([403, 'BANNED'])
+    // The other side of that session is heard as ever.
+    expect((await rate(bob, closedSession(await test.agent('carol'), bob, now), 1)).status).toBe(200)
+  })
+
   it('take an agent out of lookup and keep it from registering, until lifted', async () => {
     const mallory = await test.agent('mallory')
     const { body } = await test.admin('POST', '/bans', { amid: mallory.amid, scope: 'agent', reason: 'Spam' })

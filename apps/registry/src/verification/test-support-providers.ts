@@ -135,6 +135,8 @@ export interface GithubLike extends TestProvider {
   typed: boolean
   /** Seconds it wants between two questions about a device. */
   interval: number
+  /** Whether it knows PKCE; one that does not takes any verifier. */
+  pkce: boolean
   readonly asked: string[]
 }
 
@@ -142,7 +144,7 @@ export interface GithubLike extends TestProvider {
 export async function startGithubLike(): Promise<GithubLike> {
   const codes = new Map<string, { redirect: string; challenge: string }>()
   const tokens = new Set<string>()
-  const state = { user: 4711 as unknown, typed: false, interval: 5, asked: [] as string[] }
+  const state = { user: 4711 as unknown, typed: false, interval: 5, pkce: true, asked: [] as string[] }
   const json = (response: ServerResponse, body: object, status = 200): void => {
     response.writeHead(status, { 'content-type': 'application/json', connection: 'close' })
     response.end(JSON.stringify(body))
@@ -158,7 +160,8 @@ export async function startGithubLike(): Promise<GithubLike> {
     const challenge = createHash('sha256')
       .update(form.get('code_verifier') ?? '')
       .digest('base64url')
-    if (code === undefined || code.redirect !== form.get('redirect_uri') || code.challenge !== challenge) {
+    const isProved = !state.pkce || code?.challenge === challenge
+    if (code === undefined || code.redirect !== form.get('redirect_uri') || !isProved) {
       json(response, { error: 'bad_verification_code' })
     } else grant(response)
   }

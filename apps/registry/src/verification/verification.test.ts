@@ -120,6 +120,14 @@ describe.each(['work', 'github'])('through the browser, at %s', (provider) => {
     expect(registry.verified).toEqual([])
   })
 
+  it('refuses a wrong PKCE verifier though the provider would take any', async () => {
+    github.pkce = false
+    const { id, returned } = await agreed(provider)
+    const reply = await finish(alice, id, returned, { code_verifier: 'w'.repeat(64) })
+    expect([reply.status, reply.body.code]).toEqual([403, 'VERIFICATION_REFUSED'])
+    expect(registry.verified).toEqual([])
+  })
+
   it('refuses a code that was redeemed before', async () => {
     const first = await agreed(provider)
     expect((await finish(alice, first.id, first.returned)).status).toBe(200)

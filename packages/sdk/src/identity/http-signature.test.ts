@@ -223,6 +223,15 @@ describe('a signed request', () => {
     expect(check({ ...request, headers: doubled })).toBe('INVALID_SIGNATURE')
   })
 
+  it('may last 300 seconds', () => {
+    const longest = (input: string) =>
+      input.replace(
+        /created=(\d+);expires=\d+/,
+        (_all, at: string) => `created=${at};expires=${Number(at) + 300}`,
+      )
+    expect(check(resigned(longest))).toBe('ok')
+  })
+
   it('takes components and parameters in any order', () => {
     const reordered = (input: string) => {
       const [, list, tail] = /^agentmesh=\((.*)\)(;.*)$/.exec(input)!
@@ -245,6 +254,14 @@ describe('a signed request', () => {
     ['no expiry', (input) => input.replace(/;expires=\d+/, '')],
     ['no creation time', (input) => input.replace(/;created=\d+/, '')],
     ['an expiry far away', (input) => input.replace(/;expires=\d+/, ';expires=99999999999')],
+    [
+      'a life of 301 seconds',
+      (input) =>
+        input.replace(
+          /created=(\d+);expires=\d+/,
+          (_all, at: string) => `created=${at};expires=${Number(at) + 301}`,
+        ),
+    ],
     ['an expiry before its creation', (input) => input.replace(/;expires=\d+/, ';expires=1')],
     ['another algorithm', (input) => input.replace('"ed25519"', '"hmac-sha256"')],
     ['another tag', (input) => input.replace('agentmesh/0.2', 'agentmesh/0.1')],

@@ -348,3 +348,41 @@ describe('the ranges of proofs', () => {
     expect(consistencyRanges(999_999_937, size).flatMap(completeSubtrees).length).toBeLessThanOrEqual(60)
   })
 })
+
+describe('a path for a tree of another size', () => {
+  it('shows no consistency, though both roots are right', () => {
+    for (let to = 2; to <= 20; to++) {
+      for (let from = 1; from < to; from++) {
+        const claim = { from, to, fromRoot: ROOTS[from]!, toRoot: ROOTS[to]! }
+        const path = consistencyPath(from, treeOf(to))
+        expect(verifyConsistency({ ...claim, path })).toBe(true)
+        // Of another height; trees of one height may have a path in common.
+        for (const other of [to * 2, to * 4, 2 ** 30]) {
+          expect([from, to, other, verifyConsistency({ ...claim, to: other, path })]).toEqual([
+            from,
+            to,
+            other,
+            false,
+          ])
+        }
+      }
+    }
+  })
+
+  it('shows no entry, though the root is right', () => {
+    for (let size = 1; size <= 20; size++) {
+      for (let index = 0; index < size; index++) {
+        const path = inclusionPath(index, treeOf(size))
+        const claim = { leaf: LEAVES[index]!, index, root: ROOTS[size]!, path }
+        for (const other of [size * 2, size * 4, 2 ** 30]) {
+          expect([size, index, other, verifyInclusion({ ...claim, size: other })]).toEqual([
+            size,
+            index,
+            other,
+            false,
+          ])
+        }
+      }
+    }
+  })
+})
