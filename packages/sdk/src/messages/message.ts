@@ -2,6 +2,7 @@
  * Messages of a session: the envelope, signed and then encrypted by the ratchet (specification §6.1, DESIGN §7, §7.1).
  *
  *     createMessage    limits -> envelope -> canonical -> strict reading -> sign -> ratchet encrypt -> session id | frame
+ *     consumePacket    ratchet decrypt -> a frame of an attachment (attachment-frames.ts), or an envelope as below
  *     consumeMessage   ratchet decrypt -> strict reading -> session, from, to -> signature -> turn, times, limits, sequence
  *
  * Signature and size are those of `session/signed-envelope.ts`.
@@ -11,7 +12,6 @@
 import { ratchetDecrypt, ratchetEncrypt } from '../crypto/index.ts'
 import type { Identity } from '../identity/index.ts'
 import {
-  associatedData,
   signEnvelope,
   verifyEnvelope,
   type Session,
@@ -24,19 +24,22 @@ import {
   decodeSessionPacket,
   encodeSessionPacket,
   formatTimestamp,
-  idToBytes,
+  isAttachmentFrame,
   MAILBOX_TTL_SECONDS,
   MAX_PAYLOAD_BYTES,
   parseEnvelope,
   parseJsonObject,
   parseTimestamp,
+  type AttachmentFrame,
   type Envelope,
   type EnvelopeType,
   type MessageId,
   type Payload,
   type ReceiptPayload,
 } from '../wire/index.ts'
+import { readAttachmentFrame } from './attachment-frames.ts'
 import { afterReceiving, afterSending, checkReceiving, checkSending } from './limits.ts'
+import { placeOf } from './place.ts'
 
 /** A message to send: its payload is of the type's schema. */
 export type MessageDraft<T extends EnvelopeType = EnvelopeType> = {
@@ -105,8 +108,25 @@ export function createMessage(
   }
 }
 
+/** What a packet of a session held, and the session after it. */
+export type Consumed =
+  | { readonly session: Session; readonly envelope: Envelope; readonly frame?: undefined }
+  | { readonly session: Session; readonly envelope?: undefined; readonly frame: AttachmentFrame }
+
+/** Reads a message of a session as `consumePacket` does. @throws MALFORMED for a frame of an attachment */
+export function consumeMessage(
+  session: Session,
+  packet: Uint8Array,
+  relayType: 'message' | 'close',
+  environment: SessionEnvironment,
+): { readonly session: Session; readonly envelope: Envelope } {
+  const consumed = consumePacket(session, packet, relayType, environment)
+  if (consumed.envelope === undefined) throw new AgentMeshError('MALFORMED', 'Not an envelope')
+  return consumed
+}
+
 /**
- * Reads a message of a session, in whatever order messages come.
+ * Reads a packet of a session, in whatever order packets come.
  *
  * @param relayType the type the relay gave the packet
  * @throws SESSION_MISMATCH for another session's packet, or an envelope that names another session, sender, receiver or
@@ -114,12 +134,12 @@ export function createMessage(
  *   INVALID_SIGNATURE; TIME_IMPLAUSIBLE; SEQUENCE_REPEATED; SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, LIMIT_SIZE, OUT_OF_TURN;
  *   MALFORMED, UNKNOWN_TYPE, and the codes of the strict JSON reader
  */
-export function consumeMessage(
+export function consumePacket(
   session: Session,
   packet: Uint8Array,
   relayType: 'message' | 'close',
   environment: SessionEnvironment,
-): { readonly session: Session; readonly envelope: Envelope } {
+): Consumed {
   const { sessionId, ratchetMessage } = decodeSessionPacket(packet)
   if (sessionId !== session.id) throw readError('SESSION_MISMATCH')
   const { state, plaintext } = ratchetDecrypt(
@@ -128,6 +148,10 @@ export function consumeMessage(
     placeOf(session, relayType, 'in'),
     environment,
   )
+  if (isAttachmentFrame(plaintext)) {
+    const frame = readAttachmentFrame(plaintext, relayType)
+    return { frame, session: { ...session, ratchet: state, lastActivityAt: environment.now } }
+  }
   const raw = parseJsonObject(plaintext, MAX_PAYLOAD_BYTES)
   const envelope = parseEnvelope(raw)
   if (
@@ -150,11 +174,6 @@ export function consumeMessage(
 
 function readError(code: 'SESSION_MISMATCH' | 'SESSION_EXPIRED' | 'TIME_IMPLAUSIBLE') {
   return new AgentMeshError(code, undefined, { operation: 'read a message' })
-}
-
-function placeOf(session: Session, type: 'message' | 'close', way: 'out' | 'in'): Uint8Array {
-  const [from, to] = way === 'out' ? [session.self, session.peer] : [session.peer, session.self]
-  return associatedData({ type, version: session.version, context: idToBytes(session.id), from, to })
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import type { Static, TSchema } from 'typebox'
 import { Type } from './type.ts'
+import { Attachments, checkManifests, type AttachmentManifest } from './attachment.ts'
 import { Intent } from './capability.ts'
 import { AgentMeshError } from './errors.ts'
 import { UUID_PATTERN, type MessageId } from './ids.ts'
@@ -40,6 +41,7 @@ export const RequestPayload = Type.Object(
     response_format: Type.Optional(
       Type.Object({ type: Type.Enum(['structured', 'text']), schema: Type.Optional(SchemaName) }),
     ),
+    attachments: Type.Optional(Attachments),
   },
   { $id: 'agentmesh/payload/request' },
 )
@@ -51,6 +53,7 @@ export const ResponsePayload = Type.Object(
     results: Type.Unknown({ description: 'Any JSON value' }),
     result_count: Type.Optional(Type.Integer({ minimum: 0 })),
     schema: Type.Optional(SchemaName),
+    attachments: Type.Optional(Attachments),
   },
   { $id: 'agentmesh/payload/response' },
 )
@@ -267,7 +270,16 @@ export function parseEnvelope(raw: JsonObject): Envelope {
   if (!Object.hasOwn(PAYLOADS, type)) throw new AgentMeshError('UNKNOWN_TYPE')
   validate(Envelope, raw, 'read envelope')
   validate<TSchema>(PAYLOADS[type as EnvelopeType], raw['payload'], `read ${type} payload`)
-  return raw as unknown as Envelope
+  const envelope = raw as unknown as Envelope
+  checkManifests(attachmentsOf(envelope))
+  return envelope
+}
+
+/** The files that come with a message. */
+export function attachmentsOf({ type, payload }: Pick<Envelope, 'type' | 'payload'>): AttachmentManifest[] {
+  return type === 'request' || type === 'response'
+    ? ((payload as RequestPayload | ResponsePayload).attachments ?? [])
+    : []
 }
 
 /** Bytes an envelope occupies against `max_message_size_bytes`: its canonical form. */

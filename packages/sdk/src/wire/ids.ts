@@ -14,6 +14,8 @@ export type Amid = string & { readonly [brand]: 'Amid' }
 export type SessionId = string & { readonly [brand]: 'SessionId' }
 /** UUID version 4 of a message: names a request end to end and a SEND to the relay. */
 export type MessageId = string & { readonly [brand]: 'MessageId' }
+/** UUID version 4 of a file that goes along with a message, chosen by its sender: names nothing without him. */
+export type AttachmentId = string & { readonly [brand]: 'AttachmentId' }
 
 /** The longest base58 spelling of 20 bytes is 28 characters. */
 export const AMID_PATTERN = '^[1-9A-HJ-NP-Za-km-z]{20,28}$'
@@ -65,7 +67,7 @@ function parseUuid(text: string): string {
 }
 
 /** The 16 bytes of a UUID. */
-export function idToBytes(id: SessionId | MessageId): Uint8Array {
+export function idToBytes(id: SessionId | MessageId | AttachmentId): Uint8Array {
   return fromHex(id.replaceAll('-', ''))
 }
 
@@ -77,6 +79,11 @@ export function sessionIdFromBytes(bytes: Uint8Array): SessionId {
 /** @throws INVALID_ID unless the bytes are a UUID version 4. */
 export function messageIdFromBytes(bytes: Uint8Array): MessageId {
   return uuidFromBytes(bytes) as MessageId
+}
+
+/** @throws INVALID_ID unless the bytes are a UUID version 4. */
+export function attachmentIdFromBytes(bytes: Uint8Array): AttachmentId {
+  return uuidFromBytes(bytes) as AttachmentId
 }
 
 function uuidFromBytes(bytes: Uint8Array): string {
@@ -95,6 +102,11 @@ export function newSessionId(random: (length: number) => Uint8Array): SessionId 
 /** A fresh message id from 16 random bytes (RFC 9562 §5.4). */
 export function newMessageId(random: (length: number) => Uint8Array): MessageId {
   return newUuid(random) as MessageId
+}
+
+/** A fresh attachment id from 16 random bytes (RFC 9562 §5.4). */
+export function newAttachmentId(random: (length: number) => Uint8Array): AttachmentId {
+  return newUuid(random) as AttachmentId
 }
 
 function newUuid(random: (length: number) => Uint8Array): string {

@@ -2,6 +2,7 @@
  * Layer 0, wire: what crosses a socket or a file, and nothing about what it means. Every message type is defined once
  * here, with its schema, its validator and its encodings.
  */
+export * from './attachment.ts'
 export * from './bytes.ts'
 export * from './capability.ts'
 export * from './certification.ts'

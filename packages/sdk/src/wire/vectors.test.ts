@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import type { TSchema } from 'typebox'
 import { describe, expect, it } from 'vitest'
+import { decodeAttachmentFrame, encodeAttachmentFrame } from './attachment.ts'
 import { concatBytes, fromBase64, toBase64, toHex, utf8Bytes } from './bytes.ts'
 import { ERROR_CODES, isAgentMeshError } from './errors.ts'
 import { parseEnvelope } from './envelope.ts'
@@ -155,6 +156,11 @@ const readers: Record<string, Reader> = {
     expect(encodeSessionPacket(packet)).toEqual(input)
     return { value: { sessionId: packet.sessionId, ratchetMessage: toBase64(packet.ratchetMessage) } }
   },
+  'attachment-frame': (input) => {
+    const frame = decodeAttachmentFrame(bytes(input))
+    expect(encodeAttachmentFrame(frame)).toEqual(input)
+    return { value: frame.kind === 'chunk' ? { ...frame, bytes: toBase64(frame.bytes) } : frame }
+  },
 }
 
 function readerOf(file: VectorFile): Reader {
@@ -209,7 +215,13 @@ it('has a file for every message type', () => {
     expect(names).toContain(name)
   }
   expect(names).toEqual(
-    expect.arrayContaining(['packet-knock', 'packet-answer', 'packet-session', 'strict-json']),
+    expect.arrayContaining([
+      'packet-knock',
+      'packet-answer',
+      'packet-session',
+      'attachment-frame',
+      'strict-json',
+    ]),
   )
 })
 
