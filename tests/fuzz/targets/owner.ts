@@ -3,11 +3,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readConfig } from '../../../packages/sdk/src/agent/config.ts'
-import { RecentValues, Table, type TableHost } from '../../../packages/sdk/src/agent/store/table.ts'
+import { RecentValues } from '../../../packages/sdk/src/agent/store/recent-values.ts'
+import { RowNames } from '../../../packages/sdk/src/agent/store/row-names.ts'
+import { framedRow, placeOf, Table, type TableHost } from '../../../packages/sdk/src/agent/store/table.ts'
 import { TABLES } from '../../../packages/sdk/src/agent/tables.ts'
 import type { Statement } from '../../../packages/sdk/src/agent/store/sqlite.ts'
 import type { TableCodec } from '../../../packages/sdk/src/agent/store/index.ts'
 import { seal } from '../../../packages/sdk/src/crypto/sealing.ts'
+import type { RandomBytes } from '../../../packages/sdk/src/crypto/signing.ts'
 import {
   firstHash,
   lineHash,
@@ -80,23 +83,28 @@ function rows<T>(
 
 const STORAGE_KEY = new Uint8Array(32).fill(6)
 const ROW_KEY = 'key'
+const NAMES = new RowNames(STORAGE_KEY)
 
 /** A table over one row, without the database under it: the database gives the columns, the table judges them. */
 function tableOver<T>(name: string, codec: TableCodec<T>) {
   let sealed = new Uint8Array(0)
-  const stored = () => ({ key: ROW_KEY, a: null, b: null, at: null, sealed })
+  const stored = () => ({ key: NAMES.of(name, 'key', ROW_KEY), a: null, b: null, at: null, sealed })
   const host: TableHost = {
     storageKey: STORAGE_KEY,
     random: testRandom('rows'),
     statement: (): Statement => ({ get: stored, all: () => [stored()], run: () => ({ changes: 0 }) }),
     execute: (step) => step(),
     requireWork: () => undefined,
+    names: NAMES,
+    partOf: (nonce) => nonce,
+    moved: () => undefined,
+    eraseWithCommit: () => undefined,
     // Nothing is remembered, so that every row is opened.
     recentValues: () => new RecentValues(0),
     onUndo: () => undefined,
     isOpen: () => true,
   }
-  const table = new Table(name, codec, host, false)
+  const table = new Table(name, codec, host, { late: false, nameless: false, secret: false })
   return {
     get(row: Uint8Array): T | undefined {
       sealed = Uint8Array.from(row)
@@ -105,16 +113,16 @@ function tableOver<T>(name: string, codec: TableCodec<T>) {
   }
 }
 
-function placeOf(table: string): Uint8Array {
-  return utf8Bytes(JSON.stringify(['agentmesh/0.2 state row', table, ROW_KEY, null, null, null]))
+function sealedRow(table: string, plain: Uint8Array, random: RandomBytes): Uint8Array {
+  const place = placeOf(table, NAMES.of(table, 'key', ROW_KEY), null, null, null)
+  return seal(STORAGE_KEY, framedRow(ROW_KEY, plain), place, random)
 }
 
 /** Rows of one table through seal and codec. Dressed ones open, as only what the key's owner wrote would. */
 function tableRows(name: keyof typeof TABLES, values: readonly unknown[]): Target {
   const codec = TABLES[name] as TableCodec<unknown>
   const table = tableOver(name, codec)
-  const sealed = (plain: Uint8Array, random = testRandom('row')) =>
-    seal(STORAGE_KEY, plain, placeOf(name), random)
+  const sealed = (plain: Uint8Array, random = testRandom('row')) => sealedRow(name, plain, random)
   const plain = values.map((value) => codec.encode(value))
   return {
     name: `row-${name}`,

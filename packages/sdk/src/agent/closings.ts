@@ -177,7 +177,7 @@ export class Closings {
   async submit(): Promise<void> {
     const { sessions, ratings } = this.#core.store.tables
     let failed: AgentMeshError | undefined
-    for (const { key, value, index } of ratings.list({ b: 'waiting', limit: BATCH })) {
+    for (const { key, value, at } of ratings.list({ b: 'waiting', limit: BATCH })) {
       const row = sessions.get(key)
       const closing = complete(row?.closing)
       // The peer has not answered our CLOSE yet.
@@ -198,7 +198,8 @@ export class Closings {
         const text = `The registry did not take the rating of session ${key}: ${error.message}`
         this.#core.events.emit('notice', { at: formatTimestamp(this.#core.now()), about: 'rating', text })
       }
-      await commit(this.#core, () => ratings.put(key, value, { ...index, b: outcome }))
+      const index = { a: row.session.peer, b: outcome, ...(at === undefined ? {} : { at }) }
+      await commit(this.#core, () => ratings.put(key, value, index))
     }
     if (failed) throw failed
   }

@@ -10,7 +10,7 @@ import { HttpRegistryClient } from '../discovery/index.ts'
 import { createIdentity, Home, openIdentity, type HomeIdentity } from '../identity/index.ts'
 import { SchemaBook } from '../messages/index.ts'
 import { AuditLog, setAsideAuditLog, type AuditLogOptions } from '../observability/index.ts'
-import { formatTimestamp, isAgentMeshError } from '../wire/index.ts'
+import { formatTimestamp, isAgentMeshError, type AgentMeshError } from '../wire/index.ts'
 import {
   DEFAULT_REGISTRY_URL,
   DEFAULT_RELAY_URL,
@@ -27,13 +27,23 @@ import { Registries } from './trust/registries.ts'
 import { tellRefusals } from './trust/refused-answers.ts'
 import { compareState } from './state-mark.ts'
 import { acquireLock, StateStore } from './store/index.ts'
-import { TABLES } from './tables.ts'
+import { LATE_TABLES, NAMELESS_TABLES, SECRET_TABLES, TABLES, UNGUARDED_TABLES } from './tables.ts'
 import { TrustFile } from './trust/trust-file.ts'
 import type { Notice } from './types.ts'
 
 const AUDIT_FOLDER = 'logs'
 const STATE_FILE = 'state.db'
 const SCHEMA_FOLDER = 'schemas'
+/** What is opened by name, past `Home`: its files may be no more open than all others (SQLite's, and the logs). */
+const PRIVATE = [
+  'lock.db',
+  'lock.json',
+  'state.db',
+  'state.db-wal',
+  'state.db-shm',
+  'state.db-journal',
+  AUDIT_FOLDER,
+]
 
 export interface AgentOptions {
   /** The home folder. Made, with a new identity, when it is not there. */
@@ -65,6 +75,7 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
   const now = options.now ?? Date.now
   const random = options.random ?? systemRandom
   const home = Home.create(options.home)
+  home.requirePrivate(...PRIVATE)
   const unlock = acquireLock(home.path, now)
   let store: AgentStore | undefined
   const release = (): void => {
@@ -77,23 +88,29 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
     const given = { ...readConfig(home), ...options.config }
     const config = { ...given, relays: normalRelays(given.relays) }
     const policy = new PolicyFile(home)
-    const opened = await openStore(home, identity, random, now())
-    store = opened.store
-    const found = compareState(home, store)
-    const outdated = found === 'older'
-    const { repairs } = opened
-    if (outdated) repairs.push('an older copy was put back: its sessions and prekeys are not used again')
-    // A damaged file was set aside, and that was said.
-    else if (found === 'lost' && repairs.length === 0) repairs.push('the file was gone; a new one was made')
     const events = new EventEmitter<AgentEvents>()
     events.setMaxListeners(0)
+    const notices: Notice[] = []
+    const opened = await openStore(home, identity, random, now(), ({ code, message }) => {
+      const text = `${code}: ${message}; what was deleted can still be read in ${STATE_FILE} with its key`
+      const notice: Notice = { at: formatTimestamp(now()), about: 'erasure', text }
+      // Before anybody listens, it is one of those that the start found.
+      if (!events.emit('notice', notice)) notices.push(notice)
+    })
+    store = opened.store
+    const found = compareState(home, store)
+    const outdated = found === 'older' || opened.outdated
+    const { repairs } = opened
+    if (found === 'older')
+      repairs.push('an older copy was put back: its sessions and prekeys are not used again')
+    // A damaged file was set aside, and that was said.
+    else if (found === 'lost' && repairs.length === 0) repairs.push('the file was gone; a new one was made')
     const audit = openAuditLog(home.folder(AUDIT_FOLDER), {
       identity,
       now,
       onFailure: (error) =>
         events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message }),
     })
-    const notices: Notice[] = []
     const tell = (about: string, text: string): void => {
       notices.push({ at: formatTimestamp(now()), about, text })
     }
@@ -138,13 +155,21 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
  * A state file that is damaged is set aside for its owner, and the agent goes on with a new one: sessions are repaired
  * with their peers, requests that were not answered are lost with the file. Single rows that do not open are dropped.
  */
-async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes, now: number) {
+async function openStore(
+  home: Home,
+  identity: HomeIdentity,
+  random: RandomBytes,
+  now: number,
+  onUnerased: (error: AgentMeshError) => void,
+) {
   const path = home.file(STATE_FILE)
-  const open = async (): Promise<{ store: AgentStore; repairs: string[] }> => {
+  const open = async (): Promise<{ store: AgentStore; repairs: string[]; outdated: boolean }> => {
     const store = StateStore.open(path, identity.storageKey, {
       tables: TABLES,
-      // Every message moves its session, and an answer its request more than once.
-      late: ['sessions', 'outgoing'],
+      late: LATE_TABLES,
+      secret: SECRET_TABLES,
+      nameless: NAMELESS_TABLES,
+      onUnerased,
       random,
     })
     try {
@@ -156,7 +181,16 @@ async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes
         if (lostKeys > 0) for (const { key } of tables.keys.list()) tables.keys.delete(key)
         return Object.values(tables).reduce((total, table) => total + table.dropDamaged(), lostKeys)
       })
-      return { store, repairs: dropped === 0 ? [] : [`${dropped} damaged rows were dropped`] }
+      const repairs = dropped === 0 ? [] : [`${dropped} damaged rows were dropped`]
+      const changed = store.changedTables()
+      const outdated = changed.some((table) => !UNGUARDED_TABLES.includes(table))
+      if (changed.length > 0) {
+        const what = `rows of ${changed.join(', ')} are gone, or are earlier ones`
+        repairs.push(outdated ? `${what}: its sessions and prekeys are not used again` : what)
+        // What is given up is accepted once it was.
+        if (!outdated) await store.acceptTables()
+      }
+      return { store, repairs, outdated }
     } catch (error) {
       store.close()
       throw error
@@ -172,7 +206,7 @@ async function openStore(home: Home, identity: HomeIdentity, random: RandomBytes
       if (home.has(file)) renameSync(join(home.path, file), join(folder, file))
     }
     const { store } = await open()
-    return { store, repairs: [`${error.message}; the file is in ${folder}`] }
+    return { store, repairs: [`${error.message}; the file is in ${folder}`], outdated: false }
   }
 }
 

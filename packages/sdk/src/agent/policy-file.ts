@@ -2,7 +2,7 @@
  * `policy.json`, read while the agent runs (specification §7.3, DESIGN §9). A good edit is in force at the next KNOCK; a
  * bad one leaves the last good policy in force and says what is wrong with it.
  */
-import { statSync } from 'node:fs'
+import { lstatSync } from 'node:fs'
 import type { Home } from '../identity/index.ts'
 import type { AuditFields } from '../observability/index.ts'
 import { defaultPolicy, parsePolicy, type Policy } from '../session/index.ts'
@@ -39,8 +39,11 @@ export class PolicyFile {
   }
 
   #fileStamp(): string {
-    const stats = statSync(this.#path, { throwIfNoEntry: false })
-    return stats ? `${stats.mtimeMs} ${stats.size} ${stats.ino}` : ''
+    const stats = lstatSync(this.#path, { throwIfNoEntry: false })
+    if (!stats) return ''
+    // A file that was refused for its mode or its owner is looked at again once that changed, which ctime tells too.
+    const { mtimeMs, ctimeMs, size, ino, mode, uid } = stats
+    return `${mtimeMs} ${ctimeMs} ${size} ${ino} ${mode} ${uid}`
   }
 
   /** The policy in force, after a look whether the file changed. */

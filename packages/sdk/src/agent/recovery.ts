@@ -153,7 +153,7 @@ export class Recovery {
   // --- our own state, of no use to anybody -------------------------------------------------------------------------
 
   /**
-   * The state is an older copy. Its ratchets may have sealed since, its prekeys may have opened KNOCKs since: none is used
+   * The state is an older copy, or rows of it are gone. Its ratchets may have sealed since, its prekeys may have opened KNOCKs since: none is used
    * again, and what waits goes out on new KNOCKs. Call before the agent goes online, and before keys are made.
    */
   async giveUpAll(): Promise<void> {
@@ -169,6 +169,8 @@ export class Recovery {
         this.#sendAgain(row.session.id, afterCommit)
       }
     })
+    // Not before: a start that is cut short gives up again.
+    await this.#core.store.acceptTables()
   }
 
   // --- our packet, of no use to them ------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ export async function forgetPeer(core: Core, peer: Amid): Promise<void> {
     contacts.delete(peer)
     successions.delete(peer)
   })
+  core.store.erase()
 }
 
 export class Retention {
@@ -85,11 +86,11 @@ export class Retention {
       return incoming.count({ ...which, b: 'ready' }) + incoming.count({ ...which, b: 'unread' })
     }
     const due = sessions.list({ b: 'closed', before, limit: BATCH + waiting() }).filter(
-      ({ key, index }) =>
+      ({ key, at }) =>
         // A CLOSE or an answer that no relay has taken yet still has to go out.
         !outgoing.list({ a: key }).some((row) => packets.get(row.key) !== undefined) &&
         // What the peer was told we have, the application is to get.
-        ((index.at ?? 0) < unread || waiting(key) === 0),
+        ((at ?? 0) < unread || waiting(key) === 0),
     )
     const failed = outgoing.list({ b: 'failed', before: unread, limit: BATCH })
     if (due.length + failed.length === 0) return

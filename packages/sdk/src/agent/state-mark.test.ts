@@ -1,9 +1,19 @@
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openCore, type OpenedCore } from './open-core.ts'
 import { StateMark } from './state-mark.ts'
+import { packagedSqlite } from './store/sqlite.ts'
 
 let folder: string
 let home: string
@@ -113,4 +123,84 @@ test('a state that is gone is said once, and is not outdated', async () => {
   expect(outdated).toBe(false)
   expect(notices.map(({ text }) => text)).toEqual([expect.stringContaining('the file was gone')])
   expect((await run()).notices).toEqual([])
+})
+
+/** Changes the file behind the agent's back. */
+function tamper(sql: string): void {
+  const database = packagedSqlite()(state())
+  database.exec(sql)
+  database.close()
+}
+
+for (const [table, guards] of [
+  ['nonces', true],
+  ['seen', true],
+  ['incoming', true],
+  ['outgoing', true],
+  ['requests', true],
+  ['ratings', false],
+] as const) {
+  test(`a row of ${table} that was deleted is told of${guards ? ', and the state not used again' : ''}`, async () => {
+    const { core } = await open()
+    await new StateMark(core).renew()
+    await core.store.commit((tables) => {
+      for (const key of ['one', 'two']) {
+        tables[table].put(key, { rating: 1, tags: [] } as never)
+      }
+    })
+    await close()
+    tamper(`DELETE FROM entries WHERE position = (SELECT max(position) FROM entries WHERE tbl = '${table}')`)
+    const found = await run()
+    expect(found.outdated).toBe(guards)
+    expect(found.notices.map(({ text }) => text)).toEqual([
+      expect.stringContaining(`rows of ${table} are gone`),
+    ])
+    // What is not given up is so at the next start, too.
+    expect((await run()).outdated).toBe(guards)
+  })
+}
+
+test('a filter row with one bit changed makes the state one that is not used again', async () => {
+  const { core } = await open()
+  await new StateMark(core).renew()
+  await core.store.commit(({ nonces }) => nonces.put('peer:nonce', true, { at: now + 60_000 }))
+  await close()
+  tamper(
+    "UPDATE entries SET sealed = CAST(substr(sealed, 1, 30) || x'00' || substr(sealed, 32) AS BLOB) WHERE tbl = 'nonces'",
+  )
+  const found = await run()
+  expect(found.outdated).toBe(true)
+  expect(found.notices.map(({ text }) => text)).toContainEqual(expect.stringContaining('nonces'))
+})
+
+for (const name of ['state.db', 'lock.db', 'logs/audit.jsonl'] as const) {
+  test(`a home whose ${name} others could read or write is not opened until that is repaired`, async () => {
+    await run()
+    const files = name.startsWith('logs/')
+      ? readdirSync(join(home, 'logs')).map((file) => `logs/${file}`)
+      : [name]
+    for (const file of files) {
+      for (const mode of [0o644, 0o660, 0o602]) {
+        chmodSync(join(home, file), mode)
+        await expect(open()).rejects.toMatchObject({
+          code: 'HOME_UNSAFE',
+          message: expect.stringContaining(`chmod 600 ${join(home, file)}`) as string,
+        })
+        chmodSync(join(home, file), 0o600)
+        await run()
+      }
+    }
+  })
+}
+
+test('a policy that was refused for its mode is taken once it has the mode that was advised', async () => {
+  const { core } = await open()
+  const file = join(home, 'policy.json')
+  const told: string[] = []
+  core.policy.watch({ changed: () => told.push('changed'), refused: (problem) => told.push(problem) })
+  chmodSync(file, 0o644)
+  expect(core.policy.error()).toContain(`chmod 600 ${file}`)
+  chmodSync(file, 0o600)
+  expect(core.policy.error()).toBeUndefined()
+  expect(told).toEqual([expect.stringContaining('chmod 600'), 'changed'])
 })

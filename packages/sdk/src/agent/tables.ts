@@ -1,6 +1,7 @@
 /**
  * What an agent remembers, table by table. Every row is sealed; a commit moves all that belongs together (DESIGN §7:
- * ratchet advance, message, duplicate filter and receipt in one transaction).
+ * ratchet advance, message, duplicate filter and receipt in one transaction). In the file, keys and indexes a and b are
+ * keyed hashes.
  *
  *   table       key                      index a     index b          at
  *   sessions    session id               peer        open | closed    last activity
@@ -244,3 +245,20 @@ export const TABLES = {
   ratings: jsonCodec<RatingRow>(),
   meta: jsonCodec<unknown>(),
 } as const
+
+type TableName = keyof typeof TABLES
+
+/** Every message moves its session, and an answer its request more than once: written once a group. */
+export const LATE_TABLES: readonly TableName[] = ['sessions', 'outgoing']
+
+/**
+ * Prekeys, ratchets and texts: what is deleted of them is unreadable before anybody is told so. What a message replaces
+ * (ratchets) or takes out (packets, which the relay had too) is overwritten a moment later.
+ */
+export const SECRET_TABLES: readonly TableName[] = ['sessions', 'keys', 'incoming', 'outgoing', 'requests']
+
+/** The filters outlive a peer that is forgotten: their keys, which name it, are nowhere to be read. */
+export const NAMELESS_TABLES: readonly TableName[] = ['nonces', 'seen']
+
+/** Nothing is let in, sent or answered by these: rows that are gone from any other make the state one not to be used. */
+export const UNGUARDED_TABLES: readonly string[] = ['decisions', 'ratings', 'crls']

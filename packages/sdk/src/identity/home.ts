@@ -105,6 +105,16 @@ export class Home {
     writeAtomically(path, bytes)
   }
 
+  /**
+   * Holds files that are read and written past this class (databases, logs) to the same rule: no links, nobody else's,
+   * open to nobody else. Of a folder, everything in it. What is not there passes.
+   *
+   * @throws INVALID_ID, HOME_UNSAFE
+   */
+  requirePrivate(...names: readonly string[]): void {
+    for (const name of names) checkAll(join(this.path, ...partsOf(name)))
+  }
+
   /** True when there is a file, link or folder of that name. @throws INVALID_ID */
   has(name: string): boolean {
     return statOf(join(this.path, ...partsOf(name))) !== undefined
@@ -153,6 +163,15 @@ function checkFolder(path: string): boolean {
   const stats = statOf(path)
   if (stats) checkStats(path, stats, 'folder')
   return stats !== undefined
+}
+
+function checkAll(path: string): void {
+  const stats = statOf(path)
+  if (!stats) return
+  const isFolder = stats.isDirectory()
+  checkStats(path, stats, isFolder ? 'folder' : 'file')
+  if (!isFolder) return
+  for (const name of attempt(`look into ${path}`, () => readdirSync(path))) checkAll(join(path, name))
 }
 
 /** Of the thing itself, never of what a link points to; undefined when there is nothing. */

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemRandom } from '../../crypto/signing.ts'
 import type { OpenDatabase } from './sqlite.ts'
 import { StateStore } from './state-store.ts'
-import { drivers, failingPuts, storageKey, tables, watchingPuts, type Note } from './test-support.ts'
+import { drivers, failingPuts, rowName, storageKey, tables, watchingPuts, type Note } from './test-support.ts'
 
 describe.each(drivers)('late tables with %s', (_name, opener) => {
   let dir: string
@@ -35,14 +35,14 @@ describe.each(drivers)('late tables with %s', (_name, opener) => {
   it('writes a row of a late table once a group, as the last work left it', async () => {
     const written: unknown[] = []
     store.close()
-    store = openStore(watchingPuts(opener, (key) => written.push(key)))
+    store = openStore(watchingPuts(opener, (name) => written.push(name)))
     await Promise.all([
       put('k', '1', { a: 'x' }),
       put('l', '1'),
       put('k', '2', { a: 'x' }),
       put('k', '3', {}),
     ])
-    expect(written).toEqual(['k', 'l'])
+    expect(written).toEqual([rowName('notes', 'k'), rowName('notes', 'l')])
     store.close()
     store = openStore()
     expect(store.tables.notes.get('k')).toEqual({ text: '3' })

@@ -1,24 +1,24 @@
 /** Files of the home folder that SQLite opens by name: made here first, so that they are private and no links. */
-import { closeSync, constants, fsyncSync, openSync } from 'node:fs'
+import { closeSync, constants, fsyncSync, lstatSync, openSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { AgentMeshError } from '../../wire/index.ts'
 
 /**
- * Makes an empty file of mode 0600 unless there is a file already, and makes its folder entry durable.
+ * Makes an empty file of mode 0600 unless there is a file already, and makes its folder entry durable. A file that is there
+ * is not opened: closing any handle on it would give up the locks that this process may hold on it.
  *
- * @throws HOME_UNSAFE when the path is a symbolic link, STATE_WRITE_FAILED when the file cannot be made or written
+ * @throws HOME_UNSAFE when the path is a symbolic link, STATE_WRITE_FAILED when the file cannot be made
  */
 export function ensurePrivateFile(path: string, operation: string): void {
   try {
-    const flags = constants.O_RDWR | constants.O_CREAT | (constants.O_NOFOLLOW ?? 0)
-    closeSync(openSync(path, flags, 0o600))
+    const stats = lstatSync(path, { throwIfNoEntry: false })
+    if (stats?.isSymbolicLink()) throw new AgentMeshError('HOME_UNSAFE', `${path} is a link`, { operation })
+    if (stats) return
+    closeSync(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600))
     syncFolder(dirname(path))
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code
-    throw new AgentMeshError(code === 'ELOOP' ? 'HOME_UNSAFE' : 'STATE_WRITE_FAILED', undefined, {
-      operation,
-      cause,
-    })
+    if (cause instanceof AgentMeshError) throw cause
+    throw new AgentMeshError('STATE_WRITE_FAILED', undefined, { operation, cause })
   }
 }
 

@@ -3,13 +3,16 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { seal } from '../../crypto/sealing.ts'
 import { systemRandom } from '../../crypto/signing.ts'
+import { utf8Bytes } from '../../wire/index.ts'
 import type { OpenDatabase, SqlRow } from './sqlite.ts'
 import { StateStore } from './state-store.ts'
 import { code, drivers, spying, storageKey, tables } from './test-support.ts'
 
 /** As the first version made them. */
 const TO_VERSION_1 = `
+  DROP TABLE sums;
   DROP INDEX entries_b;
   CREATE INDEX entries_at ON entries (tbl, at);
   CREATE INDEX entries_b ON entries (tbl, b, at) WHERE b IS NOT NULL;
@@ -36,17 +39,30 @@ describe.each(drivers)('a state file of an older version with %s', (_name, opene
     return { version: row?.['schema_version'], indexes: indexes.map(({ sql }) => sql) }
   }
 
-  beforeEach(async () => {
+  /** Up to version 2, keys and index values were in the clear. */
+  const writeOldRows = (...rows: [string, string, string | null, string | null, number | null, string][]) => {
+    const database = opener(path)
+    const insert = database.prepare(
+      'INSERT INTO entries (tbl, key, a, b, at, sealed) VALUES (?, ?, ?, ?, ?, ?)',
+    )
+    for (const [table, key, a, b, at, text] of rows) {
+      const place = utf8Bytes(JSON.stringify(['agentmesh/0.2 state row', table, key, a, b, at]))
+      const value = utf8Bytes(JSON.stringify({ text }))
+      insert.run(table, key, a, b, at, seal(storageKey, value, place, systemRandom))
+    }
+    database.close()
+  }
+
+  beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'schema-'))
     path = join(dir, 'state.db')
-    const store = openStore()
-    await store.commit(({ notes, drafts }) => {
-      notes.put('one', { text: 'first' }, { a: 'alice', b: 'open', at: 7 })
-      notes.put('two', { text: 'second' }, { a: 'alice', at: 5 })
-      drafts.put('one', { text: 'draft' })
-    })
-    store.close()
+    openStore().close()
     change(TO_VERSION_1)
+    writeOldRows(
+      ['notes', 'one', 'alice', 'open', 7, 'first'],
+      ['notes', 'two', 'alice', null, 5, 'second'],
+      ['drafts', 'one', null, null, null, 'draft'],
+    )
   })
   afterEach(() => rmSync(dir, { recursive: true }))
 
@@ -54,9 +70,11 @@ describe.each(drivers)('a state file of an older version with %s', (_name, opene
     expect(facts().version).toBe(1)
     const store = openStore()
     expect(store.tables.notes.list()).toEqual([
-      { key: 'two', value: { text: 'second' }, index: { a: 'alice', at: 5 } },
-      { key: 'one', value: { text: 'first' }, index: { a: 'alice', b: 'open', at: 7 } },
+      { key: 'two', value: { text: 'second' }, at: 5 },
+      { key: 'one', value: { text: 'first' }, at: 7 },
     ])
+    expect(store.tables.notes.list({ a: 'alice', b: 'open' }).map(({ key }) => key)).toEqual(['one'])
+    expect(store.changedTables()).toEqual([])
     expect(store.tables.drafts.get('one')).toEqual({ text: 'draft' })
     expect(await store.commit(({ notes }) => notes.deleteBefore(8))).toBe(2)
     store.close()

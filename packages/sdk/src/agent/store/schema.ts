@@ -3,14 +3,18 @@
  *
  *     store      schema_version | key_check     one row; the check tells a wrong storage key from damage
  *     entries    see `table.ts`
+ *     sums       see `table-sums.ts`; one row
  *
  * A new version is needed for changed tables and for a changed encoding of rows: a row that does not decode counts as
  * damaged. Each step of a migration takes a file from one version to the next, all of them in one transaction.
  */
 import { open, seal } from '../../crypto/sealing.ts'
 import type { RandomBytes } from '../../crypto/signing.ts'
-import { AgentMeshError, utf8Bytes } from '../../wire/index.ts'
-import { sqliteCode, type Database, type SqlRow } from './sqlite.ts'
+import { AgentMeshError, isAgentMeshError, utf8Bytes } from '../../wire/index.ts'
+import type { NameColumn, RowNames } from './row-names.ts'
+import { sqliteCode, type Database, type SqlRow, type SqlValue } from './sqlite.ts'
+import { framedRow, placeOf } from './table.ts'
+import type { TableSums } from './table-sums.ts'
 
 const KEY_CHECK_PLACE = utf8Bytes('agentmesh/0.2 state key check')
 /** SQLite's result code for a statement that does not fit the tables there are. */
@@ -18,6 +22,7 @@ const SQLITE_ERROR = 1
 
 const STORE = 'CREATE TABLE store (schema_version INTEGER NOT NULL, key_check BLOB NOT NULL) STRICT'
 const ENTRIES = `CREATE TABLE entries (position INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, a TEXT, b TEXT, at INTEGER, sealed BLOB NOT NULL, UNIQUE (tbl, key)) STRICT`
+const SUMS = 'CREATE TABLE sums (sealed BLOB NOT NULL) STRICT'
 const BY_A = 'CREATE INDEX entries_a ON entries (tbl, a, b, at) WHERE a IS NOT NULL'
 const BY_B = 'CREATE INDEX entries_b ON entries (tbl, b, at)'
 
@@ -28,6 +33,8 @@ interface Version {
   readonly schema: readonly string[]
   /** From the version before. */
   readonly migration: readonly string[]
+  /** Whether rows of the version before are to be written anew. */
+  readonly rewrites?: true
 }
 
 /** From version 1 on. */
@@ -47,19 +54,36 @@ const VERSIONS: readonly Version[] = [
     schema: [STORE, ENTRIES, BY_A, BY_B],
     migration: ['DROP INDEX entries_at', 'DROP INDEX entries_b', BY_B],
   },
+  {
+    // Keys and index values are hashed, and what rows there are is summed up.
+    schema: [STORE, ENTRIES, SUMS, BY_A, BY_B],
+    migration: [SUMS],
+    rewrites: true,
+  },
 ]
+
+/** What rows are written with. */
+export interface SchemaKeys {
+  readonly storageKey: Uint8Array
+  readonly random: RandomBytes
+  readonly names: RowNames
+  readonly sums: TableSums
+  /** Tables whose rows do not hold their keys. */
+  readonly nameless: ReadonlySet<string>
+}
 
 /**
  * Makes the tables of an empty file, or checks those of another and brings them up to date.
  *
  * @throws STATE_VERSION, STATE_WRONG_KEY, STATE_DAMAGED, and what the driver throws
  */
-export function prepareSchema(database: Database, storageKey: Uint8Array, random: RandomBytes): void {
+export function prepareSchema(database: Database, keys: SchemaKeys): void {
+  const { storageKey } = keys
   const found = database
     .prepare("SELECT sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_autoindex_%'")
     .all()
   if (found.length === 0) {
-    create(database, storageKey, random)
+    create(database, keys)
     return
   }
   const version = checkVersionAndKey(database, storageKey)
@@ -72,22 +96,56 @@ export function prepareSchema(database: Database, storageKey: Uint8Array, random
   if (result?.['quick_check'] !== 'ok') {
     throw new AgentMeshError('STATE_DAMAGED', 'state.db is not a sound database file')
   }
-  if (version < VERSIONS.length) migrate(database, version)
+  if (version < VERSIONS.length) migrate(database, version, keys)
 }
 
-function create(database: Database, storageKey: Uint8Array, random: RandomBytes): void {
+function create(database: Database, { storageKey, random, sums }: SchemaKeys): void {
   const check = seal(storageKey, utf8Bytes('state.db'), KEY_CHECK_PLACE, random)
   atOnce(database, () => {
     for (const statement of VERSIONS.at(-1)?.schema ?? []) database.exec(statement)
     database.prepare('INSERT INTO store VALUES (?, ?)').run(VERSIONS.length, check)
+    insertSums(database, sums)
   })
+  sums.settle()
 }
 
-function migrate(database: Database, from: number): void {
+function migrate(database: Database, from: number, keys: SchemaKeys): void {
   atOnce(database, () => {
-    for (const { migration } of VERSIONS.slice(from)) for (const step of migration) database.exec(step)
+    for (const { migration, rewrites } of VERSIONS.slice(from)) {
+      for (const step of migration) database.exec(step)
+      if (rewrites === true) rewriteRows(database, keys)
+    }
     database.prepare('UPDATE store SET schema_version = ?').run(VERSIONS.length)
   })
+  keys.sums.settle()
+}
+
+/** Hashes keys and index values, and sums up what rows there are. One that does not open stays, and counts as damaged. */
+function rewriteRows(database: Database, { storageKey, random, names, sums, nameless }: SchemaKeys): void {
+  const rows = database.prepare('SELECT position, tbl, key, a, b, at, sealed FROM entries').all() as SqlRow[]
+  const update = database.prepare('UPDATE entries SET key = ?, a = ?, b = ?, sealed = ? WHERE position = ?')
+  for (const { position = null, tbl, key, a = null, b = null, at = null, sealed } of rows) {
+    const table = String(tbl)
+    const named = (column: NameColumn, text: SqlValue) =>
+      text === null ? null : names.of(table, column, String(text))
+    const name = names.of(table, 'key', String(key))
+    const index = [named('a', a), named('b', b)] as const
+    let value: Uint8Array
+    try {
+      value = open(storageKey, sealed as Uint8Array, placeOf(table, String(key), a, b, at))
+    } catch (error) {
+      if (!isAgentMeshError(error, 'SEAL_BROKEN')) throw error
+      continue
+    }
+    const plain = framedRow(nameless.has(table) ? '' : String(key), value)
+    update.run(name, ...index, seal(storageKey, plain, placeOf(table, name, ...index, at), random), position)
+  }
+  insertSums(database, sums)
+}
+
+function insertSums(database: Database, sums: TableSums): void {
+  sums.accept(database)
+  database.prepare('INSERT INTO sums VALUES (?)').run(sums.sealed() ?? null)
 }
 
 /** In one transaction, which is over when this returns or throws: a connection that is in one keeps its locks. */

@@ -7,7 +7,7 @@ import { systemRandom } from '../../crypto/signing.ts'
 import { AgentMeshError } from '../../wire/index.ts'
 import { SQLITE_IOERR_FSYNC, type OpenDatabase } from './sqlite.ts'
 import { StateStore } from './state-store.ts'
-import { code, failingPuts, kinds, spying, storageKey, tables, type Late } from './test-support.ts'
+import { code, failingPuts, kinds, rowName, spying, storageKey, tables, type Late } from './test-support.ts'
 
 describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
   let dir: string
@@ -61,7 +61,7 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
   it('replaces a row and its index values, and deletes it', async () => {
     await put('k', 'one', { a: 'x', at: 5 })
     await put('k', 'two', { b: 'y' })
-    expect(store.tables.notes.list()).toEqual([{ key: 'k', value: { text: 'two' }, index: { b: 'y' } }])
+    expect(store.tables.notes.list()).toEqual([{ key: 'k', value: { text: 'two' } }])
     expect(store.tables.notes.count({ a: 'x' })).toBe(0)
     expect(await store.commit(({ notes }) => [notes.delete('k'), notes.delete('k')])).toEqual([true, false])
     expect(store.tables.notes.count()).toBe(0)
@@ -244,6 +244,28 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
     expect(statSync(path).mode & 0o777).toBe(0o600)
   })
 
+  it('keeps keys and index values out of the file, and opens nameless rows by key alone', async () => {
+    store.close()
+    store = StateStore.open(path, storageKey, {
+      tables,
+      late: lateTables,
+      nameless: ['drafts'],
+      random: systemRandom,
+      sqlite: opener,
+    })
+    await store.commit(({ notes, drafts }) => {
+      notes.put('peer amid', { text: '' }, { a: 'peer amid', b: 'peer amid' })
+      drafts.put('peer amid', { text: '' })
+    })
+    expect(keys({ a: 'peer amid', b: 'peer amid' })).toEqual(['peer amid'])
+    expect(store.tables.drafts.get('peer amid')).toEqual({ text: '' })
+    expect(JSON.stringify(store.tables.drafts.list())).not.toContain('peer amid')
+    for (const suffix of ['', '-wal']) expect(readFileSync(path + suffix).includes('peer amid')).toBe(false)
+    store.close()
+    store = openStore()
+    expect(JSON.stringify(store.tables.drafts.list())).not.toContain('peer amid')
+  })
+
   it('refuses another storage key', () => {
     store.close()
     expect(() => openStore({ key: new Uint8Array(32) })).toThrow(code('STATE_WRONG_KEY'))
@@ -271,7 +293,7 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
       database.exec(sql)
       database.close()
     }
-    change('UPDATE store SET schema_version = 3')
+    change('UPDATE store SET schema_version = 4')
     expect(() => openStore()).toThrow(code('STATE_VERSION'))
     change('DELETE FROM store')
     expect(() => openStore()).toThrow(code('STATE_DAMAGED'))
@@ -284,12 +306,13 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
   // --- attackers with the file
 
   const attacks: [string, string[]][] = [
-    ['moved to another key', ["UPDATE entries SET key = 'moved' WHERE key = 'one'"]],
+    ['moved to another key', [`UPDATE entries SET key = 'moved' WHERE key = '${rowName('notes', 'one')}'`]],
     [
       'swapped with another row',
       [
         `UPDATE entries SET sealed = (SELECT e.sealed FROM entries e WHERE e.tbl = entries.tbl AND e.key =
-            CASE entries.key WHEN 'one' THEN 'two' ELSE 'one' END)`,
+            CASE entries.key WHEN '${rowName('notes', 'one')}' THEN '${rowName('notes', 'two')}'
+              ELSE '${rowName('notes', 'one')}' END)`,
       ],
     ],
     ['moved to another index a', ["UPDATE entries SET a = 'mallory'"]],
@@ -318,25 +341,25 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
 
   it('refuses a row copied from another table', async () => {
     await put('k', 'note')
-    tamper("UPDATE entries SET tbl = 'drafts'")
+    tamper(`UPDATE entries SET tbl = 'drafts', key = '${rowName('drafts', 'k')}'`)
     expect(store.tables.notes.get('k')).toBeUndefined()
     expect(() => store.tables.drafts.get('k')).toThrow(code('STATE_DAMAGED'))
   })
 
   it('refuses a row with any bit changed', async () => {
-    const bits = (41 + '{"text":"x"}'.length) * 8
-    await Promise.all(Array.from({ length: bits }, (_, bit) => put(`${bit}`, 'x')))
+    const keyOf = (bit: number) => String(bit).padStart(3, '0')
+    const bits = (41 + 4 + '000{"text":"x"}'.length) * 8
+    await Promise.all(Array.from({ length: bits }, (_, bit) => put(keyOf(bit), 'x')))
     store.close()
     const database = opener(path)
-    const rows = database.prepare('SELECT key, sealed FROM entries').all() as {
+    const rows = database.prepare('SELECT key, sealed FROM entries ORDER BY position').all() as {
       key: string
       sealed: Uint8Array
     }[]
     const update = database.prepare('UPDATE entries SET sealed = ? WHERE key = ?')
     database.exec('BEGIN')
-    for (const { key, sealed } of rows) {
+    for (const [bit, { key, sealed }] of rows.entries()) {
       expect(sealed).toHaveLength(bits / 8)
-      const bit = Number(key)
       sealed[bit >> 3]! ^= 1 << (bit & 7)
       update.run(sealed, key)
     }
@@ -344,7 +367,7 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
     database.close()
     store = openStore()
     for (let bit = 0; bit < bits; bit++) {
-      expect(() => store.tables.notes.get(`${bit}`)).toThrow(code('STATE_DAMAGED'))
+      expect(() => store.tables.notes.get(keyOf(bit))).toThrow(code('STATE_DAMAGED'))
     }
   })
 
@@ -361,6 +384,85 @@ describe.each(kinds)('the store with %s', (_name, opener, lateTables) => {
     expect(outcomes).toMatchObject([{ status: 'fulfilled' }, { reason: { code: 'STATE_DAMAGED' } }])
     expect(store.tables.notes.get('good')).toEqual({ text: '' })
     expect(store.tables.notes.get('also')).toBeUndefined()
+  })
+
+  const named = (key: string) => rowName('notes', key)
+  const losses: [string, string[]][] = [
+    ['is gone', [`DELETE FROM entries WHERE key = '${named('one')}'`]],
+    ['is gone with its record', [`DELETE FROM entries WHERE key = '${named('one')}'`, 'DELETE FROM sums']],
+    ['was put in the place of the record', [`UPDATE sums SET sealed = (SELECT sealed FROM entries LIMIT 1)`]],
+  ]
+  it.each(losses)(
+    'names the table of which a row %s, start after start until it is accepted',
+    async (_what, sql) => {
+      await put('one', '1')
+      await put('two', '2')
+      tamper(...sql)
+      expect(store.changedTables()).toContain('notes')
+      await put('three', '3')
+      store.close()
+      store = openStore()
+      expect(store.changedTables()).toContain('notes')
+      await store.acceptTables()
+      expect(store.changedTables()).toEqual([])
+      store.close()
+      store = openStore()
+      expect(store.changedTables()).toEqual([])
+    },
+  )
+
+  it('names the table of which one row alone was put back as it once was', async () => {
+    await put('k', 'old')
+    await store.commit(({ drafts }) => drafts.put('k', { text: 'other' }))
+    store.close()
+    const database = opener(path)
+    const read = database.prepare('SELECT sealed FROM entries WHERE key = ?')
+    const { sealed } = read.get(named('k')) as { sealed: Uint8Array }
+    database.close()
+    store = openStore()
+    await put('k', 'new')
+    store.close()
+    const again = opener(path)
+    again.prepare('UPDATE entries SET sealed = ? WHERE key = ?').run(sealed, named('k'))
+    again.close()
+    store = openStore()
+    expect(store.tables.notes.get('k')).toEqual({ text: 'old' })
+    expect(store.changedTables()).toEqual(['notes'])
+  })
+
+  it('names the table of which a damaged row was dropped', async () => {
+    await put('one', '1')
+    await put('two', '2')
+    tamper(`UPDATE entries SET sealed = x'01' WHERE key = '${named('two')}'`)
+    expect(await store.commit(({ notes }) => notes.dropDamaged())).toBe(1)
+    expect(store.changedTables()).toEqual(['notes'])
+    expect(keys()).toEqual(['one'])
+  })
+
+  it('finds no table changed by works that were undone, groups that failed, and rows of every kind of change', async () => {
+    await put('gone', '', { at: 1 })
+    await put('kept', '', { at: 9 })
+    const undone = store.commit(({ notes }) => {
+      notes.put('kept', { text: 'undone' })
+      notes.put('new', { text: 'undone' })
+      notes.delete('gone')
+      throw new Error('mine')
+    })
+    const replaced = put('kept', 'replaced', { at: 9 })
+    const deleted = store.commit(({ notes }) => [
+      notes.deleteBefore(5),
+      notes.delete('none'),
+      notes.get('none'),
+    ])
+    await Promise.allSettled([undone, replaced, deleted])
+    expect(store.changedTables()).toEqual([])
+    store.close()
+    store = openStore({ sqlite: failingPuts(opener) })
+    await Promise.allSettled([put('fail', ''), put('fine', '')])
+    expect(store.changedTables()).toEqual([])
+    store.close()
+    store = openStore()
+    expect(store.changedTables()).toEqual([])
   })
 
   it('refuses a file with a planted trigger or a changed table', () => {

@@ -14,14 +14,21 @@
  * the group rejects with STATE_WRITE_FAILED and none has changed anything. Memory that mirrors rows must therefore be
  * updated after the promise resolved, never inside the work.
  *
- * The file is held by one connection (exclusive locking), freed by the operating system when the process dies. Freed
- * pages are overwritten, since deleted rows hold deleted keys; the write-ahead log keeps old pages until it wraps.
+ * The file is held by one connection (exclusive locking), freed by the operating system when the process dies.
+ *
+ * What a commit deleted or replaced is overwritten in the files (`erasure.ts`): before the promises of a group that
+ * deleted rows of a secret table resolve; otherwise once no commit came for a moment, when the log has grown to its
+ * bound, and when the store opens and closes.
  */
+import { clearTimeout, setTimeout } from 'node:timers'
 import type { RandomBytes } from '../../crypto/signing.ts'
 import { AgentMeshError } from '../../wire/index.ts'
 import type { TableCodec } from './json-codec.ts'
+import { Erasure } from './erasure.ts'
 import { ensurePrivateFile } from './private-file.ts'
-import { prepareSchema } from './schema.ts'
+import { RecentValues } from './recent-values.ts'
+import { RowNames } from './row-names.ts'
+import { prepareSchema, type SchemaKeys } from './schema.ts'
 import {
   builtinSqlite,
   closeExclusive,
@@ -37,7 +44,8 @@ import {
   type OpenDatabase,
   type Statement,
 } from './sqlite.ts'
-import { RecentValues, Table, type TableHost } from './table.ts'
+import { TableSums } from './table-sums.ts'
+import { Table, type TableHost } from './table.ts'
 
 export type TableCodecs = Readonly<Record<string, TableCodec<unknown>>>
 export type Tables<C extends TableCodecs> = {
@@ -52,6 +60,12 @@ export interface StateStoreOptions<C extends TableCodecs> {
    * value of theirs that cannot be encoded fails the whole group, not its own work alone.
    */
   readonly late?: readonly (keyof C)[]
+  /** Tables whose deleted rows are unreadable in the files before the promise of the commit that deleted them resolves. */
+  readonly secret?: readonly (keyof C)[]
+  /** Tables whose rows hold no more of their keys than a keyed hash, which is what `list()` gives in their place. */
+  readonly nameless?: readonly (keyof C)[]
+  /** Told when what was deleted cannot be overwritten, as on a full disk; it is tried again. */
+  readonly onUnerased?: (error: AgentMeshError) => void
   readonly random: RandomBytes
   readonly sqlite?: OpenDatabase
 }
@@ -67,6 +81,11 @@ const POOL_BYTES = 3072
 /** Opened rows of a table kept in memory: one for all would lose a busy agent's sessions to its messages. */
 const RECENT_VALUES = 256
 
+/** No commit for so long, and what was replaced since the last erasure is overwritten. */
+const IDLE_MS = 250
+/** So long a log is erased even if commits do not stop coming: what was replaced stays no longer than this. */
+const MAX_LOG_BYTES = 4 * 1024 * 1024
+
 const PRAGMAS = [
   'PRAGMA trusted_schema = OFF',
   'PRAGMA cell_size_check = ON',
@@ -77,7 +96,10 @@ const PRAGMAS = [
   // On macOS a plain fsync leaves data in the drive's cache.
   'PRAGMA fullfsync = ON',
   'PRAGMA secure_delete = ON',
-  'PRAGMA journal_size_limit = 16777216',
+  // Nothing of a rollback or a sort goes to a file of its own.
+  'PRAGMA temp_store = MEMORY',
+  // The log is written back when it is erased.
+  'PRAGMA wal_autocheckpoint = 0',
 ]
 
 export class StateStore<C extends TableCodecs> {
@@ -87,7 +109,17 @@ export class StateStore<C extends TableCodecs> {
   #queue: Job[] = []
   /** What puts memory back when the work that is running is undone. */
   #undo: (() => void)[] = []
-  readonly #recent: RecentValues[] = []
+  readonly #recent: { clear(): void }[] = []
+  readonly #sums: TableSums
+  readonly #erasure: Erasure | undefined
+  readonly #onUnerased: (error: AgentMeshError) => void
+  /** Set while something that was deleted or replaced is in the files. */
+  #erasureDue = false
+  /** The group deleted a row of a secret table. */
+  #erasesWithCommit = false
+  /** Why the last erasure failed. */
+  #unerased: AgentMeshError | undefined
+  #idle: NodeJS.Timeout | undefined
   readonly #late: readonly Table<unknown>[]
   #working = false
   #closed = false
@@ -109,23 +141,56 @@ export class StateStore<C extends TableCodecs> {
   ): StateStore<C> {
     if (path !== ':memory:') ensurePrivateFile(path, 'open state.db')
     const openDatabase = options.sqlite ?? builtinSqlite() ?? packagedSqlite()
+    const key = Uint8Array.from(storageKey)
+    const keys: SchemaKeys = {
+      storageKey: key,
+      random: pooled(options.random),
+      names: new RowNames(key),
+      sums: new TableSums(key, options.random),
+      nameless: new Set(options.nameless as readonly string[] | undefined),
+    }
     let database: Database | undefined
+    let erasure: Erasure | undefined
     try {
       database = openDatabase(path)
       for (const pragma of PRAGMAS) database.exec(pragma)
-      prepareSchema(database, storageKey, options.random)
-      return new StateStore(database, storageKey, options)
+      prepareSchema(database, keys)
+      keys.sums.read(database)
+      // After the locks are held: whoever closes a handle on a file gives up its process's locks on it.
+      if (path !== ':memory:') erasure = new Erasure(path, database)
+      const store = new StateStore(database, keys, erasure, options)
+      store.#erase(true)
+      return store
     } catch (error) {
+      erasure?.closeLog()
       if (database !== undefined) closeExclusive(database)
+      erasure?.close()
       throw storeError(error, 'open state.db')
     }
   }
 
-  private constructor(database: Database, storageKey: Uint8Array, options: StateStoreOptions<C>) {
+  private constructor(
+    database: Database,
+    { storageKey, random, names, sums, nameless }: SchemaKeys,
+    erasure: Erasure | undefined,
+    options: StateStoreOptions<C>,
+  ) {
     this.#database = database
+    this.#sums = sums
+    this.#erasure = erasure
+    this.#onUnerased = options.onUnerased ?? (() => {})
     const host: TableHost = {
-      storageKey: Uint8Array.from(storageKey),
-      random: pooled(options.random),
+      storageKey,
+      random,
+      names,
+      partOf: (nonce) => sums.partOf(nonce),
+      moved: (table, gone, come) => {
+        sums.move(table, gone, come)
+        this.#undo.push(() => sums.move(table, come, gone))
+      },
+      eraseWithCommit: () => {
+        this.#erasesWithCommit = true
+      },
       statement: (sql) => this.#statement(sql),
       execute: (step) => this.#execute(step),
       requireWork: () => {
@@ -133,8 +198,8 @@ export class StateStore<C extends TableCodecs> {
           throw new AgentMeshError('STATE_MISUSED', 'Tables change only inside the work of a commit')
         }
       },
-      recentValues: () => {
-        const values = new RecentValues(RECENT_VALUES)
+      recentValues: <V>() => {
+        const values = new RecentValues<V>(RECENT_VALUES)
         this.#recent.push(values)
         return values
       },
@@ -142,10 +207,15 @@ export class StateStore<C extends TableCodecs> {
       isOpen: () => !this.#closed,
     }
     const late = new Set<keyof C>(options.late)
+    const secret = new Set<keyof C>(options.secret)
     this.tables = Object.fromEntries(
       Object.entries(options.tables).map(([name, codec]) => [
         name,
-        new Table(name, codec, host, late.has(name)),
+        new Table(name, codec, host, {
+          late: late.has(name),
+          secret: secret.has(name),
+          nameless: nameless.has(name),
+        }),
       ]),
     ) as unknown as Tables<C>
     this.#late = Object.values<Table<unknown>>(this.tables).filter((table) => table.isLate)
@@ -165,6 +235,31 @@ export class StateStore<C extends TableCodecs> {
     }) as Promise<T>
   }
 
+  /**
+   * Tables that have other rows than were written last: some are gone, were dropped as damaged, or are those of earlier.
+   * They count as changed, over restarts too, until `acceptTables`.
+   */
+  changedTables(): string[] {
+    return this.#execute(() => this.#sums.changed(this.#database))
+  }
+
+  /** Takes the rows there are for those that should be: once what rests on them was dealt with. @throws STATE_* */
+  async acceptTables(): Promise<void> {
+    await this.commit(() => this.#execute(() => this.#sums.accept(this.#database)))
+  }
+
+  /**
+   * Overwrites what was deleted and replaced up to here, wherever the files hold it. @throws STATE_WRITE_FAILED: it is tried
+   * again when nothing is to do
+   */
+  erase(): void {
+    if (this.#closed) throw new AgentMeshError('STATE_CLOSED')
+    if (this.#working) throw new AgentMeshError('STATE_MISUSED', 'A work cannot erase')
+    this.#runQueue()
+    this.#erase()
+    if (this.#unerased !== undefined) throw this.#unerased
+  }
+
   /** Set when a flush to disk failed: what the file holds is known only after it was opened again. */
   get lost(): AgentMeshError | undefined {
     return this.#lost
@@ -175,12 +270,17 @@ export class StateStore<C extends TableCodecs> {
     if (this.#closed) return
     if (this.#working) throw new AgentMeshError('STATE_MISUSED', 'A work cannot close its store')
     this.#runQueue()
+    clearTimeout(this.#idle)
+    this.#erase()
+    this.#erasure?.closeLog()
     this.#closed = true
     this.#statements.clear()
     try {
       closeExclusive(this.#database)
     } catch (error) {
       throw storeError(error, 'close state.db')
+    } finally {
+      this.#erasure?.close()
     }
   }
 
@@ -193,7 +293,10 @@ export class StateStore<C extends TableCodecs> {
       this.#database.exec('BEGIN IMMEDIATE')
       const settle = group.map((job) => this.#runJob(job))
       for (const table of this.#late) table.writeUnwritten()
+      this.#writeSums()
       this.#commitGroup()
+      this.#sums.settle()
+      this.#afterCommit()
       for (const tell of settle) tell()
     } catch (error) {
       this.#rollBack()
@@ -258,10 +361,60 @@ export class StateStore<C extends TableCodecs> {
   #rollBack(): void {
     for (const values of this.#recent) values.clear()
     for (const table of this.#late) table.dropUnwritten()
+    this.#sums.rollBack()
+    this.#erasesWithCommit = false
     try {
       this.#database.exec('ROLLBACK')
     } catch {
       // SQLite rolled back by itself; there is no transaction left.
+    }
+  }
+
+  #writeSums(): void {
+    const sealed = this.#sums.sealed()
+    // There is no row in a file whose record was taken away.
+    if (sealed !== undefined) {
+      if (this.#statement('UPDATE sums SET sealed = ?').run(sealed).changes !== 0) return
+      this.#statement('INSERT INTO sums VALUES (?)').run(sealed)
+    }
+  }
+
+  #afterCommit(): void {
+    this.#erasureDue = true
+    const isLong = this.#erasure !== undefined && this.#erasure.logBytes() > MAX_LOG_BYTES
+    if (this.#erasesWithCommit || isLong) this.#erase()
+    else this.#eraseWhenIdle()
+  }
+
+  #eraseWhenIdle(): void {
+    if (this.#erasure === undefined) return
+    if (this.#idle === undefined) {
+      this.#idle = setTimeout(() => {
+        this.#idle = undefined
+        this.#erase()
+      }, IDLE_MS).unref()
+    } else {
+      this.#idle.refresh()
+    }
+  }
+
+  /** What was committed stays so, whatever fails here. */
+  #erase(everyPage = false): void {
+    this.#erasesWithCommit = false
+    if (this.#erasure === undefined || this.#lost !== undefined || this.#closed) return
+    if (!this.#erasureDue && !everyPage) return
+    clearTimeout(this.#idle)
+    this.#idle = undefined
+    try {
+      this.#erasure.run(everyPage)
+      this.#erasureDue = false
+      this.#unerased = undefined
+    } catch (cause) {
+      const told = this.#unerased !== undefined
+      this.#unerased = storeError(cause, 'erase what was deleted from state.db')
+      this.#erasureDue = true
+      this.#eraseWhenIdle()
+      if (!told) this.#onUnerased(this.#unerased)
     }
   }
 

@@ -1,18 +1,34 @@
 /**
  * One table of the store: sealed rows under a text key, found by key or by up to three index columns.
  *
- *     entries: position | tbl | key | a | b | at | sealed
+ *     entries: position | tbl | key | a | b | at | sealed (u32 length | key | value)
  *
  * `a` and `b` are what a table's owner looks rows up by (a peer, a state), `at` is a time in milliseconds or another
- * order. Columns other than `sealed` are in the clear, so that SQLite can search them; all of them but `position` are
- * bound into the seal, so that a row moved to another key, table or index value does not open. What a seal cannot show:
- * rows deleted, and rows or whole files put back as they once were. The session layer notices old ratchets with the peer.
+ * order. Key, `a` and `b` stand there as keyed hashes (`row-names.ts`); a table's own name and `at` are in the clear. All
+ * columns but `position` are bound into the seal, so that a row moved to another key, table or index value does not open.
+ * Rows that are gone, or put back as they once were, show in the sums (`table-sums.ts`).
  */
 import { open, seal } from '../../crypto/sealing.ts'
 import type { RandomBytes } from '../../crypto/signing.ts'
-import { AgentMeshError, isAgentMeshError, utf8Bytes } from '../../wire/index.ts'
+import {
+  AgentMeshError,
+  ByteReader,
+  ByteWriter,
+  isAgentMeshError,
+  utf8Bytes,
+  utf8Text,
+} from '../../wire/index.ts'
 import type { TableCodec } from './json-codec.ts'
+import type { RecentValues } from './recent-values.ts'
+import type { RowNames } from './row-names.ts'
+import { NONCE_COLUMN, nonceOf } from './table-sums.ts'
 import type { SqlRow, SqlValue, Statement } from './sqlite.ts'
+
+/** What is sealed of a row. */
+export function framedRow(key: string, value: Uint8Array): Uint8Array {
+  const text = utf8Bytes(key)
+  return new ByteWriter().u32(text.length).bytes(text).bytes(value).finish()
+}
 
 export interface TableIndex {
   readonly a?: string
@@ -34,13 +50,20 @@ export interface TableQuery {
 export interface TableRow<T> {
   readonly key: string
   readonly value: T
-  readonly index: TableIndex
+  readonly at?: number
 }
 
 /** What a table needs of its store. */
 export interface TableHost {
   readonly storageKey: Uint8Array
   readonly random: RandomBytes
+  readonly names: RowNames
+  /** What a row whose seal has this nonce adds to the sum of its table. */
+  partOf(nonce: Uint8Array): Uint8Array
+  /** A row went, one came, or one took the other's place: their parts in the sum. */
+  moved(table: string, gone: Uint8Array | undefined, come: Uint8Array | undefined): void
+  /** A secret is gone: it is to be unreadable in the files before anybody is told of the commit. */
+  eraseWithCommit(): void
   /** Prepared once, kept. */
   statement(sql: string): Statement
   /** Runs one statement; its failure is turned into one of our errors. */
@@ -48,43 +71,10 @@ export interface TableHost {
   /** @throws STATE_MISUSED unless a commit's work is running. */
   requireWork(): void
   /** For the values a table put or read last; emptied whenever anything is undone. */
-  recentValues(): RecentValues
+  recentValues<V>(): RecentValues<V>
   /** `step` puts memory back if the work that is running is undone. */
   onUndo(step: () => void): void
   isOpen(): boolean
-}
-
-/**
- * Opened rows, so that a session's row is not unsealed and decoded for every message. Values are shared: whoever gets one
- * makes a new one instead of changing it.
- */
-export class RecentValues {
-  readonly #values = new Map<string, unknown>()
-  readonly #limit: number
-
-  constructor(limit: number) {
-    this.#limit = limit
-  }
-
-  get(key: string): unknown {
-    return this.#values.get(key)
-  }
-
-  set(key: string, value: unknown): void {
-    this.#values.delete(key)
-    this.#values.set(key, value)
-    if (this.#values.size <= this.#limit) return
-    const [oldest] = this.#values.keys()
-    if (oldest !== undefined) this.#values.delete(oldest)
-  }
-
-  delete(key: string): void {
-    this.#values.delete(key)
-  }
-
-  clear(): void {
-    this.#values.clear()
-  }
 }
 
 /** Keys and index values pass through SQLite as UTF-8 text, so they must have exactly one such form. */
@@ -100,13 +90,16 @@ function requireInteger(value: number): number {
   return value
 }
 
-function placeOf(table: string, key: string, a: SqlValue, b: SqlValue, at: SqlValue): Uint8Array {
+/** What a row's seal is bound to. */
+export function placeOf(table: string, key: string, a: SqlValue, b: SqlValue, at: SqlValue): Uint8Array {
   return utf8Bytes(JSON.stringify(['agentmesh/0.2 state row', table, key, a, b, at]))
 }
 
 /** A row as it is to be written. */
 interface NewRow<T> {
   readonly key: string
+  /** Of its key. */
+  readonly name: string
   readonly value: T
   readonly a: string | null
   readonly b: string | null
@@ -116,68 +109,104 @@ interface NewRow<T> {
 const PUT = `INSERT INTO entries (tbl, key, a, b, at, sealed) VALUES (?, ?, ?, ?, ?, ?)
   ON CONFLICT (tbl, key) DO UPDATE SET a = excluded.a, b = excluded.b, at = excluded.at, sealed = excluded.sealed`
 
+/** See `StateStoreOptions`. */
+export interface TableKind {
+  readonly late: boolean
+  readonly nameless: boolean
+  readonly secret: boolean
+}
+
+const ROW = 'key, a, b, at, sealed'
+
 export class Table<T> {
   readonly #name: string
   readonly #codec: TableCodec<T>
   readonly #host: TableHost
-  readonly #recent: RecentValues
+  readonly #kind: TableKind
+  readonly #nameOf: (key: string) => string
+  readonly #nameOfA: (text: string) => string
+  readonly #nameOfB: (text: string) => string
+  /** By the name of the key, as all that follows. */
+  readonly #recent: RecentValues<{ readonly key: string; readonly value: T }>
+  /** Parts in the sums of rows as they are in the file; null for none. */
+  readonly #parts: RecentValues<Uint8Array | null>
   /** Whether rows are written at the end of the group. */
   readonly isLate: boolean
   /** Rows of a late table that the group put and that are not written yet. */
   #unwritten = new Map<string, NewRow<T>>()
 
-  /** @param late see `StateStoreOptions.late` */
-  constructor(name: string, codec: TableCodec<T>, host: TableHost, late: boolean) {
+  constructor(name: string, codec: TableCodec<T>, host: TableHost, kind: TableKind) {
     this.#name = name
     this.#codec = codec
     this.#host = host
-    this.isLate = late
+    this.#kind = kind
+    this.isLate = kind.late
+    this.#nameOf = host.names.column(name, 'key')
+    this.#nameOfA = host.names.column(name, 'a')
+    this.#nameOfB = host.names.column(name, 'b')
     this.#recent = host.recentValues()
+    this.#parts = host.recentValues()
   }
 
   /** @throws STATE_DAMAGED when the row is not as it was written, STATE_CLOSED. */
   get(key: string): T | undefined {
-    const recent = this.#recent.get(key)
+    const name = this.#nameOf(requireText(key))
+    const recent = this.#recent.get(name)
     // A closed store answers nothing, whatever it remembers.
-    if (recent !== undefined && this.#host.isOpen()) return recent as T
-    const unwritten = this.#unwritten.get(key)
+    if (recent !== undefined && this.#host.isOpen()) return recent.value
+    const unwritten = this.#unwritten.get(name)
     if (unwritten !== undefined) return unwritten.value
-    const row = this.#first('SELECT key, a, b, at, sealed FROM entries WHERE tbl = ? AND key = ?', [
-      requireText(key),
-    ])
-    return row === undefined ? undefined : this.#open(row)
+    const row = this.#first(`SELECT ${ROW} FROM entries WHERE tbl = ? AND key = ?`, [name])
+    if (row !== undefined) return this.#open(row).value
+    // A filter is asked before it takes a row.
+    this.#parts.set(name, null)
+    return undefined
   }
 
   /** Writes or replaces a row; index values not given are cleared. @throws STATE_MISUSED, STATE_WRITE_FAILED, MALFORMED */
   put(key: string, value: T, index: TableIndex = {}): void {
     this.#host.requireWork()
+    const name = this.#nameOf(requireText(key))
     const row: NewRow<T> = {
-      key: requireText(key),
+      key,
+      name,
       value,
-      a: index.a === undefined ? null : requireText(index.a),
-      b: index.b === undefined ? null : requireText(index.b),
+      a: index.a === undefined ? null : this.#nameOfA(requireText(index.a)),
+      b: index.b === undefined ? null : this.#nameOfB(requireText(index.b)),
       at: index.at === undefined ? null : requireInteger(index.at),
     }
-    if (this.isLate) this.#keepUnwritten(key, row)
+    if (this.isLate) this.#keepUnwritten(name, row)
     else this.#write(row)
-    this.#recent.set(key, value)
+    this.#recent.set(name, { key: this.#kind.nameless ? name : key, value })
   }
 
-  #write({ key, value, a, b, at }: NewRow<T>): void {
-    const place = placeOf(this.#name, key, a, b, at)
-    const sealed = seal(this.#host.storageKey, this.#codec.encode(value), place, this.#host.random)
-    this.#change(PUT, [key, a, b, at, sealed])
+  #write({ key, name, value, a, b, at }: NewRow<T>): void {
+    const plain = framedRow(this.#kind.nameless ? '' : key, this.#codec.encode(value))
+    const place = placeOf(this.#name, name, a, b, at)
+    const sealed = seal(this.#host.storageKey, plain, place, this.#host.random)
+    const before = this.#partInFile(name)
+    this.#change(PUT, [name, a, b, at, sealed])
+    const part = this.#host.partOf(nonceOf(sealed))
+    this.#host.moved(this.#name, before ?? undefined, part)
+    this.#parts.set(name, part)
   }
 
-  #keepUnwritten(key: string, row: NewRow<T> | undefined): void {
-    const before = this.#unwritten.get(key)
-    this.#setUnwritten(key, row)
-    this.#host.onUndo(() => this.#setUnwritten(key, before))
+  #partInFile(name: string): Uint8Array | null {
+    const known = this.#parts.get(name)
+    if (known !== undefined) return known
+    const row = this.#first(`SELECT ${NONCE_COLUMN} FROM entries WHERE tbl = ? AND key = ?`, [name])
+    return row === undefined ? null : this.#host.partOf(nonceIn(row))
   }
 
-  #setUnwritten(key: string, row: NewRow<T> | undefined): void {
-    if (row === undefined) this.#unwritten.delete(key)
-    else this.#unwritten.set(key, row)
+  #keepUnwritten(name: string, row: NewRow<T> | undefined): void {
+    const before = this.#unwritten.get(name)
+    this.#setUnwritten(name, row)
+    this.#host.onUndo(() => this.#setUnwritten(name, before))
+  }
+
+  #setUnwritten(name: string, row: NewRow<T> | undefined): void {
+    if (row === undefined) this.#unwritten.delete(name)
+    else this.#unwritten.set(name, row)
   }
 
   /** Writes what was put and is not written yet: at the end of a group, and before SQLite is asked for rows. */
@@ -201,62 +230,72 @@ export class Table<T> {
   /** Whether there was such a row. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   delete(key: string): boolean {
     this.#host.requireWork()
-    this.#recent.delete(key)
-    const unwritten = this.#unwritten.has(key)
-    if (unwritten) this.#keepUnwritten(key, undefined)
-    const deleted = this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [requireText(key)])
-    return unwritten || deleted > 0
+    const name = this.#nameOf(requireText(key))
+    this.#recent.delete(name)
+    const unwritten = this.#unwritten.has(name)
+    if (unwritten) this.#keepUnwritten(name, undefined)
+    const part = this.#partInFile(name)
+    if (part === null) return unwritten
+    this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [name])
+    this.#parts.set(name, null)
+    this.#removed(part)
+    return true
+  }
+
+  #removed(part: Uint8Array): void {
+    this.#host.moved(this.#name, part, undefined)
+    if (this.#kind.secret) this.#host.eraseWithCommit()
   }
 
   /** Deletes all rows whose `at` is less, unopened; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
   deleteBefore(at: number): number {
     this.#host.requireWork()
     this.#recent.clear()
+    this.#parts.clear()
     this.writeUnwritten()
     // Two ranges of the index by `b` and time: most tables of which rows are deleted so have no `b`.
-    return ['IS NULL', 'IS NOT NULL'].reduce(
-      (deleted, b) =>
-        deleted +
-        this.#change(`DELETE FROM entries INDEXED BY entries_b WHERE tbl = ? AND b ${b} AND at < ?`, [
-          requireInteger(at),
-        ]),
-      0,
-    )
+    return ['IS NULL', 'IS NOT NULL'].reduce((deleted, b) => {
+      const which = `entries INDEXED BY entries_b WHERE tbl = ? AND b ${b} AND at < ?`
+      const rows = this.#all(`DELETE FROM ${which} RETURNING ${NONCE_COLUMN}`, [requireInteger(at)])
+      for (const row of rows) this.#removed(this.#host.partOf(nonceIn(row)))
+      return deleted + rows.length
+    }, 0)
   }
 
   /** @throws STATE_DAMAGED when one of the rows is not as it was written. */
   list(query: TableQuery = {}): TableRow<T>[] {
     this.writeUnwritten()
-    const { from, where, values } = filter(query)
+    const { from, where, values } = this.#filter(query)
     const direction = query.order === 'desc' ? 'DESC' : 'ASC'
     const order = `ORDER BY at ${direction}, position ${direction}`
     if (query.limit !== undefined) values.push(requireInteger(query.limit))
     const limit = query.limit === undefined ? '' : ' LIMIT ?'
     const chosen = `FROM ${from} WHERE tbl = ?${where} ${order}${limit}`
-    const columns = 'SELECT key, a, b, at, sealed'
+    const columns = `SELECT ${ROW}`
     // Without `b` no index has the order: the few that are wanted are chosen before any other is read.
     const sql =
       query.limit !== undefined && query.b === undefined
         ? `${columns} FROM entries WHERE position IN (SELECT position ${chosen}) ${order}`
         : `${columns} ${chosen}`
-    const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name, ...values)) as SqlRow[]
-    return rows.map((row) => ({
-      key: String(row['key']),
-      value: this.#recentOrOpen(row),
-      index: indexOf(row),
-    }))
+    return this.#all(sql, values).map((row) => {
+      const at = row['at']
+      return { ...this.#recentOrOpen(row), ...(typeof at === 'number' ? { at } : {}) }
+    })
   }
 
-  /** Deletes the rows that are not as they were written; the number of them. @throws STATE_MISUSED, STATE_WRITE_FAILED */
+  /**
+   * Deletes the rows that are not as they were written; the number of them. The sums still have them, until the rows that
+   * are left are accepted. @throws STATE_MISUSED, STATE_WRITE_FAILED
+   */
   dropDamaged(): number {
     this.#host.requireWork()
     this.#recent.clear()
+    this.#parts.clear()
     this.writeUnwritten()
-    const sql = 'SELECT key, a, b, at, sealed FROM entries WHERE tbl = ?'
-    const rows = this.#host.execute(() => this.#host.statement(sql).all(this.#name)) as SqlRow[]
+    const rows = this.#all(`SELECT position, ${ROW} FROM entries WHERE tbl = ?`, [])
     const damaged = rows.filter((row) => !this.#opens(row))
     for (const row of damaged)
-      this.#change('DELETE FROM entries WHERE tbl = ? AND key = ?', [String(row['key'])])
+      this.#change('DELETE FROM entries WHERE tbl = ? AND position = ?', [row['position'] ?? null])
     return damaged.length
   }
 
@@ -272,7 +311,7 @@ export class Table<T> {
 
   count(query: Pick<TableQuery, 'a' | 'b'> = {}): number {
     this.writeUnwritten()
-    const { from, where, values } = filter(query)
+    const { from, where, values } = this.#filter(query)
     const row = this.#first(`SELECT count(*) AS total FROM ${from} WHERE tbl = ?${where}`, values)
     return Number(row?.['total'])
   }
@@ -283,21 +322,26 @@ export class Table<T> {
       | undefined
   }
 
+  #all(sql: string, values: readonly SqlValue[]): SqlRow[] {
+    return this.#host.execute(() => this.#host.statement(sql).all(this.#name, ...values)) as SqlRow[]
+  }
+
   #change(sql: string, values: readonly SqlValue[]): number {
     return Number(this.#host.execute(() => this.#host.statement(sql).run(this.#name, ...values)).changes)
   }
 
-  #recentOrOpen(row: SqlRow): T {
-    const recent = this.#recent.get(String(row['key']))
-    return recent === undefined ? this.#open(row) : (recent as T)
+  #recentOrOpen(row: SqlRow): { readonly key: string; readonly value: T } {
+    return this.#recent.get(String(row['key'])) ?? this.#open(row)
   }
 
-  #open(row: SqlRow): T {
+  #open(row: SqlRow): { readonly key: string; readonly value: T } {
     try {
-      const { key, a, b, at, sealed } = row
-      if (typeof key !== 'string' || !(sealed instanceof Uint8Array)) throw new AgentMeshError('SEAL_BROKEN')
-      const place = placeOf(this.#name, key, a ?? null, b ?? null, at ?? null)
-      return this.#codec.decode(open(this.#host.storageKey, sealed, place))
+      const { key: name, a, b, at, sealed } = row
+      if (typeof name !== 'string' || !(sealed instanceof Uint8Array)) throw new AgentMeshError('SEAL_BROKEN')
+      const place = placeOf(this.#name, name, a ?? null, b ?? null, at ?? null)
+      const reader = new ByteReader(open(this.#host.storageKey, sealed, place))
+      const key = utf8Text(reader.bytes(reader.u32()))
+      return { key: this.#kind.nameless ? name : key, value: this.#codec.decode(reader.rest()) }
     } catch (cause) {
       throw new AgentMeshError('STATE_DAMAGED', `A row of table ${this.#name} is not as it was written`, {
         operation: 'read state.db',
@@ -305,35 +349,31 @@ export class Table<T> {
       })
     }
   }
+
+  /**
+   * The index is named: SQLite knows nothing about how many rows share a value, and its guess for `a` and `b` together
+   * reads the rows of every `a`.
+   */
+  #filter(query: TableQuery): { from: string; where: string; values: SqlValue[] } {
+    let where = ''
+    const values: SqlValue[] = []
+    if (query.a !== undefined) {
+      where += ' AND a = ?'
+      values.push(this.#nameOfA(requireText(query.a)))
+    }
+    if (query.b !== undefined) {
+      where += ' AND b = ?'
+      values.push(this.#nameOfB(requireText(query.b)))
+    }
+    if (query.before !== undefined) {
+      where += ' AND at < ?'
+      values.push(requireInteger(query.before))
+    }
+    return { from: `entries INDEXED BY ${query.a === undefined ? 'entries_b' : 'entries_a'}`, where, values }
+  }
 }
 
-/**
- * The index is named: SQLite knows nothing about how many rows share a value, and its guess for `a` and `b` together reads
- * the rows of every `a`.
- */
-function filter(query: TableQuery): { from: string; where: string; values: SqlValue[] } {
-  let where = ''
-  const values: SqlValue[] = []
-  if (query.a !== undefined) {
-    where += ' AND a = ?'
-    values.push(requireText(query.a))
-  }
-  if (query.b !== undefined) {
-    where += ' AND b = ?'
-    values.push(requireText(query.b))
-  }
-  if (query.before !== undefined) {
-    where += ' AND at < ?'
-    values.push(requireInteger(query.before))
-  }
-  return { from: `entries INDEXED BY ${query.a === undefined ? 'entries_b' : 'entries_a'}`, where, values }
-}
-
-function indexOf(row: SqlRow): TableIndex {
-  const { a, b, at } = row
-  return {
-    ...(typeof a === 'string' ? { a } : {}),
-    ...(typeof b === 'string' ? { b } : {}),
-    ...(typeof at === 'number' ? { at } : {}),
-  }
+function nonceIn(row: SqlRow): Uint8Array {
+  const nonce = row['nonce']
+  return nonce instanceof Uint8Array ? nonce : new Uint8Array(0)
 }

@@ -1,5 +1,6 @@
 /** What the tests of the store share: the drivers there are, and drivers that tell or fail. */
 import { expect } from 'vitest'
+import { RowNames } from './row-names.ts'
 import { jsonCodec } from './json-codec.ts'
 import { builtinSqlite, packagedSqlite, type Database, type OpenDatabase } from './sqlite.ts'
 
@@ -9,6 +10,10 @@ export interface Note {
 }
 export const tables = { notes: jsonCodec<Note>(), drafts: jsonCodec<Note>() }
 export const storageKey = new Uint8Array(32).fill(9)
+/** What stands in the file in place of a key of a table. */
+export function rowName(table: keyof typeof tables, key: string): string {
+  return new RowNames(storageKey).of(table, 'key', key)
+}
 const builtin = builtinSqlite()
 export const drivers: [string, OpenDatabase][] = [
   ['@photostructure/sqlite', packagedSqlite()],
@@ -42,13 +47,14 @@ export function spying(open: OpenDatabase, tell: (sql: string) => void): OpenDat
 
 /** The driver, with a disk that has no room for the key `fail`. */
 export function failingPuts(open: OpenDatabase): OpenDatabase {
-  return watchingPuts(open, (key) => {
-    if (key === 'fail') throw Object.assign(new Error('disk is full'), { errcode: 13 })
+  const names = [rowName('notes', 'fail'), rowName('drafts', 'fail')]
+  return watchingPuts(open, (name) => {
+    if (names.includes(String(name))) throw Object.assign(new Error('disk is full'), { errcode: 13 })
   })
 }
 
-/** The driver, telling the key of every row before it is written. */
-export function watchingPuts(open: OpenDatabase, tell: (key: unknown) => void): OpenDatabase {
+/** The driver, telling the name of every row's key before it is written. */
+export function watchingPuts(open: OpenDatabase, tell: (name: unknown) => void): OpenDatabase {
   return (path): Database => {
     const database = open(path)
     return {
