@@ -89,6 +89,64 @@ it('has everything that was promised, and nothing by half, after kill -9', async
   }
 })
 
+it('has what was promised, and nothing of what was deleted, wherever in an erasure kill -9 falls', async () => {
+  for (let round = 0; round < 3; round++) {
+    const { child, lines } = start(`
+      import { jsonCodec, StateStore } from ${source('./index.ts')}
+      import { systemRandom } from ${source('../../crypto/signing.ts')}
+      const tables = { left: jsonCodec(), right: jsonCodec() }
+      const options = { tables, secret: ['left'], random: systemRandom }
+      const store = StateStore.open(${JSON.stringify(path)}, new Uint8Array(32).fill(3), options)
+      for (let n = ${round * 1_000_000}; ; n++) {
+        await store.commit(({ left, right }) => {
+          left.put('row' + n, { n, filler: 'x'.repeat((n * 977) % 20000) })
+          left.delete('row' + (n - 1))
+          right.put('row' + n, { n })
+        })
+        process.stdout.write(n + '\\n')
+      }
+    `)
+    const promised: number[] = []
+    while (promised.length < 60) promised.push(Number((await lines.next()).value))
+    await killed(child)
+    for (let line = await lines.next(); !line.done; line = await lines.next())
+      promised.push(Number(line.value))
+
+    const store = openStore()
+    expect(store.changedTables()).toEqual([])
+    for (const n of promised) expect(store.tables.right.get(`row${n}`)).toEqual({ n })
+    // Of each round the last one, or the one whose commit nobody was told of.
+    const left = store.tables.left.list().map(({ value }) => value.n)
+    expect(left).toHaveLength(round + 1)
+    expect(left.at(-1)).toBeGreaterThanOrEqual(promised.at(-1) ?? Infinity)
+    store.close()
+  }
+})
+
+it('keeps its locks when the same process asks for them once more', async () => {
+  const store = openStore()
+  onTestFinished(() => store.close())
+  onTestFinished(acquireLock(home, now))
+  expect(() => openStore()).toThrow(expect.objectContaining({ code: 'HOME_LOCKED' }))
+  expect(() => acquireLock(home, now)).toThrow(expect.objectContaining({ code: 'HOME_LOCKED' }))
+  const { lines } = start(`
+    import { acquireLock, StateStore } from ${source('./index.ts')}
+    import { systemRandom } from ${source('../../crypto/signing.ts')}
+    const attempt = (open) => {
+      try {
+        open()
+        return 'opened'
+      } catch (error) {
+        return error.code
+      }
+    }
+    const key = new Uint8Array(32).fill(3)
+    console.log(attempt(() => StateStore.open(${JSON.stringify(path)}, key, { tables: {}, random: systemRandom })))
+    console.log(attempt(() => acquireLock(${JSON.stringify(home)}, () => 0)))
+  `)
+  expect([(await lines.next()).value, (await lines.next()).value]).toEqual(['HOME_LOCKED', 'HOME_LOCKED'])
+})
+
 it('names the process that holds the home, and takes the lock over when that was killed', async () => {
   const { child, lines } = start(`
     import { acquireLock } from ${source('./index.ts')}
