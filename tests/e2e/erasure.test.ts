@@ -1,5 +1,13 @@
 /** What a copy of a home shows of what is gone, with all its keys: its files are read byte for byte while the agent runs. */
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+} from 'node:fs'
 import { join, relative } from 'node:path'
 import type { Agent } from '@agentmesh/sdk'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -59,7 +67,14 @@ test('when `forget` returns, no file of the home holds a row about the peer, nor
   // What still waits at the relay is not to come while the files are compared.
   await bob.close()
   const before = sealedRows(alice)
+  // A state that was set aside as damaged holds the same rows.
+  const aside = join(alice.home, 'damaged-1700000000000')
+  mkdirSync(aside, { mode: 0o700 })
+  for (const suffix of ['', '-wal']) {
+    copyFileSync(join(alice.home, `state.db${suffix}`), join(aside, `state.db${suffix}`))
+  }
   await alice.forget(bob.amid)
+  expect(existsSync(aside)).toBe(false)
   const { tables, readable } = goneSince(alice, before)
   for (const table of ['sessions', 'incoming', 'outgoing', 'contacts']) expect(tables).toContain(table)
   expect(readable).toEqual([])

@@ -12,6 +12,7 @@
  */
 import { MAILBOX_TTL_SECONDS, type Amid, type SessionId } from '../wire/index.ts'
 import { commit, type Core } from './core.ts'
+import { eraseDamagedStates } from './damaged-state.ts'
 import { addMinute, cutoffOf, RunningMinutes, type RunningMarks } from './running-time.ts'
 
 const DAY_MS = 86_400_000
@@ -50,6 +51,7 @@ export async function forgetPeer(core: Core, peer: Amid): Promise<void> {
     successions.delete(peer)
   })
   core.store.erase()
+  eraseDamagedStates(core.home)
 }
 
 export class Retention {
