@@ -14,6 +14,7 @@ const REQUEST: IncomingRequest = {
     intent: { category: 'travel' },
     parameters: { text: '$(touch pwned); `id` "quoted" secret-of-the-peer' },
   },
+  sent_before_start: false,
   provenance: {
     from: '5TeC66QiBsJaxeMtz9oEwMFQWBD' as Amid,
     session_id: '0f9619ff-8b86-4011-b42d-00cf4fc964ff' as SessionId,

@@ -39,6 +39,7 @@ import { openCore, type AgentOptions, type OpenedCore } from './open-core.ts'
 import { listPeer } from './peer-lists.ts'
 import { Outbox } from './outbox.ts'
 import { Outgoing } from './outgoing.ts'
+import { PutBack } from './put-back.ts'
 import { Receiver } from './receiver.ts'
 import { Recovery } from './recovery.ts'
 import { Registrar } from './registrar.ts'
@@ -46,7 +47,6 @@ import { Responder } from './responder.ts'
 import { forgetPeer, Retention } from './retention.ts'
 import { SentMessage } from './sent-message.ts'
 import { SessionKeeper } from './session-keeper.ts'
-import { StateMark } from './state-mark.ts'
 import { detail, exported, summarize } from './session-rows.ts'
 import { statusOf } from './status.ts'
 import type { SessionRow } from './tables.ts'
@@ -76,7 +76,6 @@ export class Agent {
   readonly recoveryWords: string | undefined
   readonly #core: Core
   readonly #release: () => void
-  readonly #startedAt: number
   readonly #breakers: Breakers
   readonly #keyring: Keyring
   readonly #outbox: Outbox
@@ -87,7 +86,7 @@ export class Agent {
   readonly #sessions: SessionKeeper
   readonly #receiver: Receiver
   readonly #recovery: Recovery
-  readonly #stateMark: StateMark
+  readonly #putBack: PutBack
   readonly #network: Network
   readonly #notices: Notices
   readonly #registrar: Registrar
@@ -111,8 +110,8 @@ export class Agent {
     try {
       const agent = new Agent(opened)
       audit(opened.core, { event: 'agent_started', version: PROTOCOL_VERSION, pid: process.pid })
-      if (opened.outdated) await agent.#recovery.giveUpAll()
-      await agent.#stateMark.renew()
+      if (opened.found !== 'same') await agent.#recovery.giveUpAll(opened.found)
+      opened.core.state.follow()
       await agent.#keyring.rotate()
       await agent.#retention.maintain()
       agent.#start()
@@ -127,7 +126,6 @@ export class Agent {
     this.#core = core
     this.#release = release
     this.recoveryWords = recoveryWords
-    this.#startedAt = core.now()
     this.#breakers = new Breakers(core)
     this.#notices = new Notices(core)
     this.#keyring = new Keyring(core)
@@ -153,8 +151,7 @@ export class Agent {
     this.#sessions = new SessionKeeper(core, this.#outgoing)
     this.#retention = new Retention(core)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
-    this.#stateMark = new StateMark(core)
-    this.#recovery = new Recovery(core, this.#outbox, this.#outgoing, this.#initiator)
+    this.#recovery = new Recovery(core, this.#outbox, this.#outgoing, this.#initiator, this.#keyring)
     this.#receiver = new Receiver(core, {
       initiator: this.#initiator,
       responder: this.#responder,
@@ -164,6 +161,7 @@ export class Agent {
       recovery: this.#recovery,
     })
     this.#network.join(this.#receiver)
+    this.#putBack = new PutBack(core, this.#inbox, this.#recovery, this.#registrar, () => this.#knock())
     for (const notice of notices) core.events.emit('notice', notice)
     this.#sessions.followPolicy()
   }
@@ -179,6 +177,10 @@ export class Agent {
 
   #goOnline(): void {
     this.#network.start()
+    this.#knock()
+  }
+
+  #knock(): void {
     for (const row of this.#outgoing.queued()) this.#initiator.need(row)
   }
 
@@ -194,7 +196,7 @@ export class Agent {
     clearInterval(this.#timer)
     await this.#maintaining
     await this.#outgoing.receipts.flush()
-    this.#inbox.handle(undefined)
+    this.#putBack.handle(undefined)
     this.#initiator.close()
     await this.#network.stop()
     this.#core.registries.close()
@@ -273,13 +275,13 @@ export class Agent {
    * has the peer answered with HANDLER_FAILED. After a crash a request that was not answered is handed over again.
    */
   on(_event: 'request', handler: RequestHandler): this {
-    this.#inbox.handle(handler)
+    this.#putBack.handle(handler)
     return this
   }
 
   /** Nobody answers any more: requests wait on disk. */
   off(_event: 'request'): this {
-    this.#inbox.handle(undefined)
+    this.#putBack.handle(undefined)
     return this
   }
 
@@ -466,7 +468,7 @@ export class Agent {
   /** How the agent stands at this moment; asks nobody. */
   status(): AgentStatus {
     return statusOf(this.#core, {
-      startedAt: this.#startedAt,
+      startedAt: this.#core.startedAt,
       breakers: this.#breakers,
       network: this.#network,
       registrar: this.#registrar,
@@ -491,6 +493,5 @@ export class Agent {
     await this.#responder.maintain()
     await this.#receiver.maintain()
     await this.#retention.maintain()
-    await this.#stateMark.maintain()
   }
 }

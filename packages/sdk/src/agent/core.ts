@@ -18,6 +18,7 @@ import {
 import type { Config } from './config.ts'
 import type { PolicyFile } from './policy-file.ts'
 import type { Registries } from './trust/registries.ts'
+import type { StateCounter } from './state-counter.ts'
 import type { StateStore } from './store/index.ts'
 import type { OutgoingRow, TABLES } from './tables.ts'
 import type { TrustFile } from './trust/trust-file.ts'
@@ -48,6 +49,8 @@ export interface Core {
   readonly identity: HomeIdentity
   readonly config: Config
   readonly store: AgentStore
+  /** How far the state is, and whether another one was further. */
+  readonly state: StateCounter
   readonly audit: AuditLog
   readonly policy: PolicyFile
   readonly schemas: SchemaBook
@@ -57,6 +60,8 @@ export interface Core {
   readonly random: (length: number) => Uint8Array
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** What was signed before this time may have been handed over in an earlier run. Milliseconds since the epoch. */
+  readonly startedAt: number
 }
 
 const MAX_PROGRESS_EVENTS = 64

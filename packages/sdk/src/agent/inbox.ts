@@ -409,19 +409,22 @@ export class Inbox {
         return
       }
       this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
-      const answer = await handler(asRequest(row, this.#standingOf(envelope.session_id)), {
-        signal: abort.signal,
-        answered,
-        status: async (payload) => {
-          await commit(this.#core, (afterCommit) => {
-            this.#outgoing.onSession(
-              envelope.session_id,
-              { type: 'status', payload, inReplyTo: envelope.id },
-              afterCommit,
-            )
-          })
+      const answer = await handler(
+        asRequest(row, this.#standingOf(envelope.session_id), this.#core.startedAt),
+        {
+          signal: abort.signal,
+          answered,
+          status: async (payload) => {
+            await commit(this.#core, (afterCommit) => {
+              this.#outgoing.onSession(
+                envelope.session_id,
+                { type: 'status', payload, inReplyTo: envelope.id },
+                afterCommit,
+              )
+            })
+          },
         },
-      })
+      )
       await this.#answer(key, row, answer)
       settle()
     } catch (error) {

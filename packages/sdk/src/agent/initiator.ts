@@ -24,7 +24,7 @@ import { checkContactKeys } from './contact-keys.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
-import { laneOf } from './outgoing-rows.ts'
+import { firstSent, laneOf } from './outgoing-rows.ts'
 import { MAX_REBINDS, type Outgoing } from './outgoing.ts'
 import type { Routes } from './relays/routes.ts'
 import { startSession } from './session-rows.ts'
@@ -160,7 +160,14 @@ export class Initiator {
           standing: this.#trust.standing,
           // Who is on our allowlist gets the first request with the KNOCK (specification §5.5).
           ...(row.type === 'request' && this.#core.policy.current().allowlist.includes(row.to)
-            ? { optimistic: { type: 'request', id: row.id, payload: row.payload as RequestPayload } }
+            ? {
+                optimistic: {
+                  type: 'request',
+                  id: row.id,
+                  payload: row.payload as RequestPayload,
+                  ...firstSent(row),
+                },
+              }
             : {}),
         },
       },

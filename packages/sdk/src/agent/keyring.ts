@@ -80,7 +80,10 @@ export class Keyring implements KeyLookup {
   readonly #core: Core
   /** What the registry said it has left; unknown until it was asked. */
   #left: HeldPrekeys | undefined
+  /** What lies at the registry is of no use, and is pushed out by the next upload. */
   #replaceAll = false
+  /** How often keys were given up: an upload that began before is not the one that pushes them out. */
+  #givenUp = 0
   readonly #watch = new PrekeyWatch()
 
   constructor(core: Core) {
@@ -131,20 +134,40 @@ export class Keyring implements KeyLookup {
     if (all || this.#core.store.tables.keys.count() === 0) this.#replaceAll = true
     const outdated = this.#core.store.tables.keys.count({}) > 0
     await commit(this.#core, (afterCommit) => {
-      for (const kind of due) {
-        const made = this.#make(kind)
-        this.#put(made)
-        const { sequence } = made.record
-        audit(this.#core, { event: 'key_rotated', key: AUDIT_NAMES[kind], sequence }, afterCommit)
-      }
+      for (const kind of due) this.#renew(kind, afterCommit)
       if (outdated) this.#core.store.tables.keys.deleteBefore(now)
       this.#dropExchangeKeys()
       if (due.includes('ik')) forgetLanes(this.#core)
     })
-    if (due.includes('ik')) {
-      writeExchangePublicKey(this.#core.home, parseKey('x25519', this.#current('ik').record.key))
-    }
+    if (due.includes('ik')) this.#showExchangeKey()
     return due.length > 0
+  }
+
+  /**
+   * Gives up every key: KNOCKs made for them are refused from now on. The one-time ones follow with the next `publish`, which
+   * pushes out those at the registry. Call within a commit.
+   */
+  startOver(afterCommit: (() => void)[]): void {
+    const { keys } = this.#core.store.tables
+    for (const { key } of keys.list()) keys.delete(key)
+    for (const kind of Object.keys(LIFETIME_SECONDS) as LongLivedKind[]) this.#renew(kind, afterCommit)
+    forgetLanes(this.#core)
+    afterCommit.push(() => {
+      this.#replaceAll = true
+      this.#givenUp += 1
+      this.#showExchangeKey()
+    })
+  }
+
+  #renew(kind: LongLivedKind, afterCommit: (() => void)[]): void {
+    const made = this.#make(kind)
+    this.#put(made)
+    const { sequence } = made.record
+    audit(this.#core, { event: 'key_rotated', key: AUDIT_NAMES[kind], sequence }, afterCommit)
+  }
+
+  #showExchangeKey(): void {
+    writeExchangePublicKey(this.#core.home, parseKey('x25519', this.#current('ik').record.key))
   }
 
   #dropExchangeKeys(): void {
@@ -211,6 +234,7 @@ export class Keyring implements KeyLookup {
 
   /** Uploads new keys and fills up the one-time ones. @throws what the registry client throws */
   async publish(): Promise<void> {
+    const givenUp = this.#givenUp
     const held = this.#left ?? (await this.#ask())
     const left = this.#replaceAll ? { ...held, oneTime: 0, oneTimeKem: 0 } : held
     await commit(this.#core, () => {
@@ -231,7 +255,7 @@ export class Keyring implements KeyLookup {
       one_time_kem_prekeys: fresh('pq-one'),
     }
     this.#left = countsOf(await this.#core.registries.home.uploadPrekeys(upload))
-    this.#replaceAll = false
+    if (givenUp === this.#givenUp) this.#replaceAll = false
     await commit(this.#core, () => {
       const published = [
         upload.signed_prekey,

@@ -25,7 +25,7 @@ import type { AgentEvents, AgentStore, Core } from './core.ts'
 import { PolicyFile } from './policy-file.ts'
 import { Registries } from './trust/registries.ts'
 import { tellRefusals } from './trust/refused-answers.ts'
-import { compareState } from './state-mark.ts'
+import { StateCounter, type StateFound } from './state-counter.ts'
 import { acquireLock, StateStore } from './store/index.ts'
 import { LATE_TABLES, NAMELESS_TABLES, SECRET_TABLES, TABLES, UNGUARDED_TABLES } from './tables.ts'
 import { TrustFile } from './trust/trust-file.ts'
@@ -33,6 +33,14 @@ import type { Notice } from './types.ts'
 
 const AUDIT_FOLDER = 'logs'
 const STATE_FILE = 'state.db'
+/** What the owner is told of a state that is not the one used last. */
+const FOUND: Readonly<Record<Exclude<StateFound, 'same'>, string>> = {
+  older: 'an older copy was put back: its sessions and prekeys are not used again',
+  lost: 'the file was gone; a new one was made',
+  outdated:
+    'written by an earlier version of this program, whose sessions and prekeys are of no use to this one: what was not ' +
+    'confirmed goes out on new sessions',
+}
 const SCHEMA_FOLDER = 'schemas'
 /** What is opened by name, past `Home`: its files may be no more open than all others (SQLite's, and the logs). */
 const PRIVATE = [
@@ -64,8 +72,8 @@ export interface OpenedCore {
   readonly recoveryWords: string | undefined
   /** What the owner should know of how the home was found. */
   readonly notices: readonly Notice[]
-  /** The state is an older one than was in use: what it holds of sessions and prekeys must not be used. */
-  readonly outdated: boolean
+  /** Unless it is `same`, what the state holds of sessions and prekeys must not be used. */
+  readonly found: StateFound
   /** Closes the store and frees the lock. */
   readonly release: () => void
 }
@@ -77,9 +85,11 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
   const home = Home.create(options.home)
   home.requirePrivate(...PRIVATE)
   const unlock = acquireLock(home.path, now)
+  const state = new StateCounter(home)
   let store: AgentStore | undefined
   const release = (): void => {
     store?.close()
+    state.close()
     unlock()
   }
   try {
@@ -88,23 +98,18 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
     const given = { ...readConfig(home), ...options.config }
     const config = { ...given, relays: normalRelays(given.relays) }
     const policy = new PolicyFile(home)
+    const startedAt = now()
     const events = new EventEmitter<AgentEvents>()
     events.setMaxListeners(0)
     const notices: Notice[] = []
-    const opened = await openStore(home, identity, random, now(), ({ code, message }) => {
+    const opened = await openStore(home, identity, state, random, startedAt, ({ code, message }) => {
       const text = `${code}: ${message}; what was deleted can still be read in ${STATE_FILE} with its key`
       const notice: Notice = { at: formatTimestamp(now()), about: 'erasure', text }
       // Before anybody listens, it is one of those that the start found.
       if (!events.emit('notice', notice)) notices.push(notice)
     })
     store = opened.store
-    const found = compareState(home, store)
-    const outdated = found === 'older' || opened.outdated
-    const { repairs } = opened
-    if (found === 'older')
-      repairs.push('an older copy was put back: its sessions and prekeys are not used again')
-    // A damaged file was set aside, and that was said.
-    else if (found === 'lost' && repairs.length === 0) repairs.push('the file was gone; a new one was made')
+    const { found, repairs } = opened
     const audit = openAuditLog(home.folder(AUDIT_FOLDER), {
       identity,
       now,
@@ -135,6 +140,7 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       identity,
       config,
       store,
+      state,
       audit,
       policy,
       schemas,
@@ -143,8 +149,12 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       events,
       random,
       now,
+      startedAt,
     }
-    return { core, recoveryWords, notices, outdated, release }
+    state.onFailure = (error) => {
+      tell('recovery', error.message)
+    }
+    return { core, recoveryWords, notices, found, release }
   } catch (error) {
     release()
     throw error
@@ -158,21 +168,26 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
 async function openStore(
   home: Home,
   identity: HomeIdentity,
+  state: StateCounter,
   random: RandomBytes,
   now: number,
   onUnerased: (error: AgentMeshError) => void,
 ) {
   const path = home.file(STATE_FILE)
-  const open = async (): Promise<{ store: AgentStore; repairs: string[]; outdated: boolean }> => {
+  const open = async (
+    wasDamaged = false,
+  ): Promise<{ store: AgentStore; found: StateFound; repairs: string[] }> => {
     const store = StateStore.open(path, identity.storageKey, {
       tables: TABLES,
       late: LATE_TABLES,
       secret: SECRET_TABLES,
       nameless: NAMELESS_TABLES,
       onUnerased,
+      hook: state,
       random,
     })
     try {
+      const found = state.compare(store.tables.meta)
       const dropped = await store.commit((tables) => {
         // A start after a failed flush reads what the disk may not have: one write that is flushed makes it sure.
         tables.meta.put('opened', now)
@@ -183,14 +198,17 @@ async function openStore(
       })
       const repairs = dropped === 0 ? [] : [`${dropped} damaged rows were dropped`]
       const changed = store.changedTables()
-      const outdated = changed.some((table) => !UNGUARDED_TABLES.includes(table))
+      const isChanged = changed.some((table) => !UNGUARDED_TABLES.includes(table))
       if (changed.length > 0) {
         const what = `rows of ${changed.join(', ')} are gone, or are earlier ones`
-        repairs.push(outdated ? `${what}: its sessions and prekeys are not used again` : what)
+        repairs.push(isChanged ? `${what}: its sessions and prekeys are not used again` : what)
         // What is given up is accepted once it was.
-        if (!outdated) await store.acceptTables()
+        if (!isChanged) await store.acceptTables()
       }
-      return { store, repairs, outdated }
+      // Earlier rows are an older copy of a part.
+      const older = isChanged && found === 'same'
+      if (!older && found !== 'same' && (found !== 'lost' || !wasDamaged)) repairs.push(FOUND[found])
+      return { store, found: older ? 'older' : found, repairs }
     } catch (error) {
       store.close()
       throw error
@@ -205,8 +223,8 @@ async function openStore(
       const file = `${STATE_FILE}${suffix}`
       if (home.has(file)) renameSync(join(home.path, file), join(folder, file))
     }
-    const { store } = await open()
-    return { store, repairs: [`${error.message}; the file is in ${folder}`], outdated: false }
+    const { store, found } = await open(true)
+    return { store, found, repairs: [`${error.message}; the file is in ${folder}`] }
   }
 }
 

@@ -14,8 +14,22 @@ import {
   type ReceiptPayload,
   type SessionType,
 } from '../wire/index.ts'
+import type { MessageDraft } from '../messages/index.ts'
 import type { Core } from './core.ts'
 import type { OutgoingRow } from './tables.ts'
+
+/** Of a message that may have reached its peer before, on a session or with a KNOCK that is over. */
+export function firstSent({ rebinds, createdAt }: Pick<OutgoingRow, 'rebinds' | 'createdAt'>): {
+  readonly firstSentAt?: number
+} {
+  return rebinds > 0 ? { firstSentAt: createdAt } : {}
+}
+
+export function draftOf(row: OutgoingRow): MessageDraft {
+  const { type, payload, id, inReplyTo } = row
+  const reply = inReplyTo === undefined ? {} : { inReplyTo }
+  return { type, payload, id, ...reply, ...firstSent(row) } as MessageDraft
+}
 
 export const DEFAULT_TTL_SECONDS: Record<SessionType, number> = {
   request_response: 3600,

@@ -40,6 +40,7 @@ import {
   BROKEN_REASONS,
   checkedPayload,
   DEFAULT_TTL_SECONDS,
+  draftOf,
   newReceipts,
   OWNER_REASONS,
   putOutgoing,
@@ -303,14 +304,12 @@ export class Outgoing {
 
   /** @throws what `createMessage` throws */
   #create(
-    { type, payload, id, inReplyTo }: OutgoingRow,
+    row: OutgoingRow,
     session: Session,
     along: Pick<MessageDraft, 'receipts'> = {},
   ): ReturnType<typeof createMessage> {
-    const reply = inReplyTo === undefined ? {} : { inReplyTo }
-    const draft = { type, payload, id, ...reply, ...along } as MessageDraft
     const environment = { random: this.#core.random, now: this.#core.now() }
-    return createMessage(session, draft, this.#core.identity, environment)
+    return createMessage(session, { ...draftOf(row), ...along }, this.#core.identity, environment)
   }
 
   write(row: OutgoingRow): void {

@@ -34,10 +34,13 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { audit, commit, isKnownPeer, type Core } from './core.ts'
+import { forgetOwed } from './incoming-rows.ts'
 import type { Initiator } from './initiator.ts'
+import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import type { Outgoing } from './outgoing.ts'
 import { markClosed, touchSession } from './session-rows.ts'
+import type { StateFound } from './state-counter.ts'
 
 /** RESETs a minute to one peer: making one costs a signature, provoking one costs a stranger nothing. */
 const RESETS_PER_PEER = 6
@@ -86,13 +89,15 @@ export class Recovery {
   readonly #outbox: Outbox
   readonly #outgoing: Outgoing
   readonly #initiator: Initiator
+  readonly #keyring: Keyring
   readonly #budget = new RateLimiter()
 
-  constructor(core: Core, outbox: Outbox, outgoing: Outgoing, initiator: Initiator) {
+  constructor(core: Core, outbox: Outbox, outgoing: Outgoing, initiator: Initiator, keyring: Keyring) {
     this.#core = core
     this.#outbox = outbox
     this.#outgoing = outgoing
     this.#initiator = initiator
+    this.#keyring = keyring
   }
 
   // --- their packet, of no use to us ------------------------------------------------------------------------------
@@ -153,15 +158,20 @@ export class Recovery {
   // --- our own state, of no use to anybody -------------------------------------------------------------------------
 
   /**
-   * The state is an older copy, or rows of it are gone. Its ratchets may have sealed since, its prekeys may have opened KNOCKs since: none is used
-   * again, and what waits goes out on new KNOCKs. Call before the agent goes online, and before keys are made.
+   * The state is not the one used last, or rows of it are gone. Its ratchets may have sealed since, its prekeys may have opened KNOCKs since: none
+   * is used again, new keys are made, and what waits goes out on new KNOCKs, as said before. Requests and messages that an
+   * older copy owes its application may have been handed over since, so they are not: a peer that still waits asks again.
    */
-  async giveUpAll(): Promise<void> {
-    const { sessions, keys } = this.#core.store.tables
+  async giveUpAll(found: Exclude<StateFound, 'same'>): Promise<void> {
+    const { sessions, answers } = this.#core.store.tables
     await commit(this.#core, (afterCommit) => {
+      this.#core.state.goBeyond(this.#core.store.tables)
+      if (found === 'older') forgetOwed(this.#core.store.tables)
+      for (const { key } of answers.list()) answers.delete(key)
+      for (const row of this.#outgoing.queued()) this.#outgoing.write({ ...row, rebinds: row.rebinds + 1 })
       // A KNOCK is made anew for all that is queued when the agent goes online.
       this.#initiator.forgetAll()
-      for (const { key } of keys.list()) keys.delete(key)
+      this.#keyring.startOver(afterCommit)
       for (const { value: row } of sessions.list()) {
         if (row.session.state === 'open') markClosed(this.#core, row, 'error', afterCommit)
         // One that was closed can still carry receipts; one that was given up carries nothing.

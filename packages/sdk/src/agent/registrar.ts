@@ -47,6 +47,7 @@ export class Registrar {
   #startOverAt = 0
   #startOverAfter = START_OVER_AFTER_MS
   #startingOver = false
+  #isOutdated = false
   #presence: PresenceState = 'online'
   /** Our home, which the record names; nothing is published before it was chosen. */
   #relay: string | undefined
@@ -103,6 +104,15 @@ export class Registrar {
     this.#schedule(0)
   }
 
+  /** Keys were made anew: record and prekeys go out at once. */
+  publishAgain(): void {
+    if (this.#state === 'stopped') return
+    this.#become('waiting', undefined)
+    // What is under way sees it at its end.
+    if (this.#working === undefined) this.#schedule(0)
+    else this.#isOutdated = true
+  }
+
   #become(state: State, error: string | undefined): void {
     if (this.#state === state && this.#lastError === error) return
     this.#state = state
@@ -134,6 +144,7 @@ export class Registrar {
 
   async #work(): Promise<void> {
     try {
+      this.#isOutdated = false
       const rotated = await this.#keyring.rotate(this.#startingOver)
       this.#startingOver = false
       if (this.#state !== 'registered' || rotated || this.#publishedRelay !== this.#relay) {
@@ -142,7 +153,7 @@ export class Registrar {
         await this.#core.registries.home.setPresence(this.#presence)
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
         this.#signOfLifeAt = this.#core.now() + SIGN_OF_LIFE_MS
-        if (this.#state === 'waiting') this.#become('registered', undefined)
+        if (this.#state === 'waiting' && !this.#isOutdated) this.#become('registered', undefined)
       } else if (isDue(this.#replenishAt, REPLENISH_EVERY_MS, this.#core.now())) {
         await this.#keyring.replenish()
         this.#replenishAt = this.#core.now() + REPLENISH_EVERY_MS
@@ -152,7 +163,7 @@ export class Registrar {
       }
       this.#lastError = undefined
       this.#delay = FIRST_RETRY_MS
-      this.#schedule(this.#publishedRelay === this.#relay ? 30_000 : 0)
+      this.#schedule(this.#publishedRelay === this.#relay && !this.#isOutdated ? 30_000 : 0)
     } catch (error) {
       if (!isAgentMeshError(error)) throw error
       if (this.#state !== 'stopped') this.#become('waiting', `${error.code}: ${error.message}`)

@@ -126,6 +126,11 @@ export interface IncomingRequest {
   session_id: SessionId
   intent: Intent
   payload: RequestPayload
+  /**
+   * The peer signed it before this run of the agent began. Whatever is handed over twice, after a crash, or because a copy of
+   * the home was put back and a relay repeats what it carried, is so; most that is so comes for the first time, as it waited.
+   */
+  sent_before_start: boolean
   provenance: Provenance
 }
 

@@ -48,6 +48,8 @@ export type MessageDraft<T extends EnvelopeType = EnvelopeType> = {
     readonly payload: Payload<K>
     readonly id: MessageId
     readonly inReplyTo?: MessageId
+    /** Milliseconds since the epoch, of a message that may have been sent before. */
+    readonly firstSentAt?: number
     /** For the peer's messages, along with this one. */
     readonly receipts?: readonly ReceiptPayload['receipts'][number][]
   }
@@ -86,6 +88,7 @@ export function createMessage(
     to: session.peer,
     type: draft.type,
     timestamp: formatTimestamp(environment.now),
+    first_sent_at: draft.firstSentAt === undefined ? undefined : formatTimestamp(draft.firstSentAt),
     receipts: draft.receipts,
     payload: draft.payload,
   }

@@ -43,6 +43,8 @@ export interface OptimisticDraft {
   readonly type: 'request'
   readonly id: MessageId
   readonly payload: RequestPayload
+  /** Milliseconds since the epoch, of a message that may have been sent before. */
+  readonly firstSentAt?: number
 }
 
 /** The KNOCK that a message goes along with. */
@@ -83,6 +85,7 @@ export function sealOptimistic(
       to: place.to,
       type: draft.type,
       timestamp: formatTimestamp(now),
+      ...(draft.firstSentAt === undefined ? {} : { first_sent_at: formatTimestamp(draft.firstSentAt) }),
       payload: draft.payload,
     }
     plaintext = signEnvelope(fields, {

@@ -240,6 +240,13 @@ export const Envelope = Type.Object(
     to: AmidText,
     type: Type.Enum(Object.keys(PAYLOADS) as EnvelopeType[]),
     timestamp: Timestamp,
+    first_sent_at: Type.Optional(
+      Type.Unsafe<string>({
+        ...Timestamp,
+        description:
+          'When the message was made, where it may have been sent before, on another session or with a KNOCK',
+      }),
+    ),
     receipts: Type.Optional(
       Type.Array(Receipt, {
         minItems: 1,

@@ -32,7 +32,12 @@ const START_WAIT_MS = 3_000
 const SETTLED_MS = 10_000
 
 /** What another relay would say as well: our clock, our rate, another program with our identity. */
-const NOT_ITS_FAULT: ReadonlySet<ErrorCode> = new Set(['CLOCK_SKEW', 'RATE_LIMITED', 'SLOW_READER'])
+const NOT_ITS_FAULT: ReadonlySet<ErrorCode> = new Set([
+  'CLOCK_SKEW',
+  'RATE_LIMITED',
+  'SLOW_READER',
+  'STATE_BEHIND',
+])
 /** A relay that says so will not be back at once. */
 const LEAVING: ReadonlySet<ErrorCode> = new Set(['RELAY_SHUTTING_DOWN', 'RELAY_STORE_FAILED'])
 
@@ -172,7 +177,7 @@ export class HomeRelay {
   }
 
   #moveTo(url: string): void {
-    const { identity, config, random, now } = this.#core
+    const { identity, config, state: claim, random, now } = this.#core
     const previous = this.#connection
     const first = this.#url === undefined
     if (!first) this.#became('connecting')
@@ -183,6 +188,7 @@ export class HomeRelay {
       identity,
       subprotocol: config.relay_encoding === 'json' ? 'json' : 'bin',
       presence: this.#presence,
+      state: claim,
       onReceive: (message) => this.#events.onReceive(message),
       onState: (state, error) => {
         if (this.#connection === connection) this.#connectionIs(url, state, error)
@@ -234,6 +240,7 @@ export class HomeRelay {
       this.#connectedSince = this.#core.now()
       this.#events.onConnected()
     } else if (was === 'connected') {
+      this.#core.state.disconnected()
       this.#settle()
       this.#connectedSince = Number.POSITIVE_INFINITY
     }

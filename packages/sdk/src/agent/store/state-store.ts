@@ -6,7 +6,7 @@
  *     commit(work) ... commit(work)     queued while the event loop's turn lasts
  *     BEGIN IMMEDIATE
  *       SAVEPOINT, work(tables), RELEASE     once for each; a work that throws is rolled back alone
- *       rows of late tables                  once, however many works put them
+ *       the hook's rows, and those of late tables   once, however many works put them
  *     COMMIT                            one write and one fsync for all of them
  *     promises resolve
  *
@@ -66,8 +66,17 @@ export interface StateStoreOptions<C extends TableCodecs> {
   readonly nameless?: readonly (keyof C)[]
   /** Told when what was deleted cannot be overwritten, as on a full disk; it is tried again. */
   readonly onUnerased?: (error: AgentMeshError) => void
+  readonly hook?: CommitHook<Tables<C>>
   readonly random: RandomBytes
   readonly sqlite?: OpenDatabase
+}
+
+/** What goes along with every commit group. */
+export interface CommitHook<T> {
+  /** Called in the transaction, after all works. What it throws fails the group. */
+  write(tables: T): void
+  /** Called when the group is on disk, before anybody is told. Must not throw. */
+  written(): void
 }
 
 interface Job {
@@ -121,6 +130,7 @@ export class StateStore<C extends TableCodecs> {
   #unerased: AgentMeshError | undefined
   #idle: NodeJS.Timeout | undefined
   readonly #late: readonly Table<unknown>[]
+  readonly #hook: CommitHook<Tables<C>> | undefined
   #working = false
   #closed = false
   /** The first SQLite failure inside the work that is running. */
@@ -179,6 +189,7 @@ export class StateStore<C extends TableCodecs> {
     this.#sums = sums
     this.#erasure = erasure
     this.#onUnerased = options.onUnerased ?? (() => {})
+    this.#hook = options.hook
     const host: TableHost = {
       storageKey,
       random,
@@ -292,10 +303,12 @@ export class StateStore<C extends TableCodecs> {
       if (this.#lost !== undefined) throw this.#lost
       this.#database.exec('BEGIN IMMEDIATE')
       const settle = group.map((job) => this.#runJob(job))
+      this.#writeHook()
       for (const table of this.#late) table.writeUnwritten()
       this.#writeSums()
       this.#commitGroup()
       this.#sums.settle()
+      this.#hook?.written()
       this.#afterCommit()
       for (const tell of settle) tell()
     } catch (error) {
@@ -339,6 +352,15 @@ export class StateStore<C extends TableCodecs> {
       this.#database.exec('RELEASE work')
     } catch (error) {
       throw this.#workFailure ?? error
+    }
+  }
+
+  #writeHook(): void {
+    this.#working = true
+    try {
+      this.#hook?.write(this.tables)
+    } finally {
+      this.#working = false
     }
   }
 
