@@ -12,10 +12,11 @@ import type {
   StatusPayload,
 } from '@agentmesh/sdk'
 import { escapeText, isAgentMeshError, parseJsonObject, parseMessageId } from '@agentmesh/sdk/wire'
-import { HANDLER_FAILED, type AnswerProgram } from '../listen/answer-program.ts'
+import { HANDLER_FAILED, withFiles, type AnswerProgram } from '../listen/answer-program.ts'
 import { requestStream } from '../listen/request-stream.ts'
 import { color, jsonLine, note, print, type Context } from '../output.ts'
 import { EXIT } from '../exit-codes.ts'
+import { openFiles, removeLeftFiles } from './attachments.ts'
 import { clientOf } from './shared.ts'
 
 export interface ListenOptions {
@@ -82,8 +83,7 @@ async function answerLine(client: AgentClient, line: string): Promise<void> {
   try {
     const { id, ...answer } = parseJsonObject(line, MAX_LINE_BYTES)
     const request = parseMessageId(typeof id === 'string' ? id : '')
-    if ('results' in answer || 'error' in answer)
-      await client.answer(request, answer as unknown as AnswerInput)
+    if ('results' in answer || 'error' in answer) await client.answer(request, withFiles(answer))
     else await client.requestStatus(request, answer as unknown as StatusPayload)
   } catch (error) {
     if (!isAgentMeshError(error)) throw error
@@ -101,8 +101,11 @@ async function listenWithProgram(
   stop: AbortController,
 ): Promise<void> {
   const { startProgram } = await import('../listen/answer-program.ts')
+  await removeLeftFiles(context)
   const waiting: IncomingRequest[] = []
   const running = new Map<string, AnswerProgram>()
+  /** Their files are being copied. */
+  const starting = new Set<string>()
   const kept = new Map<string, AnswerInput>()
   const log = (event: string, request: IncomingRequest, detail = ''): void =>
     context.json
@@ -110,7 +113,15 @@ async function listenWithProgram(
       : note(`${color.dim(request.id)} ${event} ${escapeText(detail)}`.trimEnd())
 
   const run = async (request: IncomingRequest): Promise<void> => {
+    starting.add(keyOf(request))
+    const files = await openFiles(context, client, request.attachments ?? [])
+      .catch(async (error: unknown) => {
+        await give(request, HANDLER_FAILED)
+        throw error
+      })
+      .finally(() => starting.delete(keyOf(request)))
     const program = startProgram(command, request, {
+      paths: files.paths,
       timeoutSeconds: timeout ?? DEFAULT_TIMEOUT_SECONDS,
       onStatus: (status) => {
         client.requestStatus(request.id, status).catch((error: unknown) => note(reason(error)))
@@ -118,11 +129,15 @@ async function listenWithProgram(
     })
     running.set(keyOf(request), program)
     log('request', request, `from ${request.from}`)
-    const outcome = await program.outcome
-    running.delete(keyOf(request))
-    if (outcome.kind === 'ended') return log('ended', request, outcome.why)
-    log(outcome.kind, request, outcome.kind === 'failed' ? outcome.why : '')
-    await give(request, outcome.answer)
+    try {
+      const outcome = await program.outcome
+      running.delete(keyOf(request))
+      if (outcome.kind === 'ended') return log('ended', request, outcome.why)
+      log(outcome.kind, request, outcome.kind === 'failed' ? outcome.why : '')
+      await give(request, outcome.answer)
+    } finally {
+      await files.remove()
+    }
   }
   const give = async (request: IncomingRequest, answer: AnswerInput): Promise<void> => {
     try {
@@ -138,13 +153,14 @@ async function listenWithProgram(
   const isKnown = (request: IncomingRequest): boolean => {
     const key = keyOf(request)
     const answer = kept.get(key)
-    if (answer === undefined) return running.has(key) || waiting.some((other) => keyOf(other) === key)
+    if (answer === undefined)
+      return running.has(key) || starting.has(key) || waiting.some((other) => keyOf(other) === key)
     kept.delete(key)
     give(request, answer).catch((error: unknown) => note(reason(error)))
     return true
   }
   const next = (): void => {
-    while (running.size < MAX_PROGRAMS) {
+    while (running.size + starting.size < MAX_PROGRAMS) {
       const request = waiting.shift()
       if (request === undefined) return
       run(request)

@@ -4,12 +4,15 @@ import { AgentMeshError, escapeText, isErrorCode } from '@agentmesh/sdk/wire'
 import { EXIT, type ExitCode } from '../exit-codes.ts'
 import { errorColor, fields, jsonLine, note, prettyJson, print, type Context } from '../output.ts'
 
+import { saveAll } from './attachments.ts'
+
 type Progress = AsyncIterable<ProgressEvent>
 
 /**
  * Shows every stage of a message until it is answered.
  *
  * @param wait seconds
+ * @param saveTo folder for the files of the answer
  * @returns the exit code for how it ended
  * @throws what the message failed with, WAIT_TIMEOUT
  */
@@ -18,9 +21,15 @@ export async function follow(
   client: AgentClient,
   id: MessageId,
   wait: number,
+  saveTo?: string,
 ): Promise<ExitCode> {
   const events = client.progress(id, AbortSignal.timeout(wait * 1000))
   const last = await (context.json ? streamProgress(id, events) : showProgress(id, events))
+  if (saveTo !== undefined && last?.answer?.type === 'response') {
+    const paths = await saveAll(client, last.answer.attachments ?? [], saveTo)
+    if (context.json) print(jsonLine({ id, saved: paths }))
+    else for (const path of paths) note(`saved ${escapeText(path)}`)
+  }
   return finish(last, wait)
 }
 
@@ -93,7 +102,10 @@ export function describeStage(event: ProgressEvent): string {
     const { code, message } = event.answer.payload
     return `${text} with an error: ${code}: ${message}`
   }
-  if (event.answer?.type === 'response') return `${text}: ${event.answer.payload.status}`
+  if (event.answer?.type === 'response') {
+    const files = (event.answer.attachments ?? []).map(({ name, size }) => `${name} (${size} bytes)`)
+    return [`${text}: ${event.answer.payload.status}`, ...files].join(', ')
+  }
   if (event.stage === 'failed') return `${text}: ${event.code ?? ''} ${event.message ?? ''}`.trim()
   return text
 }

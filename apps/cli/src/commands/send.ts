@@ -11,8 +11,10 @@ import {
   SessionType,
   validate,
 } from '@agentmesh/sdk/wire'
+import type { RequestInput } from '@agentmesh/sdk'
 import { UsageError } from '../exit-codes.ts'
 import { show, type Context } from '../output.ts'
+import { sourcesOf } from './attachments.ts'
 import { follow } from './progress.ts'
 import { clientOf, readStdin } from './shared.ts'
 
@@ -26,6 +28,8 @@ export interface SendCommandOptions {
   id?: string
   expires?: number
   wait?: number
+  attach?: readonly string[]
+  saveTo?: string
 }
 
 export async function send(context: Context, amid: string, options: SendCommandOptions): Promise<void> {
@@ -33,6 +37,8 @@ export async function send(context: Context, amid: string, options: SendCommandO
   const sessionType =
     options.type === undefined ? undefined : validate(SessionType, options.type, 'read --type')
   const id = options.id === undefined ? undefined : parseMessageId(options.id)
+  if (options.saveTo !== undefined && options.wait === undefined)
+    throw new UsageError('--save-to needs --wait')
   const request = await requestFrom(options)
   const client = clientOf(context)
   const sent = await client.send(to, request, {
@@ -44,13 +50,13 @@ export async function send(context: Context, amid: string, options: SendCommandO
     show(context, { id: sent }, () => sent)
     return
   }
-  process.exitCode = await follow(context, client, sent, options.wait)
+  process.exitCode = await follow(context, client, sent, options.wait, options.saveTo)
 }
 
-async function requestFrom(options: SendCommandOptions): Promise<RequestPayload> {
+async function requestFrom(options: SendCommandOptions): Promise<RequestInput> {
   const { budget, schema } = options
   const text = options.params === '-' ? await readStdin(DEFAULT_MAX_MESSAGE_BYTES) : (options.params ?? '{}')
-  return validate(
+  const { attachments: _, ...request } = validate(
     RequestPayload,
     {
       intent: intentFrom(options.intent, options.action),
@@ -62,6 +68,7 @@ async function requestFrom(options: SendCommandOptions): Promise<RequestPayload>
     },
     'read the request',
   )
+  return options.attach === undefined ? request : { ...request, attachments: sourcesOf(options.attach) }
 }
 
 /** @throws MALFORMED for what is no category of the taxonomy, or not in form */

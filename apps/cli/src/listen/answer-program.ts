@@ -9,8 +9,10 @@
  * own, so that what it started dies with it. Its stderr is ours.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import type { AnswerInput, IncomingRequest, JsonValue, StatusPayload } from '@agentmesh/sdk'
+import type { AnswerInput, IncomingRequest, JsonObject, JsonValue, StatusPayload } from '@agentmesh/sdk'
 import { isAgentMeshError, parseJson, PAYLOADS, validate } from '@agentmesh/sdk/wire'
+
+import { namedFiles } from '../commands/attachments.ts'
 
 /** What a peer is told when the program gave no answer: nothing about the owner's machine. */
 export const HANDLER_FAILED = {
@@ -32,6 +34,8 @@ export interface AnswerProgram {
 export interface ProgramOptions {
   readonly timeoutSeconds: number
   readonly onStatus: (status: StatusPayload) => void
+  /** Where its files are in clear, in their order. */
+  readonly paths?: readonly string[]
 }
 
 /** An answer travels in one message, so more than this could not be sent anyway. */
@@ -40,7 +44,7 @@ export const MAX_OUTPUT_BYTES = 1024 * 1024
 export function startProgram(
   command: string,
   request: IncomingRequest,
-  { timeoutSeconds, onStatus }: ProgramOptions,
+  { timeoutSeconds, onStatus, paths = [] }: ProgramOptions,
 ): AnswerProgram {
   const child = spawn(command, {
     shell: true,
@@ -86,7 +90,9 @@ export function startProgram(
   })
   // A program need not read its request.
   child.stdin.on('error', () => {})
-  child.stdin.end(`${JSON.stringify(request)}\n`)
+  const attachments = request.attachments?.map((file, at) => ({ ...file, path: paths[at] }))
+  const shown = attachments === undefined ? request : { ...request, attachments }
+  child.stdin.end(`${JSON.stringify(shown)}\n`)
   return { outcome, end: (why) => stop('ended', why) }
 }
 
@@ -162,12 +168,18 @@ function readAnswer(text: string): Outcome {
     if ('error' in value) {
       return { kind: 'answered', answer: { error: validate(PAYLOADS.error, value['error']) } }
     }
-    const answer = 'results' in value ? (value as unknown as AnswerInput) : { results: value }
-    return { kind: 'answered', answer }
+    if (!('results' in value)) return { kind: 'answered', answer: { results: value } }
+    return { kind: 'answered', answer: withFiles(value) }
   } catch (error) {
     if (isAgentMeshError(error)) return failed(`its output is no answer: ${error.code}: ${error.message}`)
     throw error
   }
+}
+
+/** An answer as it was printed; the files it names are by path. @throws MALFORMED */
+export function withFiles({ attachments, ...answer }: JsonObject): AnswerInput {
+  const files = attachments === undefined ? {} : { attachments: namedFiles(attachments) }
+  return { ...answer, ...files } as unknown as AnswerInput
 }
 
 function isObject(value: JsonValue): value is { [key: string]: JsonValue } {

@@ -32,13 +32,16 @@ export function peerCommands(): Command[] {
     .option('--schema <name>', 'schema the results should follow')
     .option('--id <uuid>', 'name of the request; the same id again is the same request')
     .option('--expires <seconds>', 'give up when not taken in this time (default 72 hours)', seconds)
+    .option('--attach <file>', 'a file to go along; up to 16', collect)
     .option('--wait <seconds>', 'show progress and wait for the answer', seconds)
+    .option('--save-to <folder>', 'with --wait: write the files of the answer there')
     .action(async (amid: string, options: SendCommandOptions, command: Command) =>
       (await import('../commands/send.ts')).send(contextOf(command), amid, options),
     )
   withExamples(send, [
     `agentmesh send <amid> --intent travel/flights --params '{"origin":"TLV","destination":"BER"}' --wait 60`,
     'echo \'{"text":"..."}\' | agentmesh send <amid> --intent communication/translation --params - --wait 60 --json',
+    'agentmesh send <amid> --intent documents --attach report.pdf --wait 300 --save-to answers',
   ])
 
   const negotiate = new Command('negotiate')
@@ -143,10 +146,12 @@ whose keys are gone, nor speak in your name, since messages are signed. Keep suc
 `
 
 const LISTEN_HELP = `
-Each request is one JSON object: id, from, session_id, intent, payload, provenance.
+Each request is one JSON object: id, from, session_id, intent, payload, provenance; with files, also attachments: a list of
+handle, name, media_type, size, sha256, and with --exec path: a copy in clear that is deleted after the answer.
 
 With --exec the command gets it on stdin and prints one of
   {"results": ...}   {"error": {"code": "...", "message": "..."}}   any other JSON value, taken as the results
+beside results it may name files to send along: "attachments": ["report.pdf", {"path": "...", "name": "...", "media_type": "..."}]
 and before it, each on a line of its own, as many as it likes of
   {"status": "processing", "progress": 0.5, "message": "..."}
 Another exit code than 0, no JSON, too much output or too long a time is answered with HANDLER_FAILED.

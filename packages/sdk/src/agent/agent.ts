@@ -26,6 +26,7 @@ import {
   type SearchAnswer,
   type SessionId,
 } from '../wire/index.ts'
+import { Attachments } from './attachments/index.ts'
 import { Breakers } from './breakers.ts'
 import { Closings } from './closings.ts'
 import { Conversation } from './conversation.ts'
@@ -80,6 +81,7 @@ export class Agent {
   readonly #keyring: Keyring
   readonly #outbox: Outbox
   readonly #outgoing: Outgoing
+  readonly #attachments: Attachments
   readonly #initiator: Initiator
   readonly #responder: Responder
   readonly #inbox: Inbox
@@ -114,6 +116,7 @@ export class Agent {
       opened.core.state.follow()
       await agent.#keyring.rotate()
       await agent.#retention.maintain()
+      agent.#attachments.resume()
       agent.#start()
       return agent
     } catch (error) {
@@ -143,11 +146,16 @@ export class Agent {
       presence: this.#network.presence,
       connectedSince: this.#network.home.connectedSince,
     }))
-    this.#outgoing = new Outgoing(core, this.#outbox, this.#closings, (row) => {
+    this.#attachments = new Attachments(core, this.#outbox)
+    const parts = { outbox: this.#outbox, closings: this.#closings, attachments: this.#attachments }
+    this.#outgoing = new Outgoing(core, parts, (row) => {
       if (!this.#breakers.offline) this.#initiator.need(row)
     })
     this.#initiator.join(this.#outgoing)
-    this.#inbox = new Inbox(core, this.#outgoing)
+    this.#inbox = new Inbox(core, this.#outgoing, this.#attachments)
+    this.#attachments.join(this.#inbox.fileWaits, this.#outgoing, (id, afterCommit) =>
+      this.#inbox.endFlood(id, afterCommit),
+    )
     this.#sessions = new SessionKeeper(core, this.#outgoing)
     this.#retention = new Retention(core)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
@@ -159,6 +167,7 @@ export class Agent {
       inbox: this.#inbox,
       trust: this.#trust,
       recovery: this.#recovery,
+      attachments: this.#attachments,
     })
     this.#network.join(this.#receiver)
     this.#putBack = new PutBack(core, this.#inbox, this.#recovery, this.#registrar, () => this.#knock())
@@ -200,11 +209,13 @@ export class Agent {
     this.#initiator.close()
     await this.#network.stop()
     this.#core.registries.close()
+    await this.#attachments.close()
     this.#receiver.flush()
     this.#responder.flush(true)
     audit(this.#core, { event: 'agent_stopped', reason })
     await this.#core.audit.close()
     this.#release()
+    this.#attachments.release()
   }
 
   /** Whether peers can find and reach this agent: known to the registry, connected to the relay. */
@@ -260,6 +271,11 @@ export class Agent {
     background(this.#core, 'bring a rating', this.#closings.submit())
   }
 
+  /** Files of peers by their handles, and copies of ours for a message to come. */
+  get attachments(): Attachments {
+    return this.#attachments
+  }
+
   /** Absolute path of the home folder. */
   get home(): string {
     return this.#core.home.path
@@ -294,10 +310,10 @@ export class Agent {
    */
   async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<SentMessage> {
     this.#breakers.requireOnline()
-    return new SentMessage(
-      this.#core,
-      await this.#outgoing.request(this.#successions.receiver(to), request, options),
-    )
+    const peer = this.#successions.receiver(to)
+    const prepared = await this.#attachments.prepareRequest(peer, request, options.id)
+    const id = await this.#outgoing.request(peer, prepared.request, { ...options, id: prepared.id })
+    return new SentMessage(this.#core, id)
   }
 
   /**
@@ -424,7 +440,7 @@ export class Agent {
     const peer = parseAmid(amid)
     audit(this.#core, { event: 'breaker', action: 'forget', peer, by })
     await this.#sessions.endWith(peer, 'killed')
-    await forgetPeer(this.#core, peer)
+    await forgetPeer(this.#core, peer, this.#attachments)
     this.#network.routes.forget(peer)
   }
 
@@ -493,5 +509,6 @@ export class Agent {
     await this.#responder.maintain()
     await this.#receiver.maintain()
     await this.#retention.maintain()
+    await this.#attachments.maintain()
   }
 }

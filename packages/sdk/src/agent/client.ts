@@ -3,7 +3,10 @@
  * and adapters are written against, through a door of its own (`@agentmesh/sdk/client`): it
  * loads none of what agents are made of.
  */
+import { createReadStream } from 'node:fs'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { basename } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 import type { SearchQuery } from '../discovery/index.ts'
 import type { Policy } from '../session/index.ts'
 import {
@@ -26,6 +29,8 @@ import type { TrustSummary } from './trust/trust-file.ts'
 import type {
   AgentStatus,
   AnswerInput,
+  AttachmentInfo,
+  AttachmentSource,
   ConversationMessage,
   DecisionRecord,
   ProgressEvent,
@@ -68,8 +73,46 @@ export class AgentClient {
 
   /** Resolves with the message's id when it is safe on the daemon's disk. @throws as `Agent.send` */
   async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<MessageId> {
-    const { id } = await this.#call<{ id: MessageId }>('POST', 'send', { to, request, options })
+    const stored = await this.#withHandles(request)
+    const { id } = await this.#call<{ id: MessageId }>('POST', 'send', { to, request: stored, options })
     return id
+  }
+
+  /** Stores a file that a message is to name by its handle within the hour. @throws as `Attachments.store` */
+  async storeAttachment(
+    data: Uint8Array | AsyncIterable<Uint8Array>,
+    { name, mediaType }: { name?: string; mediaType?: string } = {},
+  ): Promise<AttachmentInfo> {
+    const query = new URLSearchParams({
+      ...(name === undefined ? {} : { name }),
+      ...(mediaType === undefined ? {} : { media_type: mediaType }),
+    })
+    const response = await this.#open('POST', `attachments?${query.toString()}`, data)
+    return readJson(response)
+  }
+
+  /** Files are brought to the daemon first: it reads no path that a client names. @throws ATTACHMENT_UNREADABLE */
+  async #withHandles<T extends { attachments?: readonly AttachmentSource[] }>(message: T): Promise<object> {
+    if (message.attachments === undefined || message.attachments.length === 0) return message
+    const attachments: { handle: string }[] = []
+    for (const source of message.attachments) {
+      if ('handle' in source) attachments.push({ handle: source.handle })
+      else {
+        const data = 'path' in source ? readPath(source.path) : source.data
+        const name = source.name ?? ('path' in source ? basename(source.path) : undefined)
+        const { handle } = await this.storeAttachment(data, {
+          ...source,
+          ...(name === undefined ? {} : { name }),
+        })
+        attachments.push({ handle })
+      }
+    }
+    return { ...message, attachments }
+  }
+
+  /** The bytes of a peer's file. @throws ATTACHMENT_UNKNOWN */
+  async attachment(handle: string): Promise<AsyncIterable<Uint8Array>> {
+    return this.#open('GET', `attachments/${encodeURIComponent(handle)}`)
   }
 
   /** Asks a peer what it can do; resolves as `send`, and the answer comes as one. @throws as `Agent.negotiate` */
@@ -182,7 +225,8 @@ export class AgentClient {
    * @throws MESSAGE_UNKNOWN, and why it cannot be sent: LIMIT_SIZE, MALFORMED, SESSION_*
    */
   async answer(requestId: string, answer: AnswerInput): Promise<void> {
-    await this.#call('POST', `requests/${encodeURIComponent(requestId)}/answer`, answer)
+    const stored = 'error' in answer ? answer : await this.#withHandles(answer)
+    await this.#call('POST', `requests/${encodeURIComponent(requestId)}/answer`, stored)
   }
 
   /** Tells the peer how far the work on its request is. @throws MESSAGE_UNKNOWN, MALFORMED, SESSION_*, LIMIT_* */
@@ -247,10 +291,7 @@ export class AgentClient {
   }
 
   async #call<T>(method: string, path: string, body?: object): Promise<T> {
-    const response = await this.#open(method, path, body)
-    const chunks: Buffer[] = []
-    for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk)
-    return JSON.parse(Buffer.concat(chunks).toString()) as T
+    return readJson(await this.#open(method, path, body))
   }
 
   async *#stream<T>(path: string, signal?: AbortSignal): AsyncGenerator<T, void, void> {
@@ -270,9 +311,11 @@ export class AgentClient {
     }
   }
 
+  /** @param body bytes as they are, anything else as JSON */
   #open(method: string, path: string, body?: object, signal?: AbortSignal): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const text = body === undefined ? undefined : JSON.stringify(body)
+      const bytes = body !== undefined && (body instanceof Uint8Array || Symbol.asyncIterator in body)
+      const text = body === undefined || bytes ? undefined : JSON.stringify(body)
       const request = httpRequest({
         socketPath: this.#path,
         method,
@@ -291,19 +334,34 @@ export class AgentClient {
         if (response.statusCode === 200) resolve(response)
         else void readError(response).then(reject, reject)
       })
-      request.end(text)
+      if (bytes) {
+        const source = body instanceof Uint8Array ? [body] : (body as AsyncIterable<Uint8Array>)
+        // A daemon that does not take it answers and closes: that answer counts.
+        pipeline(source, request).catch((cause: unknown) => {
+          request.destroy()
+          reject(cause instanceof Error ? cause : new Error(String(cause)))
+        })
+      } else request.end(text)
     })
   }
 }
 
-async function readError(response: IncomingMessage): Promise<AgentMeshError> {
+async function* readPath(path: string): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    for await (const bytes of createReadStream(path)) yield bytes as Buffer
+  } catch (cause) {
+    throw new AgentMeshError('ATTACHMENT_UNREADABLE', undefined, { operation: `read ${path}`, cause })
+  }
+}
+
+async function readJson<T>(response: IncomingMessage): Promise<T> {
   const chunks: Buffer[] = []
   for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk)
-  const body = JSON.parse(Buffer.concat(chunks).toString()) as {
-    code: string
-    message: string
-    retry_after_seconds?: number
-  }
+  return JSON.parse(Buffer.concat(chunks).toString()) as T
+}
+
+async function readError(response: IncomingMessage): Promise<AgentMeshError> {
+  const body = await readJson<{ code: string; message: string; retry_after_seconds?: number }>(response)
   return new AgentMeshError(
     isErrorCode(body.code) ? body.code : 'INTERNAL',
     body.message,

@@ -11,6 +11,7 @@ import { mismatchError, negotiate } from '../messages/index.ts'
 import { ANONYMOUS_STANDING, type VerifiedStanding } from '../session/index.ts'
 import {
   AgentMeshError,
+  ERROR_CODES,
   formatIntent,
   isAgentMeshError,
   type ClosePayload,
@@ -23,6 +24,7 @@ import {
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
+import { FileWaits, type Attachments, type PreparedAnswer } from './attachments/index.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import { asRequest, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
 import { tellMisfit } from './notices.ts'
@@ -32,7 +34,7 @@ import { PeerRates } from './peer-rates.ts'
 import { markClosed, refusalOfRequest, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
 import { Turns } from './turns.ts'
-import type { Answer, AnswerInput, RequestHandler } from './types.ts'
+import type { Answer, RequestHandler } from './types.ts'
 
 /** Envelopes of a session kept behind one that is missing. */
 const MAX_HELD = 4 * WINDOW
@@ -41,6 +43,8 @@ const GAP_MS = 10 * 60_000
 export class Inbox {
   readonly #core: Core
   readonly #outgoing: Outgoing
+  readonly #files: Attachments
+  readonly fileWaits: FileWaits
   readonly #running = new Map<string, AbortController>()
   readonly #turns = new Turns()
   readonly #rates: PeerRates
@@ -48,9 +52,17 @@ export class Inbox {
   #lastOrder = 0
   #dispatching = false
 
-  constructor(core: Core, outgoing: Outgoing) {
+  constructor(core: Core, outgoing: Outgoing, files: Attachments) {
     this.#core = core
     this.#outgoing = outgoing
+    this.#files = files
+    this.fileWaits = new FileWaits(core, outgoing, files, {
+      wait: (row) => this.#write({ ...row, state: 'coming' }),
+      ready: (row, afterCommit) => this.#ready(row, afterCommit),
+      refuse: (row, refusal, afterCommit) => this.#refuse(row, refusal, afterCommit),
+      keepReply: (row, about) => this.#keepReply(row, about),
+      reply: ({ envelope }, about, afterCommit) => this.#reply(envelope, about, afterCommit),
+    })
     this.#rates = new PeerRates(core)
     for (const { value } of core.store.tables.incoming.list({ b: 'ready', order: 'asc' }))
       this.#turns.wait(turnOf(value))
@@ -172,9 +184,7 @@ export class Inbox {
       this.#write({ ...row, state: 'done' })
       this.#closedByPeer(envelope, afterCommit)
     } else if (envelope.in_reply_to !== undefined && this.#asked(envelope, envelope.in_reply_to)) {
-      this.#keepReply(row, envelope.in_reply_to)
-      this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
-      this.#reply(envelope, envelope.in_reply_to, afterCommit)
+      this.fileWaits.takeReply(row, envelope.in_reply_to, afterCommit)
     } else if (envelope.type === 'capability_negotiation') {
       this.#negotiate(row, envelope.payload, afterCommit)
     } else {
@@ -187,7 +197,11 @@ export class Inbox {
    * is seldom; who floods us with them ends the session, and nothing more is read on it.
    */
   #idleReceipt({ session_id, from }: Envelope, afterCommit: (() => void)[]): void {
-    if (this.#rates.idleReceipt(from).allowed) return
+    if (!this.#rates.idleReceipt(from).allowed) this.endFlood(session_id, afterCommit)
+  }
+
+  /** Ends a session on which the peer sends what is of no use; nothing more is read on it. Call within a commit. */
+  endFlood(session_id: SessionId, afterCommit: (() => void)[]): void {
     this.#abandon(session_id, 'limit', afterCommit)
     const row = this.#core.store.tables.sessions.get(session_id)
     // As after a CLOSE of the peer's own.
@@ -213,11 +227,20 @@ export class Inbox {
     return this.#core.store.tables.outgoing.get(id)?.to === from
   }
 
+  #ready(row: IncomingRow, afterCommit: (() => void)[]): void {
+    this.#write({ ...row, state: 'ready' })
+    afterCommit.push(() => {
+      this.#turns.wait(turnOf(row))
+      this.dispatch()
+    })
+  }
+
   /** One answer a question; what more a peer says to it is kept at the rate of messages. */
   #keepReply(row: IncomingRow, id: MessageId): void {
     const { outgoing, incoming } = this.#core.store.tables
     const { type, from, session_id, sequence } = row.envelope
     const first = type !== 'status' && outgoing.get(id)?.state !== 'done'
+    this.#outgoing.receipts.owe(session_id, row.envelope.id, 'read')
     if (first || this.#rates.message(from).allowed) this.#write({ ...row, state: 'done' })
     else incoming.delete(incomingKey(session_id, sequence))
   }
@@ -265,7 +288,8 @@ export class Inbox {
     if (type === 'status') {
       this.#outgoing.note(inReplyTo, { stage: 'status', status: payload }, afterCommit)
     } else if (type === 'response' || type === 'error' || type === 'capability_negotiation_response') {
-      this.#outgoing.answered(inReplyTo, from, { type, id, from, payload } as Answer, afterCommit)
+      const answer = { type, id, from, payload, ...this.#files.infosOf(envelope) } as Answer
+      this.#outgoing.answered(inReplyTo, from, answer, afterCommit)
     }
     if (type !== 'response' && type !== 'error') return
     const session = this.#core.store.tables.sessions.get(envelope.session_id)
@@ -332,18 +356,21 @@ export class Inbox {
     if (check.outcome === 'does_not_fit') tellMisfit(this.#core, envelope, check)
     const key = requestKey(envelope)
     const known = requests.get(key)
+    const files = known?.answer ? 'here' : this.#files.expect(envelope, afterCommit)
+    if (typeof files === 'object') {
+      this.#refuse(row, { code: files.refused, message: ERROR_CODES[files.refused].summary }, afterCommit)
+      return
+    }
     const index = { a: envelope.from, at: row.receivedAt }
     // Asked again: the answer kept, or, while it is being made, the answer to come goes to the session asked on last.
     requests.put(key, { ...known, sessionId: envelope.session_id }, index)
     if (!known) {
-      this.#write({ ...row, state: 'ready' })
-      afterCommit.push(() => {
-        this.#turns.wait(turnOf(row))
-        this.dispatch()
-      })
+      if (files === 'here') this.#ready(row, afterCommit)
+      else this.#write({ ...row, state: 'coming' })
       return
     }
     this.#write({ ...row, state: 'done' })
+    if (files === 'coming') return
     this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
     const session = sessions.get(envelope.session_id)
     if (known.answer && session) this.#outgoing.answer(session, envelope.id, known.answer, afterCommit)
@@ -410,7 +437,7 @@ export class Inbox {
       }
       this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
       const answer = await handler(
-        asRequest(row, this.#standingOf(envelope.session_id), this.#core.startedAt),
+        this.#files.withFiles(asRequest(row, this.#standingOf(envelope.session_id), this.#core.startedAt)),
         {
           signal: abort.signal,
           answered,
@@ -425,7 +452,7 @@ export class Inbox {
           },
         },
       )
-      await this.#answer(key, row, answer)
+      await this.#answer(key, row, await this.#files.prepareAnswer(envelope, answer))
       settle()
     } catch (error) {
       settle(
@@ -473,7 +500,7 @@ export class Inbox {
    *
    * @throws MALFORMED, LIMIT_SIZE for an answer that cannot be sent; then the request is still open
    */
-  async #answer(key: string, { envelope, receivedAt }: IncomingRow, input: AnswerInput): Promise<void> {
+  async #answer(key: string, { envelope, receivedAt }: IncomingRow, input: PreparedAnswer): Promise<void> {
     const { requests, sessions } = this.#core.store.tables
     const answer = toAnswer(input)
     await commit(this.#core, (afterCommit) => {

@@ -13,7 +13,8 @@ import type { VerifiedStanding } from '../session/index.ts'
 import type { AgentStore } from './core.ts'
 import type { IncomingRow, RequestAnswer } from './tables.ts'
 import type { Turn } from './turns.ts'
-import type { AnswerInput, IncomingRequest } from './types.ts'
+import type { PreparedAnswer } from './attachments/index.ts'
+import type { IncomingRequest } from './types.ts'
 
 export function incomingKey(sessionId: SessionId, sequence: number): string {
   return `${sessionId}:${sequence}`
@@ -30,7 +31,7 @@ export function turnOf({ envelope }: IncomingRow): Turn {
 }
 
 /** @throws MALFORMED for what is no answer */
-export function toAnswer(input: AnswerInput): RequestAnswer {
+export function toAnswer(input: PreparedAnswer): RequestAnswer {
   if ('error' in input) return { type: 'error', payload: validate(PAYLOADS.error, input.error, 'answer') }
   return { type: 'response', payload: validate(PAYLOADS.response, { status: 'success', ...input }, 'answer') }
 }

@@ -5,6 +5,8 @@
  *
  *   GET  /v1/status  /v1/policy  /v1/decisions?from=  /v1/search?capability=...
  *   POST /v1/send                       { to, request, options }          -> { id }
+ *   POST /v1/attachments?name=&media_type=   the bytes of a file   -> AttachmentInfo; a message names it within the hour
+ *   GET  /v1/attachments/{handle}       the bytes of a peer's file
  *   POST /v1/negotiate                  { to, intent, need, options }     -> { id }
  *   GET  /v1/trust  /v1/trust/inspect?url=
  *   POST /v1/trust  { url, fingerprint }  /v1/trust/remove  { registry }  /v1/trust/refresh
@@ -24,6 +26,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { chmodSync, rmSync } from 'node:fs'
+import { pipeline } from 'node:stream/promises'
 import type { Static, TSchema } from 'typebox'
 import {
   AgentMeshError,
@@ -36,6 +39,7 @@ import {
   formatTimestamp,
   Intent,
   isAgentMeshError,
+  MAX_ATTACHMENTS,
   MessageIdText,
   parseAmid,
   parseJsonObject,
@@ -56,6 +60,7 @@ import {
   Type,
 } from '../wire/index.ts'
 import type { Agent } from './agent.ts'
+import type { ReceivedAttachment } from './attachments/index.ts'
 import type { Actor } from './core.ts'
 import { Listeners } from './listeners.ts'
 import { localApiPath } from './local-api-path.ts'
@@ -72,7 +77,15 @@ const Options = Type.Optional(
     expiresInSeconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 72 * 3600 })),
   }),
 )
-const SendBody = Type.Object({ to: AmidText, request: Embedded(RequestPayload), options: Options })
+/** Files stored here before: a client names no path of this machine. */
+const Files = Type.Optional(
+  Type.Array(Type.Object({ handle: Type.String({ maxLength: 64 }) }), { maxItems: MAX_ATTACHMENTS }),
+)
+const SendBody = Type.Object({
+  to: AmidText,
+  request: Type.Object({ ...RequestPayload.properties, attachments: Files }),
+  options: Options,
+})
 const NegotiateBody = Type.Object({
   to: AmidText,
   intent: Embedded(Intent),
@@ -90,6 +103,7 @@ const AnswerBody = Type.Union([
     status: Type.Optional(Type.Enum(['success', 'partial', 'failure'])),
     result_count: Type.Optional(Type.Integer({ minimum: 0 })),
     schema: Type.Optional(SchemaName),
+    attachments: Files,
   }),
   Type.Object({ error: Embedded(ErrorPayload) }),
 ])
@@ -192,6 +206,17 @@ export class LocalApi {
         const sent = await agent.send(to, request, options ?? {})
         return { id: sent.id }
       },
+      'POST attachments': ({ request, query }) => {
+        const [name, mediaType] = [query.get('name'), query.get('media_type')]
+        return agent.attachments.store({
+          // Not destroyed when we stop reading: the client is to hear why.
+          data: request.iterator({ destroyOnReturn: false }),
+          ...(name === null ? {} : { name }),
+          ...(mediaType === null ? {} : { mediaType }),
+        })
+      },
+      'GET attachments/*': ({ parts, response }) =>
+        sendFile(response, agent.attachments.byHandle(parts[0] ?? '')),
       'POST negotiate': async (call) => {
         const { to, intent, need, options } = await call.body(NegotiateBody)
         const sent = await agent.negotiate(to, intent, need, options ?? {})
@@ -342,6 +367,13 @@ async function stream(
     next = await source.next()
   }
   response.end()
+}
+
+async function sendFile(response: ServerResponse, file: ReceivedAttachment): Promise<void> {
+  // What a peer says a file is is not said on: no browser is to run it.
+  const headers = { 'content-type': 'application/octet-stream', 'x-content-type-options': 'nosniff' }
+  response.writeHead(200, { ...headers, 'content-length': file.size, 'cache-control': 'no-store' })
+  await pipeline(file.stream(), response)
 }
 
 function answer(response: ServerResponse, status: number, body: unknown): void {

@@ -4,7 +4,7 @@
  * store that cannot write leaves a packet with the relay. DESIGN §7.
  */
 import { sha256 } from '../crypto/index.ts'
-import { consumeMessage } from '../messages/index.ts'
+import { consumePacket } from '../messages/index.ts'
 import type { ReceivedMessage } from '../transport/index.ts'
 import {
   AgentMeshError,
@@ -13,6 +13,7 @@ import {
   toHex,
   type ErrorCode,
 } from '../wire/index.ts'
+import type { Attachments } from './attachments/index.ts'
 import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
 import { incomingKey } from './incoming-rows.ts'
@@ -33,6 +34,7 @@ export interface ReceiverParts {
   readonly inbox: Inbox
   readonly recovery: Recovery
   readonly trust: TrustKeeper
+  readonly attachments: Attachments
 }
 
 export class Receiver {
@@ -42,6 +44,7 @@ export class Receiver {
   readonly #inbox: Inbox
   readonly #recovery: Recovery
   readonly #trust: TrustKeeper
+  readonly #attachments: Attachments
   readonly #refusals: Refusals
   readonly #repeats: Repeats
   readonly #receipts: Receipts
@@ -53,6 +56,7 @@ export class Receiver {
     this.#inbox = parts.inbox
     this.#recovery = parts.recovery
     this.#trust = parts.trust
+    this.#attachments = parts.attachments
     this.#refusals = new Refusals(core)
     this.#receipts = parts.outgoing.receipts
     this.#repeats = new Repeats(core, this.#receipts)
@@ -145,10 +149,14 @@ export class Receiver {
     const row = this.#core.store.tables.sessions.get(sessionId)
     // One code for both: a stranger learns nothing about our sessions.
     if (!row || row.session.peer !== message.from) throw new AgentMeshError('SESSION_UNKNOWN')
-    const { session, envelope } = consumeMessage(row.session, message.payload, type, {
+    const { session, envelope, frame } = consumePacket(row.session, message.payload, type, {
       random: this.#core.random,
       now: this.#core.now(),
     })
+    if (frame) {
+      this.#attachments.take({ ...row, session }, frame, afterCommit)
+      return {}
+    }
     audit(
       this.#core,
       {

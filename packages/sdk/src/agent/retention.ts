@@ -11,6 +11,7 @@
  * this agent ran (`running-time.ts`).
  */
 import { MAILBOX_TTL_SECONDS, type Amid, type SessionId } from '../wire/index.ts'
+import type { Attachments } from './attachments/index.ts'
 import { commit, type Core } from './core.ts'
 import { eraseDamagedStates } from './damaged-state.ts'
 import { addMinute, cutoffOf, RunningMinutes, type RunningMarks } from './running-time.ts'
@@ -37,10 +38,11 @@ function forgetSession(core: Core, id: SessionId): void {
 }
 
 /** Deletes all that is held about a peer, messages that still wait for it included. */
-export async function forgetPeer(core: Core, peer: Amid): Promise<void> {
+export async function forgetPeer(core: Core, peer: Amid, attachments: Attachments): Promise<void> {
   const { sessions, outgoing, packets, handshakes, answers, decisions, contacts, requests, successions } =
     core.store.tables
-  await commit(core, () => {
+  await commit(core, (afterCommit) => {
+    attachments.forgetPeer(peer, afterCommit)
     for (const { key } of sessions.list({ a: peer })) forgetSession(core, key as SessionId)
     for (const { key, value } of outgoing.list({ b: 'queued' })) if (value.to === peer) outgoing.delete(key)
     for (const { key, value } of outgoing.list({ b: 'failed' })) if (value.to === peer) outgoing.delete(key)
@@ -85,7 +87,8 @@ export class Retention {
     const before = this.#core.policy.current().store_transcripts ? unread : now
     const waiting = (a?: string): number => {
       const which = a === undefined ? {} : { a }
-      return incoming.count({ ...which, b: 'ready' }) + incoming.count({ ...which, b: 'unread' })
+      const states = ['ready', 'coming', 'unread'] as const
+      return states.reduce((sum, b) => sum + incoming.count({ ...which, b }), 0)
     }
     const due = sessions.list({ b: 'closed', before, limit: BATCH + waiting() }).filter(
       ({ key, at }) =>

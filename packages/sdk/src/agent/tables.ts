@@ -10,6 +10,8 @@
  *   outgoing    message id               session id  state            created       messages of this agent's application
  *   incoming    session id : sequence    session id  state            order         messages from peers, in order a session
  *   requests    peer : message id        peer                         received      answers by request id, for repeats
+ *   sentFiles   attachment id            peer        handle           stored        files of ours, until the peer has them
+ *   receivedFiles peer : attachment id   peer        handle           last chunk    files of peers
  *   packets     relay message id         peer                         order         bytes that must reach a relay
  *   seen        hash of a packet                                      received      duplicate filter
  *   nonces      peer : nonce                                          expiry        KNOCK replay filter
@@ -42,6 +44,7 @@ import {
   type SignedKey,
   type Succession,
 } from '../wire/index.ts'
+import type { ReceivedFileRow, SentFileRow } from './attachments/index.ts'
 import type { DecisionRecord, ProgressEvent } from './types.ts'
 import { jsonCodec, type TableCodec } from './store/index.ts'
 
@@ -112,10 +115,10 @@ export interface OutgoingRow {
 }
 
 /**
- * held: an earlier one is missing; ready: a request the application owes an answer; unread: a message no reader of the
+ * held: an earlier one is missing; coming: its files are not all here; ready: a request the application owes an answer; unread: a message no reader of the
  * conversation has seen; done: nothing more to do.
  */
-export type IncomingState = 'held' | 'ready' | 'unread' | 'done'
+export type IncomingState = 'held' | 'coming' | 'ready' | 'unread' | 'done'
 
 export interface IncomingRow {
   envelope: Envelope
@@ -229,6 +232,8 @@ export const TABLES = {
   outgoing: jsonCodec<OutgoingRow>(),
   incoming: jsonCodec<IncomingRow>(),
   requests: jsonCodec<RequestRow>(),
+  sentFiles: jsonCodec<SentFileRow>(),
+  receivedFiles: jsonCodec<ReceivedFileRow>(),
   packets: framed<PacketRow, Uint8Array>(
     ({ packet, ...rest }) => ({ rest, inner: packet }),
     (rest: Omit<PacketRow, 'packet'>, packet) => ({ ...rest, packet }),

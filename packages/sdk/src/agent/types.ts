@@ -23,9 +23,10 @@ import type {
   StatusPayload,
   TierName,
 } from '../wire/index.ts'
+import type { AttachmentInfo, AttachmentSource, ReceivedAttachment } from './attachments/index.ts'
 import type { HomeReason, RelayStanding } from './relays/home-choice.ts'
 
-export type { HomeReason, RelayStanding }
+export type { AttachmentInfo, AttachmentSource, HomeReason, ReceivedAttachment, RelayStanding }
 
 /** What an application asks of a peer: a REQUEST payload, and how the session for it should be. */
 export interface RequestInput {
@@ -36,6 +37,8 @@ export interface RequestInput {
   /** What the answer may cost: a statement to the peer, which this agent does not enforce. */
   budget?: RequestPayload['budget']
   response_format?: RequestPayload['response_format']
+  /** Files that go along, at most 16: copied and sealed before `send` resolves. */
+  attachments?: readonly AttachmentSource[]
 }
 
 export interface SendOptions {
@@ -94,7 +97,14 @@ export interface ProgressEvent {
 
 /** What a peer answered. The payload is data from outside; its texts are as they were sent. */
 export type Answer =
-  | { type: 'response'; id: MessageId; from: Amid; payload: ResponsePayload }
+  | {
+      type: 'response'
+      id: MessageId
+      from: Amid
+      payload: ResponsePayload
+      /** Its files, whole and checked: `Agent.attachments` reads one by its handle. */
+      attachments?: AttachmentInfo[]
+    }
   | { type: 'error'; id: MessageId; from: Amid; payload: ErrorPayload }
   | {
       type: 'capability_negotiation_response'
@@ -131,12 +141,21 @@ export interface IncomingRequest {
    * the home was put back and a relay repeats what it carried, is so; most that is so comes for the first time, as it waited.
    */
   sent_before_start: boolean
+  /** Its files, whole and checked; in an embedded agent each can be read. */
+  attachments?: ReceivedAttachment[]
   provenance: Provenance
 }
 
 /** What an application answers: a response, or an error with a code of its own. */
 export type AnswerInput =
-  | { results: unknown; status?: ResponsePayload['status']; result_count?: number; schema?: string }
+  | {
+      results: unknown
+      status?: ResponsePayload['status']
+      result_count?: number
+      schema?: string
+      /** Files that go along, at most 16. */
+      attachments?: readonly AttachmentSource[]
+    }
   | { error: ErrorPayload }
 
 export interface RequestContext {

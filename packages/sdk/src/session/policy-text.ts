@@ -49,6 +49,7 @@ export function parsePolicy(text: string): Policy {
     ...standardPolicy,
     ...value,
     rate_limit: { ...standardPolicy.rate_limit, ...(value['rate_limit'] as JsonObject | undefined) },
+    attachments: { ...standardPolicy.attachments, ...(value['attachments'] as JsonObject | undefined) },
     notify_owner: { ...standardPolicy.notify_owner, ...(value['notify_owner'] as JsonObject | undefined) },
   }
   try {

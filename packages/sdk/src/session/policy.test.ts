@@ -41,6 +41,7 @@ describe('parsePolicy', () => {
     expect(parsePolicy(JSON.stringify(example, null, 2))).toEqual({
       ...example,
       unknown_revocation: 'anonymous',
+      attachments: defaultPolicy().attachments,
     })
   })
 

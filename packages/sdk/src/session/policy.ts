@@ -8,6 +8,7 @@ import type { Static } from 'typebox'
 import {
   AmidText,
   CategoryText,
+  MAX_ATTACHMENT_BYTES,
   NameText,
   parseIntent,
   TierNumber,
@@ -48,6 +49,15 @@ export const Policy = Type.Object(
       },
       { additionalProperties: false },
     ),
+    attachments: Type.Object(
+      {
+        max_bytes: Type.Integer({ minimum: 0, maximum: MAX_ATTACHMENT_BYTES, description: 'Of one file' }),
+        max_bytes_per_peer: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+        max_bytes_in_all: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+        keep: Type.Boolean({ description: 'Files stay after their session, until the peer is forgotten' }),
+      },
+      { additionalProperties: false, description: 'What files of peers may take on this disk' },
+    ),
     store_transcripts: Type.Boolean(),
     auto_reject_when_offline: Type.Boolean({
       description: 'Turn away KNOCKs that came to the mailbox while the agent was offline',
@@ -70,6 +80,8 @@ export const Policy = Type.Object(
 )
 export type Policy = Static<typeof Policy>
 
+const MIB = 1024 * 1024
+
 /** Everybody may knock about anything, at the specification's rates: an agent is there to be reached. */
 export function defaultPolicy(): Policy {
   return {
@@ -83,6 +95,12 @@ export function defaultPolicy(): Policy {
     strict_mode: false,
     max_concurrent_sessions: 10,
     rate_limit: { knocks_per_minute: 30, messages_per_minute: 100 },
+    attachments: {
+      max_bytes: 64 * MIB,
+      max_bytes_per_peer: 256 * MIB,
+      max_bytes_in_all: 2048 * MIB,
+      keep: false,
+    },
     store_transcripts: true,
     auto_reject_when_offline: false,
     notify_owner: {

@@ -191,6 +191,13 @@ export const ERROR_CODES = {
   HANDLER_FAILED: { summary: 'The application failed to answer a request', stranger: true },
   FRAMEWORK_NOT_STOPPED: { summary: 'The command that stops the agent framework failed' },
   LISTENER_GONE: { summary: 'The program that took the request went away before it answered' },
+  ATTACHMENT_TOO_LARGE: { summary: 'A file is larger than the receiver takes', stranger: true },
+  ATTACHMENT_NO_ROOM: { summary: 'The receiver has no room for the files of this message', stranger: true },
+  ATTACHMENT_REFUSED: { summary: 'The receiver does not take the files of this message', stranger: true },
+  ATTACHMENT_MISMATCH: { summary: 'What came is not the file that the message named', stranger: true },
+  ATTACHMENT_UNKNOWN: { summary: 'There is no such file, or no more of it', stranger: true },
+  ATTACHMENT_UNREADABLE: { summary: 'A file to be attached cannot be read' },
+  ATTACHMENT_UNWRITABLE: { summary: 'A file that came cannot be written where it was to go' },
   SUCCESSION_UNKNOWN: { summary: 'No statement that was checked here names this successor' },
   DAEMON_NOT_RUNNING: { summary: 'No daemon runs for this home' },
 } as const satisfies Record<string, ErrorCodeInfo>

@@ -1,0 +1,7 @@
+export { Attachments } from './attachments.ts'
+export type { PreparedAnswer, PreparedRequest } from './attachments.ts'
+export { FileWaits } from './file-waits.ts'
+export { ReceivedAttachment } from './received-attachment.ts'
+export type { AttachmentInfo } from './received-attachment.ts'
+export type { FileOwner, ReceivedFileRow, SentFileRow } from './rows.ts'
+export type { AttachmentSource } from './sources.ts'

@@ -1,0 +1,81 @@
+/** A peer's file, whole and checked, as the application has it. */
+import { open as openFile, rm, type FileHandle } from 'node:fs/promises'
+import { AgentMeshError } from '../../wire/index.ts'
+import type { AttachmentFiles } from './files.ts'
+import type { ReceivedFileRow } from './rows.ts'
+
+/** What is said of a file; `name` and `media_type` are the peer's words, and `name` is never a path. */
+export interface AttachmentInfo {
+  /** Names it in this agent: drawn here. */
+  handle: string
+  name: string
+  media_type: string
+  size: number
+  /** base64. */
+  sha256: string
+}
+
+export class ReceivedAttachment implements AttachmentInfo {
+  readonly handle: string
+  readonly name: string
+  readonly media_type: string
+  readonly size: number
+  readonly sha256: string
+  readonly #files: AttachmentFiles
+  readonly #chunks: number
+
+  constructor(files: AttachmentFiles, { handle, manifest }: ReceivedFileRow) {
+    this.handle = handle
+    this.name = manifest.name
+    this.media_type = manifest.media_type
+    this.size = manifest.size
+    this.sha256 = manifest.sha256
+    this.#chunks = manifest.chunks
+    this.#files = files
+  }
+
+  /** Its bytes, a chunk at a time. @throws STATE_DAMAGED, ATTACHMENT_UNKNOWN when it was deleted meanwhile */
+  async *stream(): AsyncGenerator<Uint8Array, void, void> {
+    const file = this.#files.reader(this.handle, this.size)
+    try {
+      for (let index = 0; index < this.#chunks; index++) {
+        yield file.read(index)
+        // Others have their turn.
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    } finally {
+      file.close()
+    }
+  }
+
+  /** All its bytes, in memory. @throws as `stream` */
+  async read(): Promise<Uint8Array> {
+    const bytes = new Uint8Array(this.size)
+    let offset = 0
+    for await (const chunk of this.stream()) {
+      bytes.set(chunk, offset)
+      offset += chunk.length
+    }
+    return bytes
+  }
+
+  /** Writes it to a new file of mode 0600; one that is there stays. @throws ATTACHMENT_UNWRITABLE, and as `stream` */
+  async saveTo(path: string): Promise<void> {
+    const unwritable = (cause: unknown): AgentMeshError =>
+      new AgentMeshError('ATTACHMENT_UNWRITABLE', undefined, { operation: `write ${path}`, cause })
+    let handle: FileHandle
+    try {
+      handle = await openFile(path, 'wx', 0o600)
+    } catch (cause) {
+      throw unwritable(cause)
+    }
+    try {
+      for await (const chunk of this.stream()) await handle.writeFile(chunk)
+      await handle.close()
+    } catch (cause) {
+      await handle.close().catch(() => {})
+      await rm(path, { force: true })
+      throw cause instanceof AgentMeshError ? cause : unwritable(cause)
+    }
+  }
+}
