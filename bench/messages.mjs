@@ -37,10 +37,13 @@ const bundle = {
   kem_prekey: oneTimeKem.record,
 }
 const keys = {
-  exchangeKeys: () => [crypto.x25519KeyPair(exchangeB.secret)],
-  signedPrekey: () => ({ pair: crypto.x25519KeyPair(signed.secret), versions: wire.PROTOCOL_VERSIONS }),
-  oneTimePrekey: () => crypto.x25519KeyPair(oneTime.secret),
-  kemPrekey: () => crypto.kemKeyPair(oneTimeKem.secret),
+  find: () => ({
+    exchangeKeys: [crypto.x25519KeyPair(exchangeB.secret)],
+    signedPrekey: crypto.x25519KeyPair(signed.secret),
+    versions: wire.PROTOCOL_VERSIONS,
+    oneTimePrekey: crypto.x25519KeyPair(oneTime.secret),
+    kemKey: crypto.kemKeyPair(oneTimeKem.secret),
+  }),
   headerSeen: () => false,
 }
 
@@ -61,7 +64,6 @@ function handshake() {
     opened,
     {
       identity: b,
-      sessionId: wire.newSessionId(random),
       constraints: session.grantConstraints(opened.knock.session_request),
     },
     environment,

@@ -1,6 +1,13 @@
 /** What a peer that was let in tries inside its session. */
 import { once } from 'node:events'
-import { defaultPolicy, newMessageId, type Agent, type IncomingRequest, type MessageId } from '@agentmesh/sdk'
+import {
+  defaultPolicy,
+  newMessageId,
+  type Agent,
+  type Amid,
+  type IncomingRequest,
+  type MessageId,
+} from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { HostilePeer } from '../support/hostile-peer.ts'
@@ -200,7 +207,7 @@ test('two peers that use one request id are both answered, through the local API
       handed.push(event.request.from)
       // The first is still open when the second comes.
       if (handed.length === 1) await eve.say('request', ask(2), { id })
-      await listeners.answer(id, { results: event.request.from })
+      await listeners.answer(event.handle, { results: event.request.from })
       if (handed.length === 2) abort.abort()
     }
   })()
@@ -262,4 +269,47 @@ test('an answer too large for the session is refused at once, also while it woul
   })
   await mallory.say('request', ask(1))
   expect(await refused).toMatchObject({ code: 'LIMIT_SIZE' })
+})
+
+test('an answer that comes late, under the handle of a hand-over that broke, reaches nobody', async () => {
+  const { Listeners } = await import('../../packages/sdk/src/agent/listeners.ts')
+  const listeners = new Listeners(bob)
+  const eve = await HostilePeer.open(network)
+  await mallory.knock(bob.amid)
+  await eve.knock(bob.amid)
+  const id = newMessageId(systemRandom)
+  const handedTo = async (abort: AbortController) => {
+    for await (const event of listeners.attach(abort.signal)) if (event.type === 'request') return event
+    throw new Error('nothing was handed out')
+  }
+  const first = new AbortController()
+  const handed = handedTo(first)
+  await mallory.say('request', ask(1), { id })
+  const { handle } = await handed
+  first.abort()
+  // Now somebody else asks under the same id, and is handed out.
+  const second = new AbortController()
+  const events = listeners.attach(second.signal)
+  await eve.say('request', ask(2), { id })
+  const asked: { handle: string; from: Amid }[] = []
+  for await (const event of events) {
+    if (event.type === 'request') asked.push({ handle: event.handle, from: event.request.from })
+    if (asked.length === 2) break
+  }
+  expect(new Set(asked.map(({ from }) => from))).toEqual(new Set([mallory.amid, eve.amid]))
+  await expect(listeners.answer(handle, { results: 'for mallory' })).rejects.toMatchObject({
+    code: 'MESSAGE_UNKNOWN',
+  })
+  await expect(listeners.answer(id, { results: 'by its id' })).rejects.toMatchObject({
+    code: 'MESSAGE_UNKNOWN',
+  })
+  for (const { handle: given, from } of asked) await listeners.answer(given, { results: from })
+  for (const peer of [mallory, eve]) {
+    await peer.until(() => peer.envelopes.some(({ type }) => type === 'response'))
+    expect(peer.envelopes.filter(({ type }) => type === 'response')).toMatchObject([
+      { payload: { results: peer.amid } },
+    ])
+  }
+  second.abort()
+  await eve.close()
 })

@@ -56,10 +56,10 @@ test('an answer that cannot be sent is refused to the listener, and the peer lea
 test('a listener that floods its peer with statuses is stopped by the limit, and the peer gets the answer all the same', async () => {
   const alice = await mesh.online('alice')
   const refused: unknown[] = []
-  mesh.listen(bob, async ({ id }) => {
+  mesh.listen(bob, async (_request, handle) => {
     for (let n = 0; n < 400; n++) {
       const status = { status: 'processing', progress: n / 400 } as const
-      await bob.client.requestStatus(id, status).catch((error: unknown) => refused.push(error))
+      await bob.client.requestStatus(handle, status).catch((error: unknown) => refused.push(error))
     }
     return { results: 'at last' }
   })
@@ -83,7 +83,7 @@ test('two peers that choose the same request id are both answered, and block nob
   const ids: MessageId[] = Array.from({ length: 10 }, unknownId)
   for (const id of ids)
     for (const peer of [alice, mallory]) await peer.client.send(bob.amid, request, { ...talk, id })
-  await answering.until(() => answering.handed.length === ids.length)
+  await answering.until(() => answering.handed.length === 2 * ids.length)
   release()
   for (const { client, amid } of [alice, mallory]) {
     for (const id of ids) expect(await answerOf(client, id)).toMatchObject({ payload: { results: amid } })

@@ -144,7 +144,7 @@ test('emergency stop ends listeners, the framework, every session and the daemon
   const listening = (async () => {
     for await (const event of bob.client.requests()) {
       events.push(event.type)
-      if (event.type === 'request') await bob.client.answer(event.request.id, { results: 1 })
+      if (event.type === 'request') await bob.client.answer(event.handle, { results: 1 })
     }
   })().catch(() => {})
   await answerOf(alice.client, await alice.client.send(bob.amid, request, talk))

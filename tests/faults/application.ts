@@ -153,16 +153,16 @@ export class Application {
         const n = Number(payload.parameters['n'])
         this.#ledger.handed(life, { id, session_id, n })
         this.#happened()
-        void this.#answer(id, n)
+        void this.#answer(event.handle, id, n)
       }
     } catch (error) {
       if (!isAgentMeshError(error, 'DAEMON_NOT_RUNNING')) throw error
     }
   }
 
-  async #answer(id: MessageId, n: number): Promise<void> {
+  async #answer(handle: string, id: MessageId, n: number): Promise<void> {
     try {
-      await this.member.client.answer(id, { results: n })
+      await this.member.client.answer(handle, { results: n })
       this.#ledger.accepted(id)
       this.#happened()
     } catch (error) {

@@ -179,7 +179,8 @@ export class ProcessMesh {
   }
 }
 
-export type Work = (request: IncomingRequest) => Promise<AnswerInput> | AnswerInput
+/** `handle`: what statuses are sent under. */
+export type Work = (request: IncomingRequest, handle: string) => Promise<AnswerInput> | AnswerInput
 
 /** An answering program: ends when its daemon does. */
 export class Listening {
@@ -209,13 +210,13 @@ export class Listening {
       if (event.type !== 'request') continue
       this.handed.push(event.request)
       this.#wake()
-      void this.#answer(event.request)
+      void this.#answer(event.handle, event.request)
     }
   }
 
-  async #answer(request: IncomingRequest): Promise<void> {
+  async #answer(handle: string, request: IncomingRequest): Promise<void> {
     try {
-      await this.#client.answer(request.id, await this.#work(request))
+      await this.#client.answer(handle, await this.#work(request, handle))
       this.answered.push(request.id)
       this.#wake()
     } catch (error) {

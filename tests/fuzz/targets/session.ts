@@ -125,6 +125,7 @@ function knocksInside(): Target {
   )
   const header = encodeKnockHeader({
     suite: SUITE_X25519_MLKEM768,
+    exchangeKeySequence: bundle.identityKeySequence,
     versions: PROTOCOL_VERSIONS,
     identityKey: identityKey.publicKey,
     ephemeralKey: agreed.ephemeralKey,

@@ -3,15 +3,8 @@
  * never in an argument or a variable (DESIGN §9).
  */
 import { createInterface } from 'node:readline'
-import type {
-  AgentClient,
-  AnswerInput,
-  ErrorCode,
-  IncomingRequest,
-  MessageId,
-  StatusPayload,
-} from '@agentmesh/sdk'
-import { escapeText, isAgentMeshError, parseJsonObject, parseMessageId } from '@agentmesh/sdk/wire'
+import type { AgentClient, AnswerInput, ErrorCode, IncomingRequest, StatusPayload } from '@agentmesh/sdk'
+import { AgentMeshError, escapeText, isAgentMeshError, parseJsonObject } from '@agentmesh/sdk/wire'
 import { HANDLER_FAILED, withFiles, type AnswerProgram } from '../listen/answer-program.ts'
 import { requestStream } from '../listen/request-stream.ts'
 import { color, jsonLine, note, print, type Context } from '../output.ts'
@@ -73,18 +66,18 @@ async function listenOnStdin(client: AgentClient, stop: AbortController): Promis
   for await (const event of requestStream(client, stop.signal)) {
     if (event.type === 'ready') note(WAITING)
     else if (event.type === 'disconnected') note(AWAY)
-    else if (event.type === 'request') print(jsonLine(event.request))
-    else if (event.type === 'cancelled') print(jsonLine({ cancelled: event.id }))
+    else if (event.type === 'request') print(jsonLine({ handle: event.handle, ...event.request }))
+    else if (event.type === 'cancelled') print(jsonLine({ cancelled: event.handle }))
     else return
   }
 }
 
 async function answerLine(client: AgentClient, line: string): Promise<void> {
   try {
-    const { id, ...answer } = parseJsonObject(line, MAX_LINE_BYTES)
-    const request = parseMessageId(typeof id === 'string' ? id : '')
-    if ('results' in answer || 'error' in answer) await client.answer(request, withFiles(answer))
-    else await client.requestStatus(request, answer as unknown as StatusPayload)
+    const { handle, ...answer } = parseJsonObject(line, MAX_LINE_BYTES)
+    if (typeof handle !== 'string') throw new AgentMeshError('MALFORMED', 'An answer names its handle')
+    if ('results' in answer || 'error' in answer) await client.answer(handle, withFiles(answer))
+    else await client.requestStatus(handle, answer as unknown as StatusPayload)
   } catch (error) {
     if (!isAgentMeshError(error)) throw error
     note(jsonLine({ error: { code: error.code, message: error.message } }))
@@ -107,6 +100,8 @@ async function listenWithProgram(
   /** Their files are being copied. */
   const starting = new Set<string>()
   const kept = new Map<string, AnswerInput>()
+  /** The newest of each request: the daemon draws another when it hands one out again. */
+  const handles = new Map<string, string>()
   const log = (event: string, request: IncomingRequest, detail = ''): void =>
     context.json
       ? print(jsonLine({ event, id: request.id, from: request.from, ...(detail === '' ? {} : { detail }) }))
@@ -124,7 +119,9 @@ async function listenWithProgram(
       paths: files.paths,
       timeoutSeconds: timeout ?? DEFAULT_TIMEOUT_SECONDS,
       onStatus: (status) => {
-        client.requestStatus(request.id, status).catch((error: unknown) => note(reason(error)))
+        client
+          .requestStatus(handles.get(keyOf(request)) ?? '', status)
+          .catch((error: unknown) => note(reason(error)))
       },
     })
     running.set(keyOf(request), program)
@@ -132,7 +129,10 @@ async function listenWithProgram(
     try {
       const outcome = await program.outcome
       running.delete(keyOf(request))
-      if (outcome.kind === 'ended') return log('ended', request, outcome.why)
+      if (outcome.kind === 'ended') {
+        handles.delete(keyOf(request))
+        return log('ended', request, outcome.why)
+      }
       log(outcome.kind, request, outcome.kind === 'failed' ? outcome.why : '')
       await give(request, outcome.answer)
     } finally {
@@ -141,7 +141,8 @@ async function listenWithProgram(
   }
   const give = async (request: IncomingRequest, answer: AnswerInput): Promise<void> => {
     try {
-      await deliver(client, request.id, answer)
+      await deliver(client, handles.get(keyOf(request)) ?? '', answer)
+      handles.delete(keyOf(request))
     } catch (error) {
       if (!isAgentMeshError(error) || !AWAY_CODES.has(error.code)) throw error
       const [oldest] = kept.keys()
@@ -179,18 +180,22 @@ async function listenWithProgram(
     for await (const event of requestStream(client, stop.signal)) {
       if (event.type === 'ready' || event.type === 'disconnected') {
         // What no program has begun is handed out again.
-        if (event.type === 'disconnected') waiting.length = 0
+        if (event.type === 'disconnected')
+          for (const request of waiting.splice(0)) handles.delete(keyOf(request))
         if (context.json) print(jsonLine({ event: event.type }))
         else note(event.type === 'ready' ? WAITING : AWAY)
       } else if (event.type === 'request') {
+        handles.set(keyOf(event.request), event.handle)
         if (isKnown(event.request)) continue
         waiting.push(event.request)
         next()
       } else if (event.type === 'cancelled') {
-        const place = waiting.findIndex(({ id }) => id === event.id)
+        const [cancelled] = [...handles].find(([, handle]) => handle === event.handle) ?? []
+        if (cancelled === undefined) continue
+        const place = waiting.findIndex((request) => keyOf(request) === cancelled)
         if (place >= 0) waiting.splice(place, 1)
-        for (const [key, program] of running)
-          if (key.endsWith(`:${event.id}`)) program.end('its session ended')
+        running.get(cancelled)?.end('its session ended')
+        handles.delete(cancelled)
       } else {
         note('Emergency stop.')
         return
@@ -207,13 +212,13 @@ function keyOf({ from, id }: IncomingRequest): string {
 }
 
 /** An answer the daemon does not take (too large, not JSON that can be carried) is told to the peer as a failure. */
-async function deliver(client: AgentClient, id: MessageId, answer: AnswerInput): Promise<void> {
+async function deliver(client: AgentClient, handle: string, answer: AnswerInput): Promise<void> {
   try {
-    await client.answer(id, answer)
+    await client.answer(handle, answer)
   } catch (error) {
     if (!isAgentMeshError(error) || error.code === 'MESSAGE_UNKNOWN') throw error
     note(reason(error))
-    await client.answer(id, HANDLER_FAILED)
+    await client.answer(handle, HANDLER_FAILED)
   }
 }
 

@@ -220,18 +220,18 @@ export class AgentClient {
   }
 
   /**
-   * Answers a request of the `requests` stream.
+   * Answers a request of the `requests` stream, under the handle it was handed out with.
    *
    * @throws MESSAGE_UNKNOWN, and why it cannot be sent: LIMIT_SIZE, MALFORMED, SESSION_*
    */
-  async answer(requestId: string, answer: AnswerInput): Promise<void> {
+  async answer(handle: string, answer: AnswerInput): Promise<void> {
     const stored = 'error' in answer ? answer : await this.#withHandles(answer)
-    await this.#call('POST', `requests/${encodeURIComponent(requestId)}/answer`, stored)
+    await this.#call('POST', `requests/${encodeURIComponent(handle)}/answer`, stored)
   }
 
   /** Tells the peer how far the work on its request is. @throws MESSAGE_UNKNOWN, MALFORMED, SESSION_*, LIMIT_* */
-  async requestStatus(requestId: string, status: StatusPayload): Promise<void> {
-    await this.#call('POST', `requests/${encodeURIComponent(requestId)}/status`, status)
+  async requestStatus(handle: string, status: StatusPayload): Promise<void> {
+    await this.#call('POST', `requests/${encodeURIComponent(handle)}/status`, status)
   }
 
   /** @param from an AMID: only its KNOCKs. @throws INVALID_AMID */

@@ -26,8 +26,8 @@ export function requestKey({ from, id }: Envelope): string {
 
 /** A request as it waits for its turn. */
 export function turnOf({ envelope }: IncomingRow): Turn {
-  const { session_id, sequence, from, id } = envelope
-  return { key: incomingKey(session_id, sequence), from, id }
+  const { session_id, sequence, from } = envelope
+  return { key: incomingKey(session_id, sequence), from }
 }
 
 /** @throws MALFORMED for what is no answer */

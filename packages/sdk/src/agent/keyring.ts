@@ -7,7 +7,7 @@
  * Secrets are deleted when a KNOCK used them or their time is over. A one-time key is deleted only in the commit that
  * accepts the KNOCK's nonce, never for one that did not authenticate.
  */
-import { kemKeyPair, x25519KeyPair, type KeyPair } from '../crypto/index.ts'
+import { kemKeyPair, x25519KeyPair } from '../crypto/index.ts'
 import {
   EXCHANGE_KEY_SECONDS,
   makeExchangeKey,
@@ -20,7 +20,7 @@ import {
   writeExchangePublicKey,
   type OwnKey,
 } from '../identity/index.ts'
-import type { KeyLookup, OpenedKnock, OwnSignedPrekey } from '../session/index.ts'
+import { headerSequence, type KeyLookup, type KnockKeys, type OpenedKnock } from '../session/index.ts'
 import {
   AgentMeshError,
   CLOCK_SKEW_SECONDS,
@@ -30,6 +30,7 @@ import {
   PROTOCOL_VERSIONS,
   toHex,
   type KeyKind,
+  type KnockHeader,
   type PrekeyCounts,
   type PrekeyUpload,
   type SignedKey,
@@ -339,26 +340,24 @@ export class Keyring implements KeyLookup {
 
   // --- opening KNOCKs (KeyLookup) ---------------------------------------------------------------------------------
 
-  exchangeKeys(): KeyPair[] {
-    return this.#core.store.tables.keys
-      .list({ a: 'ik', order: 'desc' })
-      .filter((entry) => this.#alive(entry.value))
-      .map((entry) => x25519KeyPair(entry.value.secret))
-  }
-
-  signedPrekey(id: number): OwnSignedPrekey | undefined {
-    const row = this.#get('spk', id)
-    return row && { pair: x25519KeyPair(row.secret), versions: row.record.versions ?? [] }
-  }
-
-  oneTimePrekey(id: number): KeyPair | undefined {
-    const row = this.#get('opk', id)
-    return row && x25519KeyPair(row.secret)
-  }
-
-  kemPrekey(kind: 'one-time' | 'last-resort', id: number): KeyPair | undefined {
-    const row = this.#get(kind === 'one-time' ? 'pq-one' : 'pq-last', id)
-    return row && kemKeyPair(row.secret)
+  find(header: KnockHeader): KnockKeys | undefined {
+    const signed = this.#get('spk', header.signedPrekeyId)
+    const oneTime =
+      header.oneTimePrekeyId === undefined ? undefined : this.#get('opk', header.oneTimePrekeyId)
+    const kem = this.#get(header.kemKind === 'one-time' ? 'pq-one' : 'pq-last', header.kemPrekeyId)
+    const exchange = this.#core.store.tables.keys
+      .list({ a: 'ik' })
+      .map(({ value }) => value)
+      .filter((row) => this.#alive(row) && headerSequence(row.record.sequence) === header.exchangeKeySequence)
+    const isMissing = !signed || !kem || exchange.length === 0
+    if (isMissing || (header.oneTimePrekeyId !== undefined && !oneTime)) return undefined
+    return {
+      exchangeKeys: exchange.map(({ secret }) => x25519KeyPair(secret)),
+      signedPrekey: x25519KeyPair(signed.secret),
+      versions: signed.record.versions ?? [],
+      kemKey: kemKeyPair(kem.secret),
+      ...(oneTime === undefined ? {} : { oneTimePrekey: x25519KeyPair(oneTime.secret) }),
+    }
   }
 
   headerSeen(hash: Uint8Array): boolean {

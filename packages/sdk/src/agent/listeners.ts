@@ -1,17 +1,22 @@
 /**
  * Programs that answer requests through the local API. A request goes to the listener with the least to do; one that
  * leaves gives its requests back. Without a listener requests wait on disk.
+ *
+ * A request is answered under a handle that is drawn for that one hand-over. Its own id is its sender's choice: an answer that
+ * comes late, when the listener's stream has broken, must not go to somebody else who chose the same one.
  */
-import { AgentMeshError, type MessageId, type StatusPayload } from '../wire/index.ts'
+import { systemRandom } from '../crypto/signing.ts'
+import { AgentMeshError, newMessageId, type StatusPayload } from '../wire/index.ts'
 import type { Agent } from './agent.ts'
 import type { AnswerInput, IncomingRequest, RequestContext } from './types.ts'
 
 /** One line of the stream a listener reads. */
 export type ListenerEvent =
   | { type: 'ready' }
-  | { type: 'request'; request: IncomingRequest }
+  /** `handle`: what answer and statuses are sent under. Handed out again, a request has another. */
+  | { type: 'request'; handle: string; request: IncomingRequest }
   /** The session of a request ended: nobody waits for its answer. */
-  | { type: 'cancelled'; id: MessageId }
+  | { type: 'cancelled'; handle: string }
   /** The owner's emergency stop: end what answers. */
   | { type: 'emergency_stop' }
 
@@ -23,7 +28,8 @@ interface Open {
 }
 
 class Listener {
-  readonly open = new Set<MessageId>()
+  /** Handles. */
+  readonly open = new Set<string>()
   #queue: ListenerEvent[] = [{ type: 'ready' }]
   #wake: (() => void) | undefined
   #ended = false
@@ -55,7 +61,8 @@ class Listener {
 export class Listeners {
   readonly #agent: Agent
   readonly #listeners = new Set<Listener>()
-  readonly #open = new Map<MessageId, Open>()
+  /** By handle. */
+  readonly #open = new Map<string, Open>()
 
   constructor(agent: Agent) {
     this.#agent = agent
@@ -76,32 +83,33 @@ export class Listeners {
     this.#listeners.delete(listener)
     listener.end()
     if (this.#listeners.size === 0) this.#agent.off('request')
-    for (const id of listener.open) {
-      this.#open.get(id)?.reject(new AgentMeshError('LISTENER_GONE'))
+    for (const handle of listener.open) {
+      this.#open.get(handle)?.reject(new AgentMeshError('LISTENER_GONE'))
     }
   }
 
   async #offer(request: IncomingRequest, context: RequestContext): Promise<AnswerInput> {
     const [listener] = [...this.#listeners].toSorted((left, right) => left.open.size - right.open.size)
     if (!listener) throw new AgentMeshError('LISTENER_GONE')
-    const cancel = () => listener.push({ type: 'cancelled', id: request.id })
+    const handle: string = newMessageId(systemRandom)
+    const cancel = () => listener.push({ type: 'cancelled', handle })
     context.signal.addEventListener('abort', cancel)
     try {
       return await new Promise<AnswerInput>((resolve, reject) => {
-        this.#open.set(request.id, { listener, context, resolve, reject })
-        listener.open.add(request.id)
-        listener.push({ type: 'request', request })
+        this.#open.set(handle, { listener, context, resolve, reject })
+        listener.open.add(handle)
+        listener.push({ type: 'request', handle, request })
       })
     } finally {
       context.signal.removeEventListener('abort', cancel)
-      this.#open.delete(request.id)
-      listener.open.delete(request.id)
+      this.#open.delete(handle)
+      listener.open.delete(handle)
     }
   }
 
-  #find(id: MessageId): Open {
-    const open = this.#open.get(id)
-    if (!open) throw new AgentMeshError('MESSAGE_UNKNOWN', 'No open request has this id')
+  #find(handle: string): Open {
+    const open = this.#open.get(handle)
+    if (!open) throw new AgentMeshError('MESSAGE_UNKNOWN', 'No open request has this handle')
     return open
   }
 
@@ -111,15 +119,15 @@ export class Listeners {
    * @throws MESSAGE_UNKNOWN when nobody was asked, or it is answered already; LIMIT_*, MALFORMED, SESSION_* when it cannot be
    *   sent; then the peer is told that no answer comes
    */
-  async answer(id: MessageId, answer: AnswerInput): Promise<void> {
-    const open = this.#find(id)
+  async answer(handle: string, answer: AnswerInput): Promise<void> {
+    const open = this.#find(handle)
     open.resolve(answer)
     await open.context.answered
   }
 
   /** @throws MESSAGE_UNKNOWN, and what sending a status throws */
-  status(id: MessageId, status: StatusPayload): Promise<void> {
-    return this.#find(id).context.status(status)
+  status(handle: string, status: StatusPayload): Promise<void> {
+    return this.#find(handle).context.status(status)
   }
 
   /** Tells every listener to end the program it runs. */

@@ -20,7 +20,7 @@
  *   POST /v1/sessions/{id}/messages     { type, payload, in_reply_to? }   -> { id }
  *   GET  /v1/sessions/{id}/messages     stream of ConversationMessage, ends with the session
  *   GET  /v1/requests                   stream of ListenerEvent: this connection answers requests while it lasts
- *   POST /v1/requests/{id}/answer  /v1/requests/{id}/status
+ *   POST /v1/requests/{handle}/answer  /v1/requests/{handle}/status
  *   PUT  /v1/policy
  *   POST /v1/block  /v1/allow  /v1/forget  /v1/presence  /v1/pause  /v1/resume  /v1/shutdown  /v1/emergency-stop  /v1/down
  */
@@ -43,7 +43,6 @@ import {
   MessageIdText,
   parseAmid,
   parseJsonObject,
-  parseMessageId,
   PAYLOADS,
   PresenceState,
   RegistryFingerprint,
@@ -244,9 +243,9 @@ export class LocalApi {
         stream(response, (signal) => agent.conversation(parts[0] ?? '').messages(signal)),
       'GET requests': ({ response }) => stream(response, (signal) => this.#listeners.attach(signal)),
       'POST requests/*/answer': async (call) =>
-        this.#listeners.answer(parseMessageId(call.parts[0] ?? ''), await call.body(AnswerBody)),
+        this.#listeners.answer(call.parts[0] ?? '', await call.body(AnswerBody)),
       'POST requests/*/status': async (call) =>
-        this.#listeners.status(parseMessageId(call.parts[0] ?? ''), await call.body(StatusPayload)),
+        this.#listeners.status(call.parts[0] ?? '', await call.body(StatusPayload)),
       'POST block': async (call) => agent.block((await call.body(PeerBody)).amid, call.by),
       'POST forget': async (call) => agent.forget((await call.body(PeerBody)).amid, call.by),
       'POST allow': async (call) => agent.allow((await call.body(PeerBody)).amid, call.by),

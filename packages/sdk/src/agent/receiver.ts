@@ -6,19 +6,14 @@
 import { sha256 } from '../crypto/index.ts'
 import { consumePacket } from '../messages/index.ts'
 import type { ReceivedMessage } from '../transport/index.ts'
-import {
-  AgentMeshError,
-  decodeSessionPacket,
-  isAgentMeshError,
-  toHex,
-  type ErrorCode,
-} from '../wire/index.ts'
+import { AgentMeshError, decodeSessionPacket, isAgentMeshError, type ErrorCode } from '../wire/index.ts'
 import type { Attachments } from './attachments/index.ts'
 import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
 import { incomingKey } from './incoming-rows.ts'
 import type { Initiator } from './initiator.ts'
 import type { Outgoing } from './outgoing.ts'
+import { packetKey } from './packet-key.ts'
 import type { Recovery } from './recovery.ts'
 import type { Receipts } from './receipts.ts'
 import { Refusals } from './refusals.ts'
@@ -108,7 +103,7 @@ export class Receiver {
     // A KNOCK has filters of its own: nonce, header and the stored answer.
     if (type === 'knock') return this.#responder.receiveKnock(from, payload, timestamp, afterCommit)
     const { seen } = this.#core.store.tables
-    const hash = toHex(sha256(payload))
+    const hash = packetKey(from, sha256(payload))
     const known = seen.get(hash)
     if (known) this.#repeated(known)
     else seen.put(hash, this.#open(message, afterCommit), { at: this.#core.now() })

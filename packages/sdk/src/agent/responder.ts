@@ -29,7 +29,6 @@ import {
   formatTimestamp,
   isAgentMeshError,
   KNOCK_TTL_SECONDS,
-  newSessionId,
   toHex,
   type Amid,
   type Envelope,
@@ -41,6 +40,7 @@ import {
 import { audit, commit, isKnownPeer, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
+import { packetKey } from './packet-key.ts'
 import { isActive, startSession } from './session-rows.ts'
 import type { TrustKeeper } from './trust/trust-keeper.ts'
 import type { SessionRow } from './tables.ts'
@@ -58,10 +58,16 @@ export interface Availability {
   readonly connectedSince: number
 }
 
+/** Neither told to its sender nor a reason of its own. */
+function isQuiet(reason: 'silent' | 'repeated' | ErrorCode): reason is 'silent' | 'repeated' {
+  return reason === 'silent' || reason === 'repeated'
+}
+
 interface ReceivedKnock {
   readonly from: Amid
   readonly packet: Uint8Array
   readonly takenAt: number
+  /** Of sender and packet (`packetKey`). */
   readonly hash: string
   readonly precheck: PrecheckOutcome
   /** Lists were asked for already. */
@@ -79,7 +85,7 @@ export class Responder {
   readonly #limits = newPrecheckState()
   /** KNOCKs turned away: a flood would push older decisions out, and fill the log. */
   readonly #refused = new Tally<RejectReason | 'other'>({ perKind: 5, inAll: 60 })
-  /** KNOCKs that wait for revocation lists, by hash. */
+  /** KNOCKs that wait for revocation lists, by sender and hash. */
   readonly #waiting = new Map<string, PrecheckOutcome>()
   #deliver: DeliverFirst = () => {}
 
@@ -120,7 +126,7 @@ export class Responder {
     afterCommit: (() => void)[],
   ): ErrorCode | undefined {
     const now = this.#core.now()
-    const hash = toHex(knockHash(packet))
+    const hash = packetKey(from, knockHash(packet))
     const waited = this.#waiting.get(hash)
     this.#waiting.delete(hash)
     const precheck = waited ?? precheckKnock(from, this.#core.policy.current(), this.#limits, now)
@@ -145,7 +151,7 @@ export class Responder {
       }
     }
     this.#record(state, from, hash, precheck, afterCommit)
-    return state.name === 'dropped' && state.reason !== 'silent' ? state.reason : undefined
+    return state.name === 'dropped' && !isQuiet(state.reason) ? state.reason : undefined
   }
 
   /** The same KNOCK comes here again, and is not held against its sender's rate twice. */
@@ -178,10 +184,10 @@ export class Responder {
         }
       case 'commit-nonce': {
         const key = `${knock.from}:${toHex(effect.opened.nonce)}`
-        if (nonces.get(key)) return { type: 'not-opened', code: 'KNOCK_REPLAYED' }
+        if (nonces.get(key)) return { type: 'repeated' }
         nonces.put(key, true, { at: effect.opened.forgetAfter })
         this.#keyring.consume(effect.opened)
-        return undefined
+        return { type: 'claimed' }
       }
       case 'evaluate': {
         const { opened, precheck } = effect
@@ -234,8 +240,8 @@ export class Responder {
     precheck: PrecheckOutcome,
     afterCommit: (() => void)[],
   ): void {
-    if (state.name !== 'dropped') return
-    if (state.reason !== 'silent') {
+    if (state.name !== 'dropped' || state.reason === 'repeated') return
+    if (!isQuiet(state.reason)) {
       this.#decide(hash, from, refuseUnopened(from, state.reason, precheck), undefined, afterCommit)
     } else if (precheck.verdict !== 'ok') {
       const { verdict, trace } = precheck
@@ -288,7 +294,6 @@ export class Responder {
       opened,
       {
         identity: this.#core.identity,
-        sessionId: newSessionId(this.#core.random),
         constraints: grantConstraints(opened.knock.session_request),
         standing: this.#trust.standing,
         capabilities: this.#core.config.capabilities.map((capability) =>

@@ -1,5 +1,6 @@
 /** Session rows: writing them under their index, and showing them. */
 import {
+  AgentMeshError,
   formatIntent,
   formatTimestamp,
   tierName,
@@ -67,9 +68,14 @@ export function touchSession(core: Core, row: SessionRow): void {
   })
 }
 
-/** Stores a new session and tells listeners and the audit log. Call within a commit. */
+/**
+ * Stores a new session and tells listeners and the audit log. Call within a commit.
+ *
+ * @throws SESSION_EXISTS when its id is known, with whomever and in whatever state: a session is never put over another
+ */
 export function startSession(core: Core, row: SessionRow, afterCommit: (() => void)[]): void {
   const { id: session_id, peer, type, role, intent, oneTimePrekeyUsed } = row.session
+  if (core.store.tables.sessions.get(session_id)) throw new AgentMeshError('SESSION_EXISTS')
   touchSession(core, row)
   if (role === 'initiator') {
     audit(core, { event: 'knock_answered', to: peer, result: 'accepted', session_id }, afterCommit)

@@ -1,11 +1,10 @@
 import { expect, test } from 'vitest'
-import type { Amid, MessageId } from '../wire/index.ts'
+import type { Amid } from '../wire/index.ts'
 import { Turns, type Turn } from './turns.ts'
 
-const turn = (from: string, n: number, id = `${from} ${n}`): Turn => ({
+const turn = (from: string, n: number): Turn => ({
   key: `${from}:${n}`,
   from: from as Amid,
-  id: id as MessageId,
 })
 
 function take(turns: Turns): string[] {
@@ -56,16 +55,6 @@ test('what was not answered is the next of its peer again', () => {
   turns.again('a:0')
   expect(turns.next()).toBe('a:0')
   expect(turns.next()).toBe('a:1')
-})
-
-test('of two requests with one id the second waits for the first', () => {
-  const turns = new Turns()
-  turns.wait(turn('a', 1, 'same'))
-  turns.wait(turn('b', 1, 'same'))
-  turns.wait(turn('b', 2))
-  expect(take(turns)).toEqual(['a:1', 'b:2'])
-  turns.done('a:1')
-  expect(take(turns)).toEqual(['b:1'])
 })
 
 test('in all no more than 32 run', () => {

@@ -5,7 +5,7 @@
  *
  * Only keys are kept here; the requests wait on disk.
  */
-import type { Amid, MessageId } from '../wire/index.ts'
+import type { Amid } from '../wire/index.ts'
 
 /** Requests an application works on at the same time. */
 const MAX_RUNNING = 32
@@ -14,15 +14,12 @@ const MAX_RUNNING = 32
 export interface Turn {
   readonly key: string
   readonly from: Amid
-  readonly id: MessageId
 }
 
 export class Turns {
   /** By peer, oldest first; the peer served longest ago comes first. */
   readonly #waiting = new Map<Amid, Map<string, Turn>>()
   readonly #running = new Map<string, Turn>()
-  /** Senders choose their ids, and a program's answer names no sender: of two with the same one the second waits. */
-  readonly #ids = new Set<MessageId>()
   readonly #runningOf = new Map<Amid, number>()
 
   wait(turn: Turn): void {
@@ -35,13 +32,12 @@ export class Turns {
   next(): string | undefined {
     if (this.#running.size >= MAX_RUNNING) return undefined
     for (const [peer, queue] of this.#waiting) {
-      const turn = this.#mayRun(peer) ? this.#first(queue) : undefined
-      if (!turn) continue
+      const [turn] = queue.values()
+      if (!turn || !this.#mayRun(peer)) continue
       queue.delete(turn.key)
       this.#waiting.delete(peer)
       if (queue.size > 0) this.#waiting.set(peer, queue)
       this.#running.set(turn.key, turn)
-      this.#ids.add(turn.id)
       this.#runningOf.set(peer, (this.#runningOf.get(peer) ?? 0) + 1)
       return turn.key
     }
@@ -54,17 +50,11 @@ export class Turns {
     return mine < (MAX_RUNNING - others) / 2
   }
 
-  #first(queue: ReadonlyMap<string, Turn>): Turn | undefined {
-    for (const turn of queue.values()) if (!this.#ids.has(turn.id)) return turn
-    return undefined
-  }
-
   /** It runs no more. */
   done(key: string): void {
     const turn = this.#running.get(key)
     if (!turn) return
     this.#running.delete(key)
-    this.#ids.delete(turn.id)
     const left = (this.#runningOf.get(turn.from) ?? 1) - 1
     if (left > 0) this.#runningOf.set(turn.from, left)
     else this.#runningOf.delete(turn.from)

@@ -10,6 +10,7 @@ export {
   ownRatchetKey,
   ratchetDecrypt,
   ratchetEncrypt,
+  checkRatchetOffer,
   ratchetInitiate,
   ratchetRespond,
   theirRatchetKey,

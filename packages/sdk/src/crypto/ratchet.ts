@@ -126,6 +126,18 @@ export function ratchetRespond(
   )
 }
 
+const ANY_SCALAR = new Uint8Array(32).fill(0x55)
+
+/**
+ * That `ratchetRespond` will take what a KNOCK offers, so that a KNOCK with a bad key is refused like any other that is wrong, and
+ * not when its answer is made. Throws INVALID_KEY and WEAK_SHARED_SECRET.
+ */
+export function checkRatchetOffer(initiatorRatchetKey: Uint8Array, initiatorKemKey: Uint8Array): void {
+  // A point of small order gives zero with every clamped scalar; encapsulation checks its key (FIPS 203 7.2).
+  zero(x25519(ANY_SCALAR, initiatorRatchetKey))
+  zero(kemEncapsulate(initiatorKemKey, ANY_SCALAR).sharedSecret)
+}
+
 /** The public ratchet key this side sends under: RK_B right after ratchetRespond, undefined while a reply is due. */
 export function ownRatchetKey(state: RatchetState): Uint8Array | undefined {
   return state.turn.kind === 'replying' ? undefined : state.turn.ownRatchet.publicKey

@@ -17,6 +17,7 @@ describe('a bundle', () => {
       amid: alice.amid,
       signingPublicKey: alice.signing.publicKey,
       identityKey: parseKey('x25519', bundle.exchange_key.key),
+      identityKeySequence: bundle.exchange_key.sequence,
       signedPrekey: {
         id: 1,
         key: parseKey('x25519', bundle.signed_prekey.key),

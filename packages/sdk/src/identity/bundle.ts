@@ -22,6 +22,7 @@ export interface VerifiedBundle {
   readonly signingPublicKey: Uint8Array
   /** X25519, 32 bytes: IK_B. */
   readonly identityKey: Uint8Array
+  readonly identityKeySequence: number
   /** X25519, 32 bytes: SPK_B, and the versions its owner speaks, best first. */
   readonly signedPrekey: {
     readonly id: number
@@ -60,6 +61,7 @@ export function verifyBundle(raw: unknown, expectedAmid: Amid, now: number): Ver
     amid: expectedAmid,
     signingPublicKey,
     identityKey: keyOf(bundle.exchange_key, 'ik').key,
+    identityKeySequence: bundle.exchange_key.sequence,
     signedPrekey: {
       ...keyOf(bundle.signed_prekey, 'spk'),
       versions: bundle.signed_prekey.versions ?? [],

@@ -20,7 +20,7 @@ import {
   type Session,
   type SessionEnvironment,
 } from '../session/index.ts'
-import { formatKey, newMessageId, newSessionId, type Constraints, type SessionType } from '../wire/index.ts'
+import { formatKey, newMessageId, type Constraints, type SessionType } from '../wire/index.ts'
 import type { MessageDraft } from './message.ts'
 
 const random = testRandom('messages')
@@ -56,10 +56,13 @@ export function makeEnds({ type = 'conversation', constraints = {} }: Terms = {}
     kem_prekey: kem.record,
   }
   const keys: KeyLookup = {
-    exchangeKeys: () => [x25519KeyPair(exchange.secret)],
-    signedPrekey: () => ({ pair: x25519KeyPair(signed.secret), versions: signed.record.versions ?? [] }),
-    oneTimePrekey: () => x25519KeyPair(oneTime.secret),
-    kemPrekey: () => kemKeyPair(kem.secret),
+    find: () => ({
+      exchangeKeys: [x25519KeyPair(exchange.secret)],
+      signedPrekey: x25519KeyPair(signed.secret),
+      versions: signed.record.versions ?? [],
+      oneTimePrekey: x25519KeyPair(oneTime.secret),
+      kemKey: kemKeyPair(kem.secret),
+    }),
     headerSeen: () => false,
   }
   const { pending, packet } = createKnock(
@@ -74,11 +77,7 @@ export function makeEnds({ type = 'conversation', constraints = {} }: Terms = {}
   )
   const opened = openKnock(packet, alice.amid, { identity: bob, keys }, env)
   const granted = { ...grantConstraints(opened.knock.session_request), ...constraints }
-  const accepted = createAccept(
-    opened,
-    { identity: bob, sessionId: newSessionId(draws), constraints: granted },
-    env,
-  )
+  const accepted = createAccept(opened, { identity: bob, constraints: granted }, env)
   const answer = consumeAnswer(pending, 'accept', accepted.packet, env)
   if (answer.kind !== 'accepted') throw new Error('the handshake failed')
   return {

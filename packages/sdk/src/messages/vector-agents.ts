@@ -57,20 +57,26 @@ export const bytesOf = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(
 export function agentOf(vector: VectorAgent): Agent {
   const pair = ({ secret }: VectorKey) => x25519KeyPair(bytesOf(secret))
   const kem = ({ secret }: VectorKey) => kemKeyPair(bytesOf(secret))
-  const named = <T>(key: VectorKey, id: number, make: (key: VectorKey) => T) =>
-    key.record.id === id ? make(key) : undefined
   return {
     vector,
     identity: identityFromKeyPair(ed25519KeyPair(bytesOf(vector.signing_seed))),
     keys: {
-      exchangeKeys: () => [pair(vector.exchange_key)],
-      signedPrekey: (id) => {
-        const found = named(vector.signed_prekey, id, pair)
-        return found && { pair: found, versions: vector.signed_prekey.record.versions ?? [] }
+      find: ({ exchangeKeySequence, signedPrekeyId, oneTimePrekeyId, kemKind, kemPrekeyId }) => {
+        const kemKey = kemKind === 'one-time' ? vector.one_time_kem_prekey : vector.last_resort_kem_prekey
+        const isNamed =
+          vector.exchange_key.record.sequence === exchangeKeySequence &&
+          vector.signed_prekey.record.id === signedPrekeyId &&
+          kemKey.record.id === kemPrekeyId &&
+          (oneTimePrekeyId === undefined || vector.one_time_prekey.record.id === oneTimePrekeyId)
+        if (!isNamed) return undefined
+        return {
+          exchangeKeys: [pair(vector.exchange_key)],
+          signedPrekey: pair(vector.signed_prekey),
+          versions: vector.signed_prekey.record.versions ?? [],
+          kemKey: kem(kemKey),
+          ...(oneTimePrekeyId === undefined ? {} : { oneTimePrekey: pair(vector.one_time_prekey) }),
+        }
       },
-      oneTimePrekey: (id) => named(vector.one_time_prekey, id, pair),
-      kemPrekey: (kind, id) =>
-        named(kind === 'one-time' ? vector.one_time_kem_prekey : vector.last_resort_kem_prekey, id, kem),
       headerSeen: () => false,
     },
   }

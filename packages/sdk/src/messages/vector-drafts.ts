@@ -14,6 +14,12 @@ export const request = (n: number): OptimisticDraft => ({
     budget: { max: 500, currency: 'USD' },
   },
 })
+
+/** Over the least that an ACCEPT may allow. */
+export const long = (draft: OptimisticDraft): OptimisticDraft => ({
+  ...draft,
+  payload: { ...draft.payload, parameters: { note: 'A'.repeat(5000) } },
+})
 export const status = (n: number, to: number): MessageDraft => ({
   type: 'status',
   id: id(n),

@@ -36,7 +36,6 @@ import {
   encodeKnockPacket,
   encodeSessionPacket,
   idToBytes,
-  newSessionId,
   parseJsonObject,
   toBase64,
   toHex,
@@ -229,10 +228,9 @@ export class Recorder {
 
   accept(limits: Partial<Constraints> = {}): Uint8Array {
     const { b } = this.agents
-    const session_id = newSessionId(this.#random)
     const constraints = { ...grantConstraints(this.opened.knock.session_request), ...limits }
     const { now, result, draws } = this.#drawing((environment) =>
-      createAccept(this.opened, { identity: b.identity, sessionId: session_id, constraints }, environment),
+      createAccept(this.opened, { identity: b.identity, constraints }, environment),
     )
     this.#sessions.b = result.session
     const { packet, accept } = result
@@ -240,7 +238,7 @@ export class Recorder {
       do: 'accept',
       now,
       random: draws(),
-      session_id,
+      session_id: result.session.id,
       constraints,
       packet: toHex(packet),
       accept,

@@ -9,7 +9,7 @@ import {
   toBase64,
   type JsonObject,
 } from '../wire/index.ts'
-import { flipped, receipt, request, response, scenario, type Scenario } from './vector-drafts.ts'
+import { long, flipped, receipt, request, response, scenario, type Scenario } from './vector-drafts.ts'
 import type { Party } from './vector-format.ts'
 import type { Recorder } from './vector-recorder.ts'
 
@@ -79,7 +79,7 @@ export const RECOVERY_SCENARIOS: readonly Scenario[] = [
     'knock.md 6',
     'The message is larger than B allows in the session',
     (r) => {
-      r.refuseOptimistic(r.knock(undefined, request(1)), { max_message_size_bytes: 500 })
+      r.refuseOptimistic(r.knock(undefined, long(request(1))), { max_message_size_bytes: 4096 })
     },
   ),
   dishonestOptimistic('optimistic-no-one-time-keys', 'The KNOCK used no one-time keys', () => {}, false),

@@ -11,12 +11,14 @@ import {
   encodeKnockHeader,
   encodeKnockPacket,
   encodeSessionPacket,
+  formatKey,
   newSessionId,
   type Accept,
   type JsonObject,
 } from '../wire/index.ts'
 import { testRandom } from '../identity/test-support.ts'
 import {
+  long,
   close,
   flipped,
   receipt,
@@ -125,6 +127,15 @@ const SCENARIOS: readonly Scenario[] = [
     },
   ),
   scenario(
+    'knock-unknown-exchange-key',
+    'knock.md 4',
+    'The header names an exchange key that is gone',
+    (r) => {
+      const { header, sealedKnock } = decodeKnockPacket(r.knock())
+      r.open(encodeKnockPacket(encodeKnockHeader({ ...header, exchangeKeySequence: 99 }), sealedKnock))
+    },
+  ),
+  scenario(
     'knock-expired',
     'knock.md 4',
     'Opened 72 hours and 5 minutes after it was made, and a second',
@@ -147,6 +158,9 @@ const SCENARIOS: readonly Scenario[] = [
   dishonestKnock('knock-signed-by-another', 'The signature is another agent’s', () => {}, 'b'),
   dishonestKnock('knock-lower-version', 'A version other than the best common one is chosen', (knock) => {
     knock['protocol_version'] = 'agentmesh/0.1'
+  }),
+  dishonestKnock('knock-bad-kem-key', 'A’s ML-KEM key has coefficients out of range', (knock) => {
+    knock['kem_public_key'] = formatKey('mlkem768', new Uint8Array(1184).fill(0xff))
   }),
   dishonestKnock('knock-lives-too-long', 'It expires later than nonces are kept', (knock) => {
     knock['expires_at'] = '2026-02-05T12:00:00Z'
@@ -191,6 +205,17 @@ const SCENARIOS: readonly Scenario[] = [
       r.open(r.knock())
       r.accept()
       r.answer(r.forgeAccept({ ...lastAccept(r), protocol_version: 'agentmesh/0.1' }))
+    },
+  ),
+  scenario(
+    'accept-other-session',
+    'knock.md 5',
+    'The ACCEPT names a session that is not the one of its keys',
+    (r) => {
+      r.open(r.knock())
+      r.accept()
+      const session_id = newSessionId(testRandom('session vectors other session'))
+      r.answer(r.forgeAccept({ ...lastAccept(r), session_id }))
     },
   ),
   scenario('accept-of-no-message', 'knock.md 5', 'The ACCEPT took a message that A did not send', (r) => {
@@ -255,8 +280,8 @@ const SCENARIOS: readonly Scenario[] = [
     r.send('a', request(2))
   }),
   scenario('message-too-large', 'sessions.md 4', 'A message larger than the session allows', (r) => {
-    r.meet(undefined, { max_message_size_bytes: 500 })
-    r.send('a', request(1))
+    r.meet(undefined, { max_message_size_bytes: 4096 })
+    r.send('a', long(request(1)))
   }),
   scenario('message-out-of-turn', 'sessions.md 4', 'A second request in a session for one', (r) => {
     r.meet({ type: 'request_response', ttl_seconds: 300 })

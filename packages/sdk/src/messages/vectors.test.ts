@@ -102,12 +102,12 @@ class Replay {
         return { expect: result, ...seen }
       }
       case 'accept': {
-        const terms = { identity: b.identity, sessionId: step.session_id, constraints: step.constraints }
+        const terms = { identity: b.identity, constraints: step.constraints }
         const { session, packet, accept } = replayed(step.random, (random) =>
           createAccept(this.#opened!, terms, { random, now }),
         )
         this.#sessions.b = session
-        return { packet: toHex(packet), accept }
+        return { session_id: session.id, packet: toHex(packet), accept }
       }
       case 'reject': {
         const terms = {

@@ -25,6 +25,7 @@ import {
   decodeKnockPacket,
   idToBytes,
   MESSAGE_TYPES,
+  sessionIdFromBytes,
   utf8Bytes,
   type Amid,
   type MessageType,
@@ -90,6 +91,32 @@ export function bestCommonVersion(
     throw new AgentMeshError('UNSUPPORTED_VERSION', undefined, { operation: 'choose a protocol version' })
   }
   return version
+}
+
+/** The low 32 bits of an exchange key's sequence, as they stand in a KNOCK's header. */
+export function headerSequence(sequence: number): number {
+  return sequence % 2 ** 32
+}
+
+const SESSION_ID_LABEL = utf8Bytes('agentmesh/0.2 session id')
+
+/**
+ * The session's id, which nobody chooses: 16 bytes that both derive from what only they share, in the layout of a version 4 UUID
+ * (RFC 9562 §5.4).
+ *
+ *     HKDF-SHA-256(ikm = root key after B's first ratchet step, salt = th, info = "agentmesh/0.2 session id", 16)
+ *
+ * So one id has one pair of agents and one root: a peer that answers with the id of somebody else's session answers with one that
+ * does not follow from its own keys.
+ *
+ * @param ratchet B's right after `ratchetRespond`, A's right after the ACCEPT opened
+ */
+export function deriveSessionId(ratchet: RatchetState, transcript: Uint8Array): SessionId {
+  const bytes = hkdfSha256(ratchet.rootKey, transcript, SESSION_ID_LABEL, 16)
+  const view = new DataView(bytes.buffer, bytes.byteOffset)
+  view.setUint8(6, (view.getUint8(6) & 0x0f) | 0x40)
+  view.setUint8(8, (view.getUint8(8) & 0x3f) | 0x80)
+  return sessionIdFromBytes(bytes)
 }
 
 const CONFIRMATION_LABEL = utf8Bytes('agentmesh/0.2 session confirmation')

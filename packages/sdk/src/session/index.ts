@@ -3,7 +3,7 @@
  * DESIGN §7, §7.1), the owner's policy and its decision (§7.3), the session as a value. All pure; text: spec/knock.md.
  */
 export * from './decision.ts'
-export { associatedData, bestCommonVersion, knockHash } from './handshake.ts'
+export { associatedData, bestCommonVersion, headerSequence, knockHash } from './handshake.ts'
 export type { MessagePlace, SessionEnvironment } from './handshake.ts'
 export * from './knock-answer.ts'
 export { consumeAnswer, createKnock } from './knock-initiator.ts'

@@ -2,7 +2,7 @@
  * B's answers to an opened KNOCK: ACCEPT and REJECT, the first message of B's ratchet (specification §5.4, DESIGN §7.1,
  * spec/knock.md 5).
  *
- *     createAccept   RK_B, key confirmation, terms, whether the optimistic message was taken -> sign -> ratchet encrypt
+ *     createAccept   RK_B, session id, key confirmation, terms, whether the optimistic message was taken -> sign -> ratchet encrypt
  *     createReject   reason -> sign -> ratchet encrypt, so that no relay can refuse in B's name
  */
 import { ownRatchetKey, ratchetEncrypt, ratchetRespond, sign } from '../crypto/index.ts'
@@ -25,7 +25,7 @@ import {
   type RejectReason,
   type SessionId,
 } from '../wire/index.ts'
-import { associatedData, keyConfirmation, type SessionEnvironment } from './handshake.ts'
+import { associatedData, deriveSessionId, keyConfirmation, type SessionEnvironment } from './handshake.ts'
 import type { OpenedKnock } from './knock-responder.ts'
 import { shownInAccept, type OwnStanding } from './own-standing.ts'
 import { readOptimistic } from './optimistic.ts'
@@ -33,7 +33,6 @@ import { openSession, type Session } from './session.ts'
 
 export interface AcceptTerms {
   readonly identity: Identity
-  readonly sessionId: SessionId
   readonly constraints: Constraints
   readonly capabilities?: readonly string[]
   /** What shows who we are. Without it we are anonymous to the other side. */
@@ -54,7 +53,7 @@ export function createAccept(
   environment: SessionEnvironment,
 ): { readonly session: Session; readonly packet: Uint8Array; readonly accept: Accept } {
   const { knock } = opened
-  const { identity, sessionId, constraints, capabilities, standing } = terms
+  const { identity, constraints, capabilities, standing } = terms
   if (environment.now > opened.forgetAfter)
     throw new AgentMeshError('KNOCK_EXPIRED', undefined, { operation: 'make ACCEPT' })
   if (constraints.ttl_seconds > knock.session_request.ttl_seconds) {
@@ -62,8 +61,9 @@ export function createAccept(
       operation: 'make ACCEPT',
     })
   }
-  const taken = optimisticTaken(opened, sessionId, constraints)
   const ratchet = ratchetRespond(opened.keys, opened.ratchetKey, opened.kemKey, environment)
+  const sessionId = deriveSessionId(ratchet, opened.transcript)
+  const taken = optimisticTaken(opened, sessionId, constraints)
   const { answer, packet, state } = sealAnswer(opened, identity, ratchet, environment, Accept, {
     type: 'accept',
     session_id: sessionId,

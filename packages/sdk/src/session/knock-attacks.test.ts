@@ -12,7 +12,9 @@ import {
   ratchetRespond,
   sign,
   x3dhInitiate,
+  x3dhRespond,
   type SigningLabel,
+  x25519KeyPair,
 } from '../crypto/index.ts'
 import {
   amidToBytes,
@@ -21,7 +23,9 @@ import {
   encodeAnswerPacket,
   encodeKnockHeader,
   encodeKnockPacket,
+  formatKey,
   formatTimestamp,
+  newSessionId,
   parseJsonObject,
   toBase64,
   unsignedBytes,
@@ -29,13 +33,13 @@ import {
   type JsonObject,
   type KnockHeader,
 } from '../wire/index.ts'
-import { associatedData, keyConfirmation, knockAssociatedData } from './handshake.ts'
+import { associatedData, deriveSessionId, keyConfirmation, knockAssociatedData } from './handshake.ts'
 import { createAccept, createReject } from './knock-answer.ts'
 import { consumeAnswer, type PendingKnock } from './knock-initiator.ts'
 import type { OpenedKnock } from './knock-responder.ts'
 import { NOW, testRandom } from '../identity/test-support.ts'
 import { outcome } from '../wire/test-support.ts'
-import { acceptTerms, environment, flipped, knockOn, TestAgent } from './test-support.ts'
+import { acceptTerms, CONVERSATION, environment, flipped, knockOn, meet, TestAgent } from './test-support.ts'
 
 const alice = new TestAgent('alice')
 const bob = new TestAgent('bob')
@@ -62,14 +66,15 @@ function forgedKnock(
   const sender = options.as ?? mallory
   const bundle = bob.verifiedBundle()
   const versions = options.header?.versions ?? ['agentmesh/0.2']
+  const context = {
+    initiator: amidToBytes(sender.identity.amid),
+    responder: amidToBytes(bob.identity.amid),
+    initiatorVersions: versions,
+    responderVersions: bundle.signedPrekey.versions,
+  }
   const agreed = x3dhInitiate(
-    {
-      initiator: amidToBytes(sender.identity.amid),
-      responder: amidToBytes(bob.identity.amid),
-      initiatorVersions: versions,
-      responderVersions: bundle.signedPrekey.versions,
-    },
-    mallory.keys.exchangeKeys()[0]!,
+    context,
+    x25519KeyPair(mallory.exchange.secret),
     {
       identityKey: bundle.identityKey,
       signedPrekey: bundle.signedPrekey.key,
@@ -80,14 +85,22 @@ function forgedKnock(
     testRandom('forged'),
   )
   const original = decodeKnockPacket(knockOn(mallory, bundle).packet)
-  const headerBytes = encodeKnockHeader({
+  const header = {
     ...original.header,
-    identityKey: mallory.keys.exchangeKeys()[0]!.publicKey,
+    identityKey: x25519KeyPair(mallory.exchange.secret).publicKey,
     ephemeralKey: agreed.ephemeralKey,
-    ratchetKey: agreed.ratchetKeyPair.publicKey,
+    ratchetKey: options.header?.ratchetKey ?? agreed.ratchetKeyPair.publicKey,
     kemCiphertext: agreed.kemCiphertext,
     versions,
-  })
+  }
+  // The same keys from the other side: a ratchet key of no secret is in the transcript too.
+  const { exchangeKeys, ...own } = bob.keys.find(header)!
+  const { keys, transcript } = x3dhRespond(
+    context,
+    { ...own, kemKind: 'one-time', identityKey: exchangeKeys[0]! },
+    header,
+  )
+  const headerBytes = encodeKnockHeader(header)
   const knock = jsonOf(mallory)
   changes(knock)
   const signer = options.signer ?? sender
@@ -95,14 +108,14 @@ function forgedKnock(
     sign(
       options.label ?? 'knock',
       signer.identity.signing.secretKey,
-      agreed.transcript,
+      transcript,
       headerBytes,
       unsignedBytes(knock),
     ),
   )
   const place = knockAssociatedData(headerBytes, sender.identity.amid, bob.identity.amid)
   const nonce = testRandom('seal')(24)
-  const sealed = aeadEncrypt(agreed.keys.knockKey, nonce, utf8Bytes(JSON.stringify(knock)), place)
+  const sealed = aeadEncrypt(keys.knockKey, nonce, utf8Bytes(JSON.stringify(knock)), place)
   return encodeKnockPacket(headerBytes, concatBytes(nonce, sealed))
 }
 
@@ -151,7 +164,14 @@ describe('a KNOCK', () => {
 
   it('names prekeys that were never ours', () => {
     const { header, sealedKnock } = decodeKnockPacket(packet)
-    for (const change of [{ signedPrekeyId: 99 }, { oneTimePrekeyId: 99 }, { kemPrekeyId: 99 }]) {
+    const changes = [
+      { signedPrekeyId: 99 },
+      { oneTimePrekeyId: 99 },
+      { kemPrekeyId: 99 },
+      { exchangeKeySequence: 99 },
+      { exchangeKeySequence: header.exchangeKeySequence + 2 ** 31 },
+    ]
+    for (const change of changes) {
       const renamed = encodeKnockHeader({ ...header, ...change })
       expectRefused('PREKEY_UNKNOWN', encodeKnockPacket(renamed, sealedKnock), alice)
     }
@@ -285,6 +305,26 @@ describe('a KNOCK', () => {
     expectRefused('WEAK_SHARED_SECRET', encodeKnockPacket(weak, sealedKnock), alice)
   })
 
+  it('made for another exchange key than the one it names does not open', () => {
+    const { header, sealedKnock } = decodeKnockPacket(packet)
+    const older = encodeKnockHeader({ ...header, exchangeKeySequence: 1 })
+    expectRefused('DECRYPTION_FAILED', encodeKnockPacket(older, sealedKnock), alice)
+  })
+
+  it('in order but for a ratchet key of small order is refused', () => {
+    const ratchetKey = new Uint8Array(32)
+    expectRefused(
+      'WEAK_SHARED_SECRET',
+      forgedKnock(() => {}, { header: { ratchetKey } }),
+    )
+  })
+
+  it('in order but for a KEM key that is none is refused', () => {
+    const changes = (knock: JsonObject) =>
+      (knock['kem_public_key'] = formatKey('mlkem768', new Uint8Array(1184).fill(0xff)))
+    expectRefused('INVALID_KEY', forgedKnock(changes))
+  })
+
   it('with unknown signed fields opens; with one added after signing it does not', () => {
     const extra = (knock: JsonObject) => (knock['x_note'] = 'signed too')
     expect(outcome(() => bob.open(forgedKnock(extra), mallory))).toBe('ok')
@@ -354,11 +394,13 @@ function forgedAnswer(
   const terms = acceptTerms(knock, bob)
   const unsigned = {
     type: 'accept',
-    session_id: terms.sessionId,
+    session_id: deriveSessionId(ratchet, knock.transcript),
     protocol_version: knock.version,
     nonce: toBase64(knock.nonce),
     knock_hash: toBase64(knock.knockHash),
-    session_key: toBase64(keyConfirmation(ratchet, knock.transcript, terms.sessionId)),
+    session_key: toBase64(
+      keyConfirmation(ratchet, knock.transcript, deriveSessionId(ratchet, knock.transcript)),
+    ),
     constraints: terms.constraints,
     one_time_prekey_used: true,
     timestamp: formatTimestamp(NOW),
@@ -383,6 +425,12 @@ function forgedAnswer(
   const text = JSON.stringify({ ...unsigned, signature: toBase64(signature) })
   const { message } = ratchetEncrypt(ratchet, utf8Bytes(text), associatedData(place), env)
   return encodeAnswerPacket({ knockHash: knock.knockHash, ratchetMessage: message })
+}
+
+/** B's ratchet as the forged answers have it. */
+function responded() {
+  const { keys, ratchetKey, kemKey, transcript } = opened
+  return { ratchet: ratchetRespond(keys, ratchetKey, kemKey, environment('accept')), transcript }
 }
 
 function answered(
@@ -412,6 +460,15 @@ describe('an answer', () => {
   it('ACCEPT signed by somebody else is refused', () => {
     expect(answered(forgedAnswer({}, { signer: mallory }))).toBe('INVALID_SIGNATURE')
     expect(answered(forgedAnswer({}, { label: 'reject' }))).toBe('INVALID_SIGNATURE')
+  })
+
+  it('ACCEPT that names any other session than the one of its keys is refused, right in everything else', () => {
+    const { ratchet, transcript } = responded()
+    const stolen = meet(CONVERSATION, alice, mallory).atAlice.id
+    for (const session_id of [stolen, newSessionId(testRandom('chosen'))]) {
+      const session_key = toBase64(keyConfirmation(ratchet, transcript, session_id))
+      expect(answered(forgedAnswer({ session_id, session_key }))).toBe('ANSWER_MISMATCH')
+    }
   })
 
   it('ACCEPT of another KNOCK is refused, also under this one’s hash', () => {

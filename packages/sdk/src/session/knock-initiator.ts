@@ -58,6 +58,8 @@ import {
 import {
   associatedData,
   bestCommonVersion,
+  deriveSessionId,
+  headerSequence,
   keyConfirmation,
   knockAssociatedData,
   type SessionEnvironment,
@@ -144,6 +146,7 @@ export function createKnock(
   )
   const headerBytes = encodeKnockHeader({
     suite: SUITE_X25519_MLKEM768,
+    exchangeKeySequence: headerSequence(bundle.identityKeySequence),
     versions: PROTOCOL_VERSIONS,
     identityKey: exchangeKeyPair.publicKey,
     ephemeralKey: agreed.ephemeralKey,
@@ -244,7 +247,7 @@ export type KnockAnswer =
  * second answer to the same KNOCK unreadable.
  *
  * @param type the relay's type of the packet
- * @throws ANSWER_MISMATCH for another KNOCK's answer, DECRYPTION_FAILED for a forged or changed one, MALFORMED,
+ * @throws ANSWER_MISMATCH for another KNOCK's answer, or a session id that is not the one of its keys; DECRYPTION_FAILED for a forged or changed one, MALFORMED,
  *   UNKNOWN_TYPE, INVALID_SIGNATURE, UNSUPPORTED_VERSION for a version that is not the best common one,
  *   TIME_IMPLAUSIBLE, and the codes of `ratchetDecrypt` and of the strict JSON reader
  */
@@ -332,6 +335,9 @@ function checkAnswer(pending: PendingKnock, answer: Accept | Reject, now: number
 }
 
 function checkAccept(pending: PendingKnock, accept: Accept, ratchet: RatchetState): void {
+  if (accept.session_id !== deriveSessionId(ratchet, pending.transcript)) {
+    throw answerError('ANSWER_MISMATCH', 'The ACCEPT names another session than the one of its keys')
+  }
   const confirmation = keyConfirmation(ratchet, pending.transcript, accept.session_id)
   if (!equalBytes(fromBase64(accept.session_key), confirmation)) {
     throw answerError('MALFORMED', 'The key confirmation is wrong')

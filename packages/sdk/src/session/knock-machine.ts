@@ -6,12 +6,13 @@
  *                                      |                        '------- tick, too late --> expired
  *                                      '-- lookup failed --> failed
  *
- *     responder   received -- precheck --> opening -- opened --> deciding -- decision --> accepted | rejected
+ *     responder   received -- precheck --> opening -- opened --> claiming -- claimed --> deciding -- decision --> accepted | rejected
+ *                    |                        |                     '-- repeated --> dropped
  *                    |                        '--- not opened ------> dropped
  *                    '-- turned away, no courtesy left --> dropped
  *
- * A forged answer is no event that moves the initiator: it is reported and the machine waits on. In `deciding` nonce and
- * prekeys have been committed, and only there is an answer made, so no KNOCK is answered twice.
+ * A forged answer is no event that moves the initiator: it is reported and the machine waits on. `claiming` commits nonce and
+ * prekeys, and only behind it is anything decided, recorded or answered, so no KNOCK is answered twice.
  */
 import { isAgentMeshError, type Accept, type Amid, type ErrorCode, type Reject } from '../wire/index.ts'
 import type { Decision, PrecheckOutcome } from './decision.ts'
@@ -121,21 +122,27 @@ function readAnswer(
 export type ResponderState =
   | { readonly name: 'received' }
   | { readonly name: 'opening'; readonly precheck: PrecheckOutcome }
-  | { readonly name: 'deciding'; readonly opened: OpenedKnock; readonly precheck: PrecheckOutcome }
+  | {
+      readonly name: 'claiming' | 'deciding'
+      readonly opened: OpenedKnock
+      readonly precheck: PrecheckOutcome
+    }
   | { readonly name: 'accepted'; readonly decision: Decision }
   | { readonly name: 'rejected'; readonly decision: Decision }
-  | { readonly name: 'dropped'; readonly reason: 'silent' | ErrorCode }
+  | { readonly name: 'dropped'; readonly reason: 'silent' | 'repeated' | ErrorCode }
 
 export type ResponderEvent =
   | { readonly type: 'prechecked'; readonly precheck: PrecheckOutcome }
-  /** `openKnock` returned, and its nonce was not known. */
+  /** `openKnock` returned. */
   | { readonly type: 'opened'; readonly opened: OpenedKnock }
+  /** Its nonce is ours now, or was before. */
+  | { readonly type: 'claimed' | 'repeated' }
   | { readonly type: 'not-opened'; readonly code: ErrorCode }
   | { readonly type: 'decided'; readonly decision: Decision }
 
 export type ResponderEffect =
   | { readonly type: 'open' }
-  /** In one transaction: insert (sender, nonce) or stop with `not-opened`; keep the header hash; delete used prekeys. */
+  /** In one transaction: insert (sender, nonce), or `repeated`; keep the header hash; delete used prekeys. */
   | { readonly type: 'commit-nonce'; readonly opened: OpenedKnock }
   | { readonly type: 'evaluate'; readonly opened: OpenedKnock; readonly precheck: PrecheckOutcome }
   | { readonly type: 'accept'; readonly opened: OpenedKnock }
@@ -162,17 +169,21 @@ export function stepResponder(state: ResponderState, event: ResponderEvent): Res
       }
       if (event.type !== 'opened') return stay
       return {
-        state: { name: 'deciding', opened: event.opened, precheck: state.precheck },
-        effects: [
-          { type: 'commit-nonce', opened: event.opened },
-          { type: 'evaluate', opened: event.opened, precheck: state.precheck },
-        ],
+        state: { name: 'claiming', opened: event.opened, precheck: state.precheck },
+        effects: [{ type: 'commit-nonce', opened: event.opened }],
       }
+    case 'claiming': {
+      const { opened, precheck } = state
+      // Nobody decides about it a second time, and nobody is told of it.
+      if (event.type === 'repeated') return { state: { name: 'dropped', reason: 'repeated' }, effects: [] }
+      if (event.type !== 'claimed') return stay
+      return {
+        state: { name: 'deciding', opened, precheck },
+        effects: [{ type: 'evaluate', opened, precheck }],
+      }
+    }
     case 'deciding': {
       const { opened } = state
-      if (event.type === 'not-opened') {
-        return { state: { name: 'dropped', reason: event.code }, effects: [] }
-      }
       if (event.type !== 'decided') return stay
       const { decision } = event
       return decision.accepted

@@ -3,8 +3,9 @@
  *
  * `openKnock` checks in this order, cheap before dear, and changes nothing:
  *
- *     size and format -> prekey ids known -> header not seen before -> KEM and DH -> AEAD -> strict JSON and schema
- *     -> AMID is the signing key's hash -> signatures (KNOCK, exchange key) -> `to` -> times -> version
+ *     size and format -> header not seen before -> exchange key and prekey ids known -> KEM and DH -> AEAD
+ *     -> strict JSON and schema -> AMID is the signing key's hash -> signatures (KNOCK, exchange key) -> `to` -> times -> version
+ *     -> a ratchet can be begun with RK_A and A's KEM key
  *
  * The caller has checked blocklist and rate limit before (`precheckKnock`). What it must do with the result, in one
  * transaction and before any answer leaves: refuse a (sender, nonce) it has kept, keep nonce and header hash until
@@ -14,6 +15,7 @@
 import {
   AEAD_NONCE_BYTES,
   aeadDecrypt,
+  checkRatchetOffer,
   equalBytes,
   sha256,
   SUITE_X25519_MLKEM768,
@@ -21,7 +23,6 @@ import {
   x3dhRespond,
   type KeyPair,
   type X3dhKeys,
-  type X3dhResponder,
 } from '../crypto/index.ts'
 import { amidFromPublicKey, verifyKeyRecord, type Identity } from '../identity/index.ts'
 import {
@@ -41,25 +42,31 @@ import {
   type Amid,
   type ErrorCode,
   type JsonValue,
+  type KnockHeader,
   type KnockPacket,
 } from '../wire/index.ts'
 import { bestCommonVersion, knockAssociatedData, type SessionEnvironment } from './handshake.ts'
 import { NO_TRUST, verifyStanding } from './standing.ts'
 import type { FalseClaim, VerifiedStanding } from './verified-standing.ts'
 
-export interface OwnSignedPrekey {
-  readonly pair: KeyPair
-  /** The version list under the prekey's signature: what the initiator saw. */
+/** Our keys that a KNOCK was made for. */
+export interface KnockKeys {
+  /** One as a rule; several only where the low 32 bits of their sequences are alike. */
+  readonly exchangeKeys: readonly KeyPair[]
+  readonly signedPrekey: KeyPair
+  /** The version list under the signed prekey's signature: what the initiator saw. */
   readonly versions: readonly string[]
+  readonly oneTimePrekey?: KeyPair
+  readonly kemKey: KeyPair
 }
 
-/** Our secrets by the ids of a KNOCK header. Undefined: never ours, used up, or past its grace. */
+/** Our secrets by what a KNOCK's header names. */
 export interface KeyLookup {
-  /** Exchange keys that may still be knocked with, newest first. A header does not name one: the AEAD decides. */
-  exchangeKeys(): readonly KeyPair[]
-  signedPrekey(id: number): OwnSignedPrekey | undefined
-  oneTimePrekey(id: number): KeyPair | undefined
-  kemPrekey(kind: 'one-time' | 'last-resort', id: number): KeyPair | undefined
+  /**
+   * All keys of a KNOCK; undefined when one of them was never ours, is used up, or past its grace. Looks for all before it
+   * expands any: strangers name what they like.
+   */
+  find(header: KnockHeader): KnockKeys | undefined
   /** Whether a KNOCK with this header was opened before (SHA-256 of the clear header). */
   headerSeen(hash: Uint8Array): boolean
 }
@@ -106,7 +113,7 @@ function knockError(code: ErrorCode, why?: string): AgentMeshError {
  * @param from the sender as the relay authenticated it; a relay that lies makes a KNOCK nobody can open
  * @throws MALFORMED, TOO_LARGE, UNSUPPORTED_VERSION, PREKEY_UNKNOWN, KNOCK_REPLAYED, WEAK_SHARED_SECRET,
  *   DECRYPTION_FAILED, the codes of the strict JSON reader, INVALID_KEY, AMID_MISMATCH, INVALID_SIGNATURE, KEY_EXPIRED,
- *   KNOCK_NOT_FOR_US, KNOCK_EXPIRED
+ *   KNOCK_NOT_FOR_US, KNOCK_EXPIRED; WEAK_SHARED_SECRET and INVALID_KEY as well for what the ratchet cannot begin with
  */
 export function openKnock(
   packet: Uint8Array,
@@ -118,11 +125,12 @@ export function openKnock(
   const { header, headerBytes } = decoded
   if (header.suite !== SUITE_X25519_MLKEM768) throw knockError('UNSUPPORTED_VERSION', 'Unknown suite')
 
-  const prekeys = findPrekeys(decoded, own.keys)
   const headerHash = sha256(headerBytes)
   if (own.keys.headerSeen(headerHash)) throw knockError('KNOCK_REPLAYED')
+  const prekeys = own.keys.find(header)
+  if (prekeys === undefined) throw knockError('PREKEY_UNKNOWN')
 
-  const { plaintext, keys, transcript } = decrypt(decoded, from, own, prekeys)
+  const { plaintext, keys, transcript } = decrypt(decoded, from, own.identity, prekeys)
   const raw = parseJsonObject(plaintext, MAX_KNOCK_BYTES)
   const knock = validate(Knock, raw, 'open KNOCK')
 
@@ -143,6 +151,8 @@ export function openKnock(
   const version = bestCommonVersion(header.versions, prekeys.versions)
   if (knock.protocol_version !== version) throw knockError('UNSUPPORTED_VERSION')
 
+  const kemKey = parseKey('mlkem768', knock.kem_public_key)
+  checkRatchetOffer(header.ratchetKey, kemKey)
   const oneTimeKem = header.kemKind === 'one-time'
   const ephemeralKey = header.ephemeralKey.slice()
   return {
@@ -156,7 +166,7 @@ export function openKnock(
     transcript,
     keys,
     ratchetKey: header.ratchetKey.slice(),
-    kemKey: parseKey('mlkem768', knock.kem_public_key),
+    kemKey,
     expiresAt,
     forgetAfter: expiresAt + SKEW,
     used: {
@@ -172,47 +182,25 @@ export function openKnock(
   }
 }
 
-type Prekeys = Omit<X3dhResponder, 'identityKey'> & { readonly versions: readonly string[] }
-
-function findPrekeys({ header }: KnockPacket, keys: KeyLookup): Prekeys {
-  const signedPrekey = keys.signedPrekey(header.signedPrekeyId)
-  const oneTimePrekey =
-    header.oneTimePrekeyId === undefined ? undefined : keys.oneTimePrekey(header.oneTimePrekeyId)
-  const kemKey = keys.kemPrekey(header.kemKind, header.kemPrekeyId)
-  if (
-    signedPrekey === undefined ||
-    kemKey === undefined ||
-    (header.oneTimePrekeyId !== undefined && oneTimePrekey === undefined)
-  ) {
-    throw knockError('PREKEY_UNKNOWN')
-  }
-  return {
-    signedPrekey: signedPrekey.pair,
-    versions: signedPrekey.versions,
-    kemKey,
-    kemKind: header.kemKind,
-    ...(oneTimePrekey === undefined ? {} : { oneTimePrekey }),
-  }
-}
-
 function decrypt(
   { header, headerBytes, sealedKnock }: KnockPacket,
   from: Amid,
-  own: { readonly identity: Identity; readonly keys: KeyLookup },
-  { versions, ...prekeys }: Prekeys,
+  { amid: self }: Identity,
+  { versions, exchangeKeys, ...prekeys }: KnockKeys,
 ) {
-  const place = knockAssociatedData(headerBytes, from, own.identity.amid)
+  const place = knockAssociatedData(headerBytes, from, self)
   const context = {
     initiator: amidToBytes(from),
-    responder: amidToBytes(own.identity.amid),
+    responder: amidToBytes(self),
     initiatorVersions: header.versions,
     responderVersions: versions,
   }
   const nonce = sealedKnock.subarray(0, AEAD_NONCE_BYTES)
   if (nonce.length !== AEAD_NONCE_BYTES) throw knockError('MALFORMED', 'The sealed KNOCK is cut short')
   const ciphertext = sealedKnock.subarray(AEAD_NONCE_BYTES)
-  for (const identityKey of own.keys.exchangeKeys()) {
-    const { keys, transcript } = x3dhRespond(context, { ...prekeys, identityKey }, header)
+  const { kemKind } = header
+  for (const identityKey of exchangeKeys) {
+    const { keys, transcript } = x3dhRespond(context, { ...prekeys, kemKind, identityKey }, header)
     const plaintext = aeadDecrypt(keys.knockKey, nonce, ciphertext, place)
     if (plaintext !== null) return { plaintext, keys, transcript }
   }

@@ -1,3 +1,4 @@
+import { x25519KeyPair } from '../crypto/index.ts'
 import { describe, expect, it } from 'vitest'
 import { RejectReason, toBase64 } from '../wire/index.ts'
 import { bestCommonVersion, knockHash } from './handshake.ts'
@@ -43,7 +44,8 @@ describe('a handshake', () => {
   })
 
   it('opens a KNOCK made for the exchange key before the current one', () => {
-    const bundle = { ...bob.verifiedBundle(), identityKey: bob.keys.exchangeKeys()[1]!.publicKey }
+    const { publicKey: identityKey } = x25519KeyPair(bob.previousExchange.secret)
+    const bundle = { ...bob.verifiedBundle(), identityKey, identityKeySequence: 1 }
     expect(bob.open(knockOn(alice, bundle).packet, alice).from).toBe(alice.identity.amid)
   })
 

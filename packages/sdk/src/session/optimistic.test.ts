@@ -383,7 +383,8 @@ describe('a dishonest sender', () => {
   })
 
   it('whose message is larger than the session allows is refused', () => {
-    expectNotTaken('LIMIT_SIZE', packet, { max_message_size_bytes: 300 })
+    const some = (raw: JsonObject) => (raw['x'] = 'A'.repeat(5000))
+    expectNotTaken('LIMIT_SIZE', forged(some), { max_message_size_bytes: 4096 })
     const long = (raw: JsonObject) => (raw['x'] = 'A'.repeat(DEFAULT_MAX_MESSAGE_BYTES))
     expectNotTaken('LIMIT_SIZE', forged(long))
   })

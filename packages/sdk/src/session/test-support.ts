@@ -13,7 +13,7 @@ import {
   type VerifiedBundle,
 } from '../identity/index.ts'
 import { NOW, testRandom } from '../identity/test-support.ts'
-import { formatKey, newSessionId, type Bundle, type Knock } from '../wire/index.ts'
+import { formatKey, type Bundle, type Knock } from '../wire/index.ts'
 import type { SessionEnvironment } from './handshake.ts'
 import { createAccept } from './knock-answer.ts'
 import { consumeAnswer, createKnock, type KnockRequest } from './knock-initiator.ts'
@@ -52,16 +52,24 @@ export class TestAgent {
   }
 
   get keys(): KeyLookup {
-    const ifLeft = (key: OwnKey, id: number, pair: (key: OwnKey) => KeyPair) =>
-      key.record.id === id && !this.usedUp.has(key) ? pair(key) : undefined
+    const isLeft = (key: OwnKey, id: number) => key.record.id === id && !this.usedUp.has(key)
     return {
-      exchangeKeys: () => [pairOf(this.exchange), pairOf(this.previousExchange)],
-      signedPrekey: (id) => {
-        const pair = ifLeft(this.signed, id, pairOf)
-        return pair && { pair, versions: this.signed.record.versions ?? [] }
+      find: ({ exchangeKeySequence, signedPrekeyId, oneTimePrekeyId, kemKind, kemPrekeyId }) => {
+        const exchangeKeys = [this.exchange, this.previousExchange]
+          .filter(({ record }) => record.sequence === exchangeKeySequence)
+          .map(pairOf)
+        const kem = kemKind === 'one-time' ? this.oneTimeKem : this.lastResort
+        const named = isLeft(this.signed, signedPrekeyId) && isLeft(kem, kemPrekeyId)
+        if (!named || exchangeKeys.length === 0) return undefined
+        if (oneTimePrekeyId !== undefined && !isLeft(this.oneTime, oneTimePrekeyId)) return undefined
+        return {
+          exchangeKeys,
+          signedPrekey: pairOf(this.signed),
+          versions: this.signed.record.versions ?? [],
+          kemKey: kemPairOf(kem),
+          ...(oneTimePrekeyId === undefined ? {} : { oneTimePrekey: pairOf(this.oneTime) }),
+        }
       },
-      oneTimePrekey: (id) => ifLeft(this.oneTime, id, pairOf),
-      kemPrekey: (kind, id) => ifLeft(kind === 'one-time' ? this.oneTimeKem : this.lastResort, id, kemPairOf),
       headerSeen: (hash) => this.seenHeaders.has(hash.join()),
     }
   }
@@ -111,7 +119,6 @@ export function knockOn(
 export function acceptTerms(opened: OpenedKnock, by: TestAgent) {
   return {
     identity: by.identity,
-    sessionId: newSessionId(testRandom('session id')),
     constraints: grantConstraints(opened.knock.session_request),
   }
 }

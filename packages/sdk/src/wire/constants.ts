@@ -43,6 +43,8 @@ export const TURN_PATH = '/v1/turn'
 export const MAX_PAYLOAD_BYTES = 160 * 1024
 /** Default `constraints.max_message_size_bytes` of an ACCEPT: canonical envelope bytes. */
 export const DEFAULT_MAX_MESSAGE_BYTES = 64 * 1024
+/** The least that an ACCEPT may grant: less would refuse in advance what the other side is about to say. */
+export const MIN_MAX_MESSAGE_BYTES = 4 * 1024
 /** How far two clocks may differ before a timestamp is refused. */
 export const CLOCK_SKEW_SECONDS = 300
 /** Time a KNOCK stays answerable: a mailbox's 72 hours, so that an offline agent can still let it in. */

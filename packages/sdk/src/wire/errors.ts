@@ -186,6 +186,7 @@ export const ERROR_CODES = {
   MESSAGE_EXPIRED: { summary: 'No session was opened in time for the message' },
   MESSAGE_FAILED: { summary: 'The message could not be delivered' },
   MESSAGE_UNKNOWN: { summary: 'There is no message with this id' },
+  SESSION_EXISTS: { summary: 'A session with this id is known already' },
   SESSION_UNKNOWN: { summary: 'There is no session with this id' },
   WAIT_TIMEOUT: { summary: 'No answer came in the time given; the message itself goes on' },
   HANDLER_FAILED: { summary: 'The application failed to answer a request', stranger: true },

@@ -4,6 +4,7 @@
  */
 import type { Static } from 'typebox'
 import { Type } from './type.ts'
+import { MIN_MAX_MESSAGE_BYTES } from './constants.ts'
 import { Intent, TierNumber } from './capability.ts'
 import { SignedKey } from './records.ts'
 import { ReputationCredential } from './reputation.ts'
@@ -76,7 +77,10 @@ export const Knock = Type.Object(
 export type Knock = Static<typeof Knock>
 
 export const Constraints = Type.Object({
-  max_message_size_bytes: Type.Integer({ minimum: 1 }),
+  max_message_size_bytes: Type.Integer({
+    minimum: MIN_MAX_MESSAGE_BYTES,
+    description: 'Of an envelope, canonical',
+  }),
   max_messages: Nullable(Type.Integer({ minimum: 1, description: 'null: no limit (stream)' })),
   ttl_seconds: Type.Integer({ minimum: 1 }),
 })

@@ -21,6 +21,7 @@ const id = fc.integer({ min: 1, max: 0xffff_ffff })
 
 const headers: fc.Arbitrary<KnockHeader> = fc.record({
   suite: fc.nat({ max: 255 }),
+  exchangeKeySequence: fc.nat({ max: 0xffff_ffff }),
   versions: fc.array(fc.constantFrom('agentmesh/0.2', 'agentmesh/0.3', 'agentmesh/12.345'), {
     minLength: 1,
     maxLength: 16,
@@ -37,6 +38,7 @@ const headers: fc.Arbitrary<KnockHeader> = fc.record({
 
 const sample: KnockHeader = {
   suite: 1,
+  exchangeKeySequence: 8,
   versions: ['agentmesh/0.2'],
   identityKey: new Uint8Array(32).fill(1),
   ephemeralKey: new Uint8Array(32).fill(2),
@@ -49,7 +51,7 @@ const sample: KnockHeader = {
 }
 const sampleBytes = encodeKnockHeader(sample)
 /** Offsets of the fields behind a version list of one `agentmesh/0.2`. */
-const AT = { count: 1, version: 3, signedPrekeyId: 112, oneTimePrekeyId: 116, kemKind: 120, kemPrekeyId: 121 }
+const AT = { count: 5, version: 7, signedPrekeyId: 116, oneTimePrekeyId: 120, kemKind: 124, kemPrekeyId: 125 }
 
 describe('KNOCK packet', () => {
   it('gives every field back, with the bytes that are authenticated and hashed', () => {

@@ -1,7 +1,7 @@
 /**
  * The opaque payloads a relay carries, as bytes (DESIGN §7.1). The relay's own `type` field says which one it is.
  *
- *   KNOCK    u8 suite | u8 n | n * (u8 length | version) | IK_A 32 | EK_A 32 | RK_A 32
+ *   KNOCK    u8 suite | u32 exchange key sequence | u8 n | n * (u8 length | version) | IK_A 32 | EK_A 32 | RK_A 32
  *            | u32 signed prekey id | u32 one-time prekey id (0: none)
  *            | u8 KEM key kind (1 one-time, 2 last-resort) | u32 KEM key id | KEM ciphertext 1088
  *            | u16 length | sealed KNOCK JSON | rest: optimistic message, or nothing
@@ -21,6 +21,11 @@ const versionPattern = new RegExp(VERSION_PATTERN)
 
 export interface KnockHeader {
   readonly suite: number
+  /**
+   * Low 32 bits of the sequence of the receiver's exchange key, by which the receiver finds it among those it still has. Like the
+   * prekey ids it only says how old the bundle is.
+   */
+  readonly exchangeKeySequence: number
   readonly versions: readonly string[]
   readonly identityKey: Uint8Array
   readonly ephemeralKey: Uint8Array
@@ -44,7 +49,7 @@ export interface KnockPacket {
 }
 
 export function encodeKnockHeader(header: KnockHeader): Uint8Array {
-  const writer = new ByteWriter().u8(header.suite).u8(header.versions.length)
+  const writer = new ByteWriter().u8(header.suite).u32(header.exchangeKeySequence).u8(header.versions.length)
   for (const version of header.versions) {
     const bytes = utf8Bytes(version)
     writer.u8(bytes.length).bytes(bytes)
@@ -79,6 +84,7 @@ export function decodeKnockPacket(packet: Uint8Array): KnockPacket {
   if (packet.length > MAX_PAYLOAD_BYTES) throw new AgentMeshError('TOO_LARGE')
   const reader = new ByteReader(packet)
   const suite = reader.u8()
+  const exchangeKeySequence = reader.u32()
   const count = reader.u8()
   if (count === 0 || count > MAX_VERSIONS) throw new AgentMeshError('MALFORMED', 'Bad version list')
   const versions: string[] = []
@@ -106,6 +112,7 @@ export function decodeKnockPacket(packet: Uint8Array): KnockPacket {
   return {
     header: {
       suite,
+      exchangeKeySequence,
       versions,
       identityKey,
       ephemeralKey,
