@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { COMMAND, Place, Process, ROOT, run, type CliAgent } from './cli-harness.ts'
+import { COMMAND, Place, Process, ROOT, run, start, type CliAgent } from './cli-harness.ts'
 
 const place = new Place()
 let bob: CliAgent
@@ -61,6 +61,34 @@ test('the request reaches the program as JSON with its provenance, and its answe
     provenance: { from: alice.amid, tier: 'anonymous' },
   })
   expect(readdirSync(folder)).toEqual(['echo.cjs'])
+})
+
+test('a program that prints its environment tells the peer no passphrase, token or key of its owner', async () => {
+  const print = program('print.cjs', 'console.log(JSON.stringify(process.env))')
+  const secrets = {
+    AGENTMESH_PASSPHRASE: 'a secret',
+    AGENTMESH_REGISTRY_ADMIN_TOKEN: 'a secret',
+    CLOUD_ACCESS_KEY: 'a secret',
+    FLIGHTS_API_KEY: 'named by the owner',
+  }
+  const words = ['listen', '--exec', print, '--env', 'FLIGHTS_API_KEY', '--json', '--home', bob.home]
+  const listener = start(words, secrets)
+  await listener.line((line) => line['event'] === 'ready')
+  const { answer } = await ask()
+  await listener.stop()
+  const { results } = answer as { results: Record<string, string> }
+  expect(results).toMatchObject({ PATH: process.env['PATH'], FLIGHTS_API_KEY: 'named by the owner' })
+  expect(Object.values(results)).not.toContain('a secret')
+  expect(
+    Object.keys(results)
+      .filter((name) => name.startsWith('AGENTMESH_'))
+      .toSorted(),
+  ).toEqual(['AGENTMESH_FROM', 'AGENTMESH_REQUEST_ID', 'AGENTMESH_SESSION_ID'])
+})
+
+test('the passphrase cannot be named for a program', async () => {
+  const words = ['listen', '--exec', 'true', '--env', 'AGENTMESH_PASSPHRASE', '--home', bob.home]
+  expect((await run(words)).code).toBe(2)
 })
 
 test('many requests at once are all answered, each with its own', async () => {

@@ -6,14 +6,17 @@ import { createInterface } from 'node:readline'
 import type { AgentClient, AnswerInput, ErrorCode, IncomingRequest, StatusPayload } from '@agentmesh/sdk'
 import { AgentMeshError, escapeText, isAgentMeshError, parseJsonObject } from '@agentmesh/sdk/wire'
 import { HANDLER_FAILED, withFiles, type AnswerProgram } from '../listen/answer-program.ts'
+import { requireProgramVariables } from '../listen/program-environment.ts'
 import { requestStream } from '../listen/request-stream.ts'
 import { color, jsonLine, note, print, type Context } from '../output.ts'
-import { EXIT } from '../exit-codes.ts'
+import { EXIT, UsageError } from '../exit-codes.ts'
 import { openFiles, removeLeftFiles } from './attachments.ts'
 import { clientOf } from './shared.ts'
 
 export interface ListenOptions {
   exec?: string
+  /** Names of variables for the program. */
+  env?: readonly string[]
   timeout?: number
 }
 
@@ -32,6 +35,8 @@ const WAITING = 'Waiting for requests.'
 const AWAY = 'The daemon went away; waiting for it.'
 
 export async function listen(context: Context, options: ListenOptions): Promise<void> {
+  if (options.env !== undefined && options.exec === undefined) throw new UsageError('--env goes with --exec')
+  requireProgramVariables(options.env ?? [])
   const client = clientOf(context)
   const stop = new AbortController()
   let interrupted = false
@@ -90,7 +95,7 @@ async function listenWithProgram(
   context: Context,
   client: AgentClient,
   command: string,
-  { timeout }: ListenOptions,
+  { timeout, env = [] }: ListenOptions,
   stop: AbortController,
 ): Promise<void> {
   const { startProgram } = await import('../listen/answer-program.ts')
@@ -118,6 +123,7 @@ async function listenWithProgram(
     const program = startProgram(command, request, {
       paths: files.paths,
       timeoutSeconds: timeout ?? DEFAULT_TIMEOUT_SECONDS,
+      variables: env,
       onStatus: (status) => {
         client
           .requestStatus(handles.get(keyOf(request)) ?? '', status)

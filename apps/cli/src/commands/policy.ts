@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
 import {
   AgentMeshError,
+  childEnvironment,
   defaultPolicy,
   evaluateKnock,
   formatIntent,
@@ -119,7 +120,7 @@ export async function policyEdit(context: Context): Promise<void> {
   const ended = spawnSync(`${editor} "$DRAFT"`, {
     shell: true,
     stdio: ['inherit', process.stderr, 'inherit'],
-    env: { ...process.env, DRAFT: draft },
+    env: { ...childEnvironment(process.env), DRAFT: draft },
   })
   if (ended.status !== 0) throw new UsageError(`The editor (${editor}) failed; the policy is as it was`)
   let policy: Policy

@@ -11,6 +11,7 @@ import { once } from 'node:events'
 import { constants, fchmodSync, ftruncateSync, fstatSync, openSync, closeSync } from 'node:fs'
 import {
   AgentMeshError,
+  childEnvironment,
   escapeText,
   isAgentMeshError,
   isErrorCode,
@@ -132,7 +133,7 @@ async function startDetached(home: string, passphrase: string | undefined): Prom
     {
       detached: true,
       stdio: ['ignore', log, log, 'ipc'],
-      env: { ...process.env, [PASSPHRASE_BY_IPC]: '1' },
+      env: { ...childEnvironment(process.env), [PASSPHRASE_BY_IPC]: '1' },
     },
   )
   child.send({ passphrase } satisfies FirstWord)

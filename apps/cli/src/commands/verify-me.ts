@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process'
 import {
   AgentMeshError,
+  childEnvironment,
   HttpVerificationClient,
   isAgentMeshError,
   parseTimestamp,
@@ -211,7 +212,11 @@ function openBrowser(url: string): void {
         ? ['rundll32', 'url.dll,FileProtocolHandler', url]
         : [process.env['BROWSER'] ?? 'xdg-open', url]
   if (program === undefined || program === '') return
-  const child = spawn(program, args, { stdio: 'ignore', detached: true })
+  const child = spawn(program, args, {
+    stdio: 'ignore',
+    detached: true,
+    env: childEnvironment(process.env),
+  })
   child.on('error', () => undefined)
   child.unref()
 }

@@ -33,8 +33,11 @@ afterEach(() => rmSync(folder, { recursive: true }))
 const statuses: StatusPayload[] = []
 const run = (command: string, timeoutSeconds = 60): Promise<Outcome> => {
   statuses.length = 0
-  return startProgram(command, REQUEST, { timeoutSeconds, onStatus: (status) => statuses.push(status) })
-    .outcome
+  return startProgram(command, REQUEST, {
+    timeoutSeconds,
+    variables: [],
+    onStatus: (status) => statuses.push(status),
+  }).outcome
 }
 const node = (code: string): string => `"${process.execPath}" -e '${code}'`
 
@@ -115,7 +118,7 @@ test('ending a program kills its whole group, and nobody is answered', async () 
   const program = startProgram(
     `sleep 1000 & echo $! > ${pidFile}; echo '{"status":"queued"}'; wait`,
     REQUEST,
-    { timeoutSeconds: 60, onStatus: () => program.end('enough') },
+    { timeoutSeconds: 60, variables: [], onStatus: () => program.end('enough') },
   )
   expect(await program.outcome).toEqual({ kind: 'ended', why: 'enough' })
   await expect.poll(() => isRunning(Number(readFileSync(pidFile, 'utf8'))), { timeout: 10_000 }).toBe(false)

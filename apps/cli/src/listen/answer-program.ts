@@ -11,6 +11,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import type { AnswerInput, IncomingRequest, JsonObject, JsonValue, StatusPayload } from '@agentmesh/sdk'
 import { isAgentMeshError, parseJson, PAYLOADS, validate } from '@agentmesh/sdk/wire'
+import { programEnvironment } from './program-environment.ts'
 
 import { namedFiles } from '../commands/attachments.ts'
 
@@ -33,6 +34,8 @@ export interface AnswerProgram {
 
 export interface ProgramOptions {
   readonly timeoutSeconds: number
+  /** Variables that go on from our environment, beside those that every program gets. */
+  readonly variables: readonly string[]
   readonly onStatus: (status: StatusPayload) => void
   /** Where its files are in clear, in their order. */
   readonly paths?: readonly string[]
@@ -44,18 +47,13 @@ export const MAX_OUTPUT_BYTES = 1024 * 1024
 export function startProgram(
   command: string,
   request: IncomingRequest,
-  { timeoutSeconds, onStatus, paths = [] }: ProgramOptions,
+  { timeoutSeconds, variables, onStatus, paths = [] }: ProgramOptions,
 ): AnswerProgram {
   const child = spawn(command, {
     shell: true,
     detached: process.platform !== 'win32',
     stdio: ['pipe', 'pipe', 'inherit'],
-    env: {
-      ...process.env,
-      AGENTMESH_REQUEST_ID: request.id,
-      AGENTMESH_SESSION_ID: request.session_id,
-      AGENTMESH_FROM: request.from,
-    },
+    env: programEnvironment(process.env, variables, request),
   })
   const output = new Output(onStatus)
   let stopped: { kind: 'failed' | 'ended'; why: string } | undefined

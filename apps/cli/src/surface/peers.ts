@@ -64,11 +64,16 @@ export function peerCommands(): Command[] {
   const listen = new Command('listen')
     .description('answer requests: as JSON lines, or with a program')
     .option('--exec <command>', 'run for each request: request JSON on stdin, answer JSON on stdout')
+    .option('--env <name>', 'a variable that the program gets too, see below; may be given again', collect)
     .option('--timeout <seconds>', 'how long the program may take (default 60)', seconds)
     .action(async (options: ListenOptions, command: Command) =>
       (await import('../commands/listen.ts')).listen(contextOf(command), options),
     )
-  withExamples(listen, ["agentmesh listen --exec 'python3 answer.py'", 'agentmesh listen'])
+  withExamples(listen, [
+    "agentmesh listen --exec 'python3 answer.py'",
+    "agentmesh listen --exec 'python3 answer.py' --env FLIGHTS_API_KEY",
+    'agentmesh listen',
+  ])
   listen.addHelpText('after', LISTEN_HELP)
 
   const sessions = new Command('sessions')
@@ -155,6 +160,9 @@ beside results it may name files to send along: "attachments": ["report.pdf", {"
 and before it, each on a line of its own, as many as it likes of
   {"status": "processing", "progress": 0.5, "message": "..."}
 Another exit code than 0, no JSON, too much output or too long a time is answered with HANDLER_FAILED.
+
+Of the environment it gets PATH, HOME, USER, LOGNAME, SHELL, LANG, LC_*, TZ, TMPDIR, TERM, NO_COLOR, what --env names, and
+AGENTMESH_REQUEST_ID, AGENTMESH_SESSION_ID and AGENTMESH_FROM, which are about the request. No other AGENTMESH_* goes on.
 
 When the daemon ends, listen waits for it to come back. A request that was open then is handed over again, with the same id;
 a program that is at work on it is not started a second time.

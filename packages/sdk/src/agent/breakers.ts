@@ -9,6 +9,7 @@
  */
 import { execFile } from 'node:child_process'
 import { AgentMeshError } from '../wire/index.ts'
+import { childEnvironment } from './child-environment.ts'
 import { audit, commit, type Actor, type Core } from './core.ts'
 import type { BreakerState } from './types.ts'
 
@@ -71,7 +72,8 @@ export class Breakers {
     const [program, ...args] = this.#core.config.framework_stop_command ?? []
     if (program === undefined) return
     await new Promise<void>((resolve) => {
-      execFile(program, args, { timeout: FRAMEWORK_STOP_MS }, (error) => {
+      const options = { timeout: FRAMEWORK_STOP_MS, env: childEnvironment(process.env) }
+      execFile(program, args, options, (error) => {
         if (error) {
           audit(this.#core, {
             event: 'agent_error',

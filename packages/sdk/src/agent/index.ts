@@ -1,5 +1,6 @@
 /** The agent: everything below put to work. */
 export { Agent } from './agent.ts'
+export { childEnvironment } from './child-environment.ts'
 export { AgentClient } from './client.ts'
 export {
   Config,
