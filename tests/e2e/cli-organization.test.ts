@@ -203,8 +203,10 @@ describe('org', () => {
       { amid, role: 'support', display_name: 'fleet', state: 'good' },
     ])
 
-    const other = value(await org(acme, 'issue', amid, '--submit'))
-    expect(other['proof']).toHaveProperty('tree_head')
+    const out = join(folder, 'issued.json')
+    value(await org(acme, 'issue', amid, '--out', out))
+    expect(errorCode(await org(acme, 'join', out))).toBe('NOT_OWNER')
+    expect(value(await org(fleet, 'join', out))['proof']).toHaveProperty('tree_head')
     const foreign = await org(acme, 'issue', identityOf(acme).amid, '--request', request)
     expect(errorCode(foreign)).toBe('AMID_MISMATCH')
 

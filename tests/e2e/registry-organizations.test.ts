@@ -260,7 +260,9 @@ describe('checked again', () => {
     const record = await fleet.client.lookup(fleet.identity.amid)
     expect(record.tier).toBe(2)
     expect(record).not.toHaveProperty('organization')
-    await expect(fleet.client.submitCertificate(chain)).rejects.toMatchObject({ code: 'CERTIFICATE_INVALID' })
+    await expect(fleet.client.submitCertificate(chain)).rejects.toMatchObject({
+      code: 'CERTIFICATE_INVALID',
+    })
   })
 
   it('takes a record back that came back in time, and one that came later by a new proof', async () => {
@@ -345,6 +347,8 @@ describe('an organisation’s own certificates', () => {
     const stranger = await member()
     const chain = await issue(acme, fleet)
     await expect(stranger.client.submitCertificate(chain)).rejects.toMatchObject({ code: 'NOT_OWNER' })
+    // The organisation alone: nobody is its member who did not agree.
+    await expect(acme.client.submitCertificate(chain)).rejects.toMatchObject({ code: 'NOT_OWNER' })
     // Signed by a key that is no organisation's, under an organisation's certificate.
     const [, above = ''] = chain
     const forged = issueAgent(
@@ -411,7 +415,9 @@ describe('an organisation’s own certificates', () => {
     expect((await fleet.client.lookup(fleet.identity.amid)).tier).toBe(2)
     const served = await fleet.client.crl(certificateFromText(above).keyId)
     expect(served.entries.get(serial)?.reason).toBe('affiliationChanged')
-    await expect(fleet.client.submitCertificate(chain)).rejects.toMatchObject({ code: 'CERTIFICATE_INVALID' })
+    await expect(fleet.client.submitCertificate(chain)).rejects.toMatchObject({
+      code: 'CERTIFICATE_INVALID',
+    })
     // The same list is fine; an older number, and one that takes a revocation back, are not.
     await acme.client.putCrl(served)
     await expect(acme.client.putCrl(listOf(1, [serial, '40'], above))).rejects.toMatchObject({
@@ -421,6 +427,8 @@ describe('an organisation’s own certificates', () => {
       code: 'CERTIFICATE_INVALID',
       message: expect.stringContaining('takes back') as string,
     })
-    await expect(fleet.client.putCrl(listOf(3, [serial], above))).rejects.toMatchObject({ code: 'NOT_OWNER' })
+    await expect(fleet.client.putCrl(listOf(3, [serial], above))).rejects.toMatchObject({
+      code: 'NOT_OWNER',
+    })
   })
 })

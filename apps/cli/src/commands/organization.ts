@@ -42,6 +42,7 @@ import { homePath, readPassphrase } from './shared.ts'
 const DAY = 86_400_000
 const MAX_DAYS = 30
 const MAX_REQUEST_BYTES = 4096
+const MAX_ISSUED_BYTES = 32_768
 
 interface Keys {
   readonly home: Home
@@ -143,7 +144,6 @@ export interface IssueOptions {
   name?: string
   request?: string
   days?: number
-  submit?: boolean
   out?: string
 }
 
@@ -189,13 +189,11 @@ export async function orgIssue(context: Context, text: string, options: IssueOpt
     ],
   }))
   const chain = [certificateText(parseCertificate(der)), certificate]
-  const proof = options.submit === true ? (await clientOf(keys).submitCertificate(chain)).proof : undefined
   const issued = {
     amid,
     serial,
     expires_at: formatTimestamp(notAfter),
     chain,
-    ...(proof === undefined ? {} : { proof }),
   }
   if (options.out !== undefined)
     writeFileSync(options.out, `${JSON.stringify(issued, null, 2)}\n`, { flag: 'wx' })
@@ -205,9 +203,24 @@ export async function orgIssue(context: Context, text: string, options: IssueOpt
       ['serial', serial],
       ['until', issued.expires_at],
       ['chain', options.out ?? chain.join(' ')],
-      ['in the log', proof === undefined ? 'when the agent, or org issue --submit, brings it' : 'yes'],
+      ['in the log', 'once the agent’s owner agrees: agentmesh org join'],
     ]),
   )
+}
+
+/** The owner agrees to a certificate: this agent, and nobody else, brings it to the registry. */
+export async function orgJoin(context: Context, path: string): Promise<void> {
+  let bytes: Uint8Array
+  try {
+    bytes = readFileSync(path)
+  } catch (error) {
+    throw new UsageError(`The certificate cannot be read: ${(error as Error).message}`)
+  }
+  const { chain } = parseJsonObject(bytes, MAX_ISSUED_BYTES)
+  if (!Array.isArray(chain) || !chain.every((text) => typeof text === 'string'))
+    throw new AgentMeshError('MALFORMED', 'The file is not what org issue --out writes')
+  const { proof } = await clientOf(await openKeys(context)).submitCertificate(chain)
+  show(context, { chain, proof }, () => 'Joined: the registry shows the organisation in this agent’s record.')
 }
 
 /** @throws AMID_MISMATCH, MALFORMED; UsageError when the file cannot be read */

@@ -10,6 +10,7 @@ export function organizationCommands(): Command[] {
     'agentmesh org verify',
     'agentmesh org request > agent.json                            on the agent’s machine',
     'agentmesh org issue <amid> --request agent.json --role support --out agent-certificate.json',
+    'agentmesh org join agent-certificate.json                      on the agent’s machine',
     'agentmesh org revoke <amid> --reason keyCompromise',
   ])
   org
@@ -40,10 +41,16 @@ export function organizationCommands(): Command[] {
     .option('--name <text>', 'the name it goes by (else that of the request)')
     .option('--request <file>', 'its `org request`; without it the registry is asked for its key')
     .option('--days <n>', 'how long it holds, at most 30', count)
-    .option('--submit', 'have the registry log it right away')
     .option('--out <file>', 'write the certificate there; never over a file')
     .action(async (amid: string, options: IssueOptions, command: Command) =>
       (await import('../commands/organization.ts')).orgIssue(contextOf(command), amid, options),
+    )
+  org
+    .command('join')
+    .description('agree to a certificate: the registry shows its organisation in this agent’s record')
+    .argument('<file>', 'what org issue --out wrote')
+    .action(async (path: string, _options: object, command: Command) =>
+      (await import('../commands/organization.ts')).orgJoin(contextOf(command), path),
     )
   org
     .command('revoke')

@@ -7,7 +7,7 @@ import {
   type Crl,
   type LogEntry,
 } from '@agentmesh/sdk/identity'
-import { AgentMeshError, amidToBytes, fromBase64, toBase64, toHex, type Amid } from '@agentmesh/sdk/wire'
+import { AgentMeshError, fromBase64, toBase64, type Amid } from '@agentmesh/sdk/wire'
 import type { Store } from '../store/store.ts'
 import type { IssuedCertificate } from './authority.ts'
 import { certificateEntry, revocationEntry, type CertificateAuthority } from './certificate-authority.ts'
@@ -19,7 +19,7 @@ const MAX_AGENT_LIFETIME = 31 * DAY
 /**
  * Takes in a certificate that an organisation issued. The same one again gets the proof again.
  *
- * @param bringer the agent itself, or its organisation
+ * @param bringer the agent itself: an organisation alone makes nobody its member
  * @param chain base64 DER: the agent's certificate, the organisation's
  * @throws CERTIFICATE_MALFORMED, CERTIFICATE_INVALID, NOT_OWNER, NOT_REGISTERED, AMID_SUCCEEDED
  */
@@ -34,8 +34,8 @@ export async function submitChain(
   const [agent, organization] = ders.map(parseCertificate)
   if (agent?.amid === undefined || organization === undefined) throw invalid('It is no agent’s')
   const { amid } = agent
-  if (bringer !== amid && toHex(amidToBytes(bringer)) !== organization.keyId)
-    throw new AgentMeshError('NOT_OWNER')
+  // The signed request is the agent's consent: it covers these very certificates, and an organisation cannot sign it.
+  if (bringer !== amid) throw new AgentMeshError('NOT_OWNER')
   const { root, intermediates } = authority
   const lists = await authority.lists.several(
     [root, ...intermediates, organization].map(({ keyId }) => keyId),
