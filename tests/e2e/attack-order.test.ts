@@ -126,11 +126,25 @@ test('a relay that loses a receipt does not silence the session for good', async
 
 test('a relay that loses a CLOSE does not leave the other side talking to nobody', async () => {
   await (await alice.send(bob.amid, ask(1))).answer()
-  relay.mischief = (message) => (message.type === 'close' ? [] : [message])
-  await bob.killSession(bob.sessions()[0]!.session_id)
+  const lost: unknown[] = []
+  const resets: unknown[] = []
+  relay.mischief = (message) => {
+    if (message.type === 'reset') resets.push(message)
+    if (message.type !== 'close' || lost.length > 0) return [message]
+    lost.push(message)
+    return []
+  }
+  await bob.conversation(bob.sessions()[0]!.session_id).close()
+  await expect.poll(() => lost).toHaveLength(1)
   const second = await alice.send(bob.amid, ask(2))
+  const arrived = () => relay.passed.length
+  const before = arrived()
+  await expect.poll(arrived).toBeGreaterThan(before)
+  // The CLOSE comes again, and says that the second request was not read.
+  skew = 60_000
   expect(await second.answer({ timeoutSeconds: 40 })).toMatchObject({ payload: { results: 2 } })
   expect(seen).toEqual([1, 2])
+  expect(resets).toEqual([])
 })
 
 test('a relay that says "later" with the largest number is not asked without pause', async () => {

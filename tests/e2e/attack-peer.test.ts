@@ -9,6 +9,7 @@ import {
   type MessageId,
 } from '@agentmesh/sdk'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
+import type { ReceiptPayload } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { HostilePeer } from '../support/hostile-peer.ts'
 import { FLIGHTS, TestNetwork } from '../support/network.ts'
@@ -60,11 +61,7 @@ test('a flood of negotiations ends the session, and does not fill the disk', asy
     await mallory.say('capability_negotiation', { i_need: ['flight_search'] })
     // It reads every answer, so that the window never holds anything up.
     const answers = mallory.envelopes.splice(0).filter(({ type }) => type !== 'receipt')
-    if (answers.length > 0) {
-      const at = new Date().toISOString()
-      const receipts = answers.map(({ id }) => ({ message_id: id, state: 'read' as const, at }))
-      await mallory.say('receipt', { receipts })
-    }
+    if (answers.length > 0) await mallory.say('receipt', mallory.receipts())
   }
   expect(closed()).toBe(true)
   expect(said).toBeLessThan(100)
@@ -114,8 +111,7 @@ test('a receipt that claims an answer is no answer', async () => {
   const id = await conversation.send('request', ask(1))
   await mallory.until(() => mallory.envelopes.some(({ type }) => type === 'request'))
   const waiting = bob.sent(id).answer({ timeoutSeconds: 30 })
-  const at = new Date().toISOString()
-  await mallory.say('receipt', { receipts: [{ message_id: id, state: 'answered', at }] })
+  await mallory.say('receipt', { ...mallory.receipts(), answered: [[1, 1]] })
   await mallory.say('response', { status: 'success', results: 7 }, { inReplyTo: id })
   expect(await waiting).toMatchObject({ type: 'response', payload: { results: 7 } })
 })
@@ -135,8 +131,7 @@ test('a receipt that comes along with a message counts for the one who says it, 
   await mallory.until(() => mallory.envelopes.some(({ type }) => type === 'request'))
   await reached
   const at = '2020-01-01T00:00:00.000Z'
-  const claim = (message_id: MessageId, state: 'read' | 'answered') => ({ message_id, state, at })
-  const receipts = [claim(asked, 'read'), claim(asked, 'answered'), claim(other.id, 'read')]
+  const receipts: ReceiptPayload = { received: 1, read: [[1, 1]], answered: [[1, 1]], at }
   const message = once(bob.events, 'message')
   await mallory.say('status', { status: 'processing' }, { inReplyTo: asked, receipts })
   await message
@@ -156,17 +151,14 @@ test('an answer takes along the receipts of what it answers', async () => {
   expect(mallory.envelopes).toMatchObject([
     {
       type: 'response',
-      receipts: [
-        { message_id: id, state: 'received' },
-        { message_id: id, state: 'read' },
-      ],
+      receipts: { received: 1, read: [[1, 1]], answered: [[1, 1]] },
     },
   ])
 })
 
 test('receipts that find no room in a message go without it', async () => {
   await mallory.knock(bob.amid)
-  bob.on('request', () => ({ results: 'x'.repeat(65_536 - 600) }))
+  bob.on('request', () => ({ results: 'x'.repeat(65_536 - 520) }))
   await mallory.say('request', ask(1))
   await mallory.until(() => mallory.envelopes.length === 2)
   const [first, second] = mallory.envelopes.toSorted((a, b) => a.type.localeCompare(b.type))
@@ -241,15 +233,11 @@ test('an answer does not overtake what was said before it, however full the wind
   await mallory.say('request', ask(1))
   await answered
   const heard = () => mallory.envelopes.filter(({ type }) => type === 'status' || type === 'response')
-  const at = new Date().toISOString()
   // It reads as they come.
   for (let read = 0; read < 80;) {
     await mallory.until(() => heard().length > read)
-    const receipts = heard()
-      .slice(read)
-      .map(({ id }) => ({ message_id: id, state: 'read' as const, at }))
-    read += receipts.length
-    await mallory.say('receipt', { receipts })
+    read = heard().length
+    await mallory.say('receipt', mallory.receipts())
   }
   await mallory.until(() => heard().some(({ type }) => type === 'response'))
   const order = heard().toSorted((one, other) => one.sequence - other.sequence)

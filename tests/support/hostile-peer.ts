@@ -18,6 +18,7 @@ import {
   type Envelope,
   type Intent,
   type MessageId,
+  type ReceiptPayload,
   type MessageType,
   type Payload,
   type EnvelopeType,
@@ -134,7 +135,7 @@ export class HostilePeer {
     try {
       const read = consumeMessage(lawless, payload, type, { random, now: Date.now() })
       this.session = { ...read.session, state: 'open', closes: 'none' }
-      this.envelopes.push(read.envelope)
+      if (read.kind === 'read') this.envelopes.push(read.envelope)
     } catch (error) {
       // Of another session of its own, or of a clock that is wrong.
       if (!isAgentMeshError(error)) throw error
@@ -189,11 +190,22 @@ export class HostilePeer {
     return this.#relay.send({ id, to, type, payload })
   }
 
+  /** That it has and read all that it was sent on the session, up to the last that came. */
+  receipts(): ReceiptPayload {
+    const { highest: received = 0 } = this.session?.received ?? {}
+    return {
+      received,
+      ...(received === 0 ? {} : { read: [[1, received]] }),
+      at: formatTimestamp(Date.now()),
+    }
+  }
+
   /** An envelope of the session, whatever the session's rules say. */
   make<T extends EnvelopeType>(type: T, payload: Payload<T>, said: Said = {}): Uint8Array {
     const session = this.session!
     const id = said.id ?? newMessageId(random)
-    const { inReplyTo, receipts } = said
+    const { inReplyTo } = said
+    const receipts = said.receipts ?? (type === 'close' ? this.receipts() : undefined)
     const draft = {
       type,
       payload,

@@ -3,11 +3,12 @@
  * owner installs.
  */
 import { ratchetEncrypt, sign } from '../../../packages/sdk/src/crypto/index.ts'
-import { createMessage, consumeMessage, SchemaBook } from '../../../packages/sdk/src/messages/index.ts'
+import { createMessage, SchemaBook } from '../../../packages/sdk/src/messages/index.ts'
 import {
   close,
   failure,
   makeEnds,
+  readMessage,
   receipt,
   request,
   response,
@@ -43,7 +44,9 @@ const MESSAGE_REFUSALS: readonly ErrorCode[] = [
   'LIMIT_MESSAGES',
   'LIMIT_SIZE',
   'OUT_OF_TURN',
-  'UNKNOWN_TYPE',
+  'UNSUPPORTED_TYPE',
+  'ENVELOPE_UNREADABLE',
+  'RECEIPTS_IMPOSSIBLE',
 ]
 
 /** Both ends of a session in which each has spoken, so that the next message opens with symmetric keys alone. */
@@ -51,7 +54,7 @@ function talking() {
   const { alice, bob } = makeEnds()
   const env = environment('talk')
   const first = createMessage(alice.session, request(), alice.identity, env)
-  const atBob = consumeMessage(bob.session, first.packet, 'message', env).session
+  const atBob = readMessage(bob.session, first.packet, 'message', env).session
   return { alice: { ...alice, session: first.session }, bob: { ...bob, session: atBob } }
 }
 
@@ -65,7 +68,7 @@ function messages(): Target {
       (draft) => createMessage(alice.session, draft, alice.identity, environment('send')).packet,
     ),
     refusals: MESSAGE_REFUSALS,
-    read: (input) => consumeMessage(bob.session, input, 'message', environment('read')),
+    read: (input) => readMessage(bob.session, input, 'message', environment('read')),
   }
 }
 
@@ -99,7 +102,7 @@ function messagesInside(): Target {
     read(input) {
       const { message } = ratchetEncrypt(session.ratchet, input, place, environment('seal'))
       const packet = encodeSessionPacket({ sessionId: session.id, ratchetMessage: message })
-      return consumeMessage(bob.session, packet, 'message', environment('read')).envelope
+      return readMessage(bob.session, packet, 'message', environment('read')).envelope
     },
   }
 }

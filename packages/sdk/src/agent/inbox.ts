@@ -7,15 +7,13 @@
  * What is committed is owed: a request whose handler did not finish before a crash is handed over again, and the same
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
-import { mismatchError, negotiate } from '../messages/index.ts'
+import { mismatchError, negotiate, type RefusedEnvelope } from '../messages/index.ts'
 import { ANONYMOUS_STANDING, type VerifiedStanding } from '../session/index.ts'
 import {
   AgentMeshError,
   ERROR_CODES,
   formatIntent,
   isAgentMeshError,
-  type ClosePayload,
-  type CloseReason,
   type Envelope,
   type ErrorCode,
   type ErrorPayload,
@@ -25,13 +23,14 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { FileWaits, type Attachments, type PreparedAnswer } from './attachments/index.ts'
+import { Bookkeeping, hasAsked } from './bookkeeping.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import { asRequest, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
 import { tellMisfit } from './notices.ts'
 import { WINDOW, type Outgoing } from './outgoing.ts'
 import { OWNER_REASONS } from './outgoing-rows.ts'
 import { PeerRates } from './peer-rates.ts'
-import { markClosed, refusalOfRequest, sessionMessage, touchSession } from './session-rows.ts'
+import { isOpen, markRead, refusalOfRequest, sessionMessage, touchSession } from './session-rows.ts'
 import type { IncomingRow, IncomingState, SessionRow } from './tables.ts'
 import { Turns } from './turns.ts'
 import type { Answer, RequestHandler } from './types.ts'
@@ -40,6 +39,15 @@ import type { Answer, RequestHandler } from './types.ts'
 const MAX_HELD = 4 * WINDOW
 /** A gap this old is not filled any more: a relay lost what was in it, or the peer never said it. */
 const GAP_MS = 10 * 60_000
+
+/** Past the envelope whose turn it was. */
+function stepped(row: SessionRow): SessionRow {
+  const deliverNext = row.deliverNext + 1
+  const { passed, ...rest } = row
+  const later = passed?.filter((sequence) => sequence >= deliverNext) ?? []
+  return { ...rest, deliverNext, ...(later.length === 0 ? {} : { passed: later }) }
+}
+
 export class Inbox {
   readonly #core: Core
   readonly #outgoing: Outgoing
@@ -48,6 +56,7 @@ export class Inbox {
   readonly #running = new Map<string, AbortController>()
   readonly #turns = new Turns()
   readonly #rates: PeerRates
+  readonly #bookkeeping: Bookkeeping
   #handler: RequestHandler | undefined
   #lastOrder = 0
   #dispatching = false
@@ -64,6 +73,7 @@ export class Inbox {
       reply: ({ envelope }, about, afterCommit) => this.#reply(envelope, about, afterCommit),
     })
     this.#rates = new PeerRates(core)
+    this.#bookkeeping = new Bookkeeping(core, outgoing, this.#rates)
     for (const { value } of core.store.tables.incoming.list({ b: 'ready', order: 'asc' }))
       this.#turns.wait(turnOf(value))
     core.events.on('session', (event) => {
@@ -80,24 +90,57 @@ export class Inbox {
   /** Stores a decrypted envelope and moves on what is next in order. Call within the commit that moved the ratchet. */
   take(row: SessionRow, envelope: Envelope, afterCommit: (() => void)[]): void {
     const { tables } = this.#core.store
-    if (
-      envelope.sequence < row.deliverNext ||
-      tables.incoming.get(incomingKey(row.session.id, envelope.sequence))
-    ) {
+    const { closes, id } = row.session
+    const isClosedHere = closes === 'ours' || closes === 'both' || closes === 'settled'
+    // The order is that of the application, which hears nothing more; what it did not hear, our CLOSE says.
+    if (isClosedHere && (envelope.type === 'close' || envelope.type === 'receipt')) {
+      const isNext = envelope.sequence === row.deliverNext
+      touchSession(this.#core, isNext ? stepped(row) : row)
+      this.#deliver({ envelope, receivedAt: this.#core.now(), state: 'held' }, afterCommit)
+      return
+    }
+    if (envelope.sequence < row.deliverNext || tables.incoming.get(incomingKey(id, envelope.sequence))) {
       throw new AgentMeshError('SEQUENCE_REPLAYED', 'The peer used an envelope sequence twice')
     }
-    if (this.#outgoing.closings.settle(row, envelope)) return
     const arrived: IncomingRow = { envelope, receivedAt: this.#core.now(), state: 'held' }
     if (envelope.sequence !== row.deliverNext) {
       touchSession(this.#core, row)
       this.#write(arrived)
-      const held = tables.incoming.count({ a: row.session.id, b: 'held' })
-      if (held > MAX_HELD) this.#abandon(row.session.id, 'limit', afterCommit)
+      this.#holdNoMore(id, afterCommit)
       return
     }
-    touchSession(this.#core, { ...row, deliverNext: row.deliverNext + 1 })
+    touchSession(this.#core, stepped(row))
     this.#deliver(arrived, afterCommit)
-    this.#deliverHeld(row.session.id, afterCommit)
+    this.#deliverHeld(id, afterCommit)
+  }
+
+  /**
+   * An envelope of the peer was refused: its sequence is used up, and its sender learns why, unless that would be an error
+   * about an error. A peer that goes on making them ends the session. Call within the commit that moved the ratchet.
+   */
+  refuse(row: SessionRow, refused: RefusedEnvelope, afterCommit: (() => void)[]): void {
+    const { id: sessionId, peer, state } = row.session
+    const { code, sequence, type, id } = refused
+    this.#bookkeeping.answerRefused(peer, refused, afterCommit)
+    const passed = sequence === row.deliverNext ? [] : [...(row.passed ?? []), sequence]
+    const next = sequence === row.deliverNext ? stepped(row) : { ...row, passed }
+    touchSession(this.#core, next)
+    markRead(this.#core, sessionId, sequence)
+    this.#outgoing.receipts.owe(sessionId)
+    this.#deliverHeld(sessionId, afterCommit)
+    if (passed.length > MAX_HELD || !this.#rates.refusal(peer).allowed) {
+      this.#bookkeeping.abandon(sessionId, 'limit', afterCommit)
+      return
+    }
+    if (type === 'error' || state === 'closed') return
+    const payload = { code, message: 'The envelope was refused', refused: { sequence } }
+    const about = id === undefined ? {} : { inReplyTo: id }
+    this.#outgoing.onSession(sessionId, { type: 'error', payload, ...about }, afterCommit)
+  }
+
+  #holdNoMore(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    const held = this.#core.store.tables.incoming.count({ a: sessionId, b: 'held' })
+    if (held > MAX_HELD) this.#bookkeeping.abandon(sessionId, 'limit', afterCommit)
   }
 
   /** What came too early and is next now. */
@@ -105,26 +148,13 @@ export class Inbox {
     const { sessions, incoming } = this.#core.store.tables
     for (;;) {
       const row = sessions.get(sessionId)
-      const held = row && incoming.get(incomingKey(sessionId, row.deliverNext))
-      if (!held) return
-      touchSession(this.#core, { ...row, deliverNext: row.deliverNext + 1 })
-      this.#deliver(held, afterCommit)
+      if (!row) return
+      const held = incoming.get(incomingKey(sessionId, row.deliverNext))
+      const isPassed = row.passed?.includes(row.deliverNext) === true
+      if (!isPassed && held?.state !== 'held') return
+      touchSession(this.#core, stepped(row))
+      if (!isPassed && held) this.#deliver(held, afterCommit)
     }
-  }
-
-  /**
-   * Ends a session whose next envelope does not come. What waits behind it was not acknowledged, so the peer says it again
-   * on another session, and it is not handed over here.
-   */
-  #abandon(sessionId: SessionId, reason: CloseReason, afterCommit: (() => void)[]): void {
-    const { sessions, incoming } = this.#core.store.tables
-    const held = incoming.list({ a: sessionId, b: 'held' })
-    for (const { key } of held) incoming.delete(key)
-    const row = sessions.get(sessionId)
-    if (row?.session.state === 'open') this.#outgoing.close(row, { reason }, afterCommit)
-    // The CLOSE itself waits behind the gap.
-    else if (row && held.some(({ value }) => value.envelope.type === 'close'))
-      this.#closed(sessionId, row.session.closeReason ?? reason, afterCommit)
   }
 
   /** Ends sessions with a gap that nobody fills. */
@@ -136,7 +166,8 @@ export class Inbox {
     if (stuck.size === 0) return
     await commit(this.#core, (afterCommit) => {
       for (const sessionId of stuck) {
-        if (incoming.count({ a: sessionId, b: 'held' }) > 0) this.#abandon(sessionId, 'error', afterCommit)
+        if (incoming.count({ a: sessionId, b: 'held' }) > 0)
+          this.#bookkeeping.abandon(sessionId, 'error', afterCommit)
       }
     })
   }
@@ -160,19 +191,17 @@ export class Inbox {
   /** An envelope's turn has come: the type decides what it does. */
   #deliver(row: IncomingRow, afterCommit: (() => void)[]): void {
     const { envelope } = row
-    if (envelope.type === 'receipt') {
-      this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
-      if (!this.#outgoing.receipted(envelope.from, envelope.payload, afterCommit))
-        this.#idleReceipt(envelope, afterCommit)
+    const { session_id, sequence } = envelope
+    if (this.#bookkeeping.take(envelope, afterCommit)) {
+      this.#core.store.tables.incoming.delete(incomingKey(session_id, sequence))
+      markRead(this.#core, session_id, sequence)
       return
     }
-    if (envelope.receipts) {
-      this.#outgoing.receipted(envelope.from, { receipts: envelope.receipts }, afterCommit)
-    }
     // Not before its turn: what a gap holds back may have to come again.
-    this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'received')
+    this.#outgoing.receipts.owe(session_id)
     if (this.#saidBefore(envelope)) {
-      this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
+      this.#core.store.tables.incoming.delete(incomingKey(session_id, sequence))
+      markRead(this.#core, session_id, sequence)
       return
     }
     afterCommit.push(() => this.#core.events.emit('message', sessionMessage(envelope, 'in')))
@@ -182,8 +211,9 @@ export class Inbox {
     }
     if (envelope.type === 'close') {
       this.#write({ ...row, state: 'done' })
-      this.#closedByPeer(envelope, afterCommit)
-    } else if (envelope.in_reply_to !== undefined && this.#asked(envelope, envelope.in_reply_to)) {
+      markRead(this.#core, session_id, sequence)
+      this.#bookkeeping.closedByPeer(envelope, afterCommit)
+    } else if (envelope.in_reply_to !== undefined && hasAsked(this.#core, envelope, envelope.in_reply_to)) {
       this.fileWaits.takeReply(row, envelope.in_reply_to, afterCommit)
     } else if (envelope.type === 'capability_negotiation') {
       this.#negotiate(row, envelope.payload, afterCommit)
@@ -193,19 +223,10 @@ export class Inbox {
   }
 
   /**
-   * An envelope of receipts that says nothing new. An honest peer makes one when it repeats a receipt that was lost, which
-   * is seldom; who floods us with them ends the session, and nothing more is read on it.
+   * Ends a session on which the peer sends what is of no use. Call within a commit.
    */
-  #idleReceipt({ session_id, from }: Envelope, afterCommit: (() => void)[]): void {
-    if (!this.#rates.idleReceipt(from).allowed) this.endFlood(session_id, afterCommit)
-  }
-
-  /** Ends a session on which the peer sends what is of no use; nothing more is read on it. Call within a commit. */
-  endFlood(session_id: SessionId, afterCommit: (() => void)[]): void {
-    this.#abandon(session_id, 'limit', afterCommit)
-    const row = this.#core.store.tables.sessions.get(session_id)
-    // As after a CLOSE of the peer's own.
-    if (row) touchSession(this.#core, { ...row, session: { ...row.session, closes: 'both' } })
+  endFlood(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    this.#bookkeeping.abandon(sessionId, 'limit', afterCommit)
   }
 
   /**
@@ -214,17 +235,13 @@ export class Inbox {
    */
   #saidBefore(envelope: Envelope): boolean {
     const { type, in_reply_to: about } = envelope
-    if (type === 'request' || type === 'close' || (about && this.#asked(envelope, about))) return false
+    if (type === 'request' || type === 'close' || (about && hasAsked(this.#core, envelope, about)))
+      return false
     const { requests } = this.#core.store.tables
     const key = requestKey(envelope)
     if (requests.get(key)) return true
     requests.put(key, { sessionId: envelope.session_id }, { a: envelope.from, at: this.#core.now() })
     return false
-  }
-
-  /** Whether a message is about one of ours to this very peer. */
-  #asked({ from }: Envelope, id: MessageId): boolean {
-    return this.#core.store.tables.outgoing.get(id)?.to === from
   }
 
   #ready(row: IncomingRow, afterCommit: (() => void)[]): void {
@@ -240,7 +257,8 @@ export class Inbox {
     const { outgoing, incoming } = this.#core.store.tables
     const { type, from, session_id, sequence } = row.envelope
     const first = type !== 'status' && outgoing.get(id)?.state !== 'done'
-    this.#outgoing.receipts.owe(session_id, row.envelope.id, 'read')
+    markRead(this.#core, session_id, row.envelope.sequence)
+    this.#outgoing.receipts.owe(session_id)
     if (first || this.#rates.message(from).allowed) this.#write({ ...row, state: 'done' })
     else incoming.delete(incomingKey(session_id, sequence))
   }
@@ -249,16 +267,16 @@ export class Inbox {
   #negotiate(row: IncomingRow, need: Payload<'capability_negotiation'>, afterCommit: (() => void)[]): void {
     const { session_id, id, from } = row.envelope
     if (!this.#rates.message(from).allowed) {
-      this.#abandon(session_id, 'limit', afterCommit)
+      this.#bookkeeping.abandon(session_id, 'limit', afterCommit)
       return
     }
     const { negotiation, capabilities } = this.#core.config
     this.#write({ ...row, state: 'done' })
-    this.#outgoing.receipts.owe(session_id, id, 'read')
+    markRead(this.#core, session_id, row.envelope.sequence)
     const names = capabilities.map((known) => (typeof known === 'string' ? known : formatIntent(known)))
     const answer = negotiate({ capabilities: names, ...negotiation }, need)
     const draft = { type: 'capability_negotiation_response', payload: answer, inReplyTo: id } as const
-    this.#outgoing.onSession(session_id, draft, afterCommit)
+    if (isOpen(this.#core, session_id)) this.#outgoing.onSession(session_id, draft, afterCommit)
   }
 
   /** For the readers of the conversation; a peer that sends past the window ends the session. */
@@ -267,7 +285,7 @@ export class Inbox {
     this.#write({ ...row, state: 'unread' })
     const unread = this.#core.store.tables.incoming.count({ a: session_id, b: 'unread' })
     if (unread <= 2 * WINDOW && this.#rates.message(row.envelope.from).allowed) return
-    this.#abandon(session_id, 'limit', afterCommit)
+    this.#bookkeeping.abandon(session_id, 'limit', afterCommit)
   }
 
   /** A reader of the conversation has the message: the peer may send more. */
@@ -279,7 +297,8 @@ export class Inbox {
       const row = incoming.get(key)
       if (row?.state !== 'unread') return
       this.#write({ ...row, state: 'done' })
-      this.#outgoing.receipts.owe(sessionId, row.envelope.id, 'read')
+      markRead(this.#core, sessionId, sequence)
+      this.#outgoing.receipts.owe(sessionId)
     })
   }
 
@@ -299,35 +318,13 @@ export class Inbox {
     }
   }
 
-  #closedByPeer({ session_id, payload }: Envelope<'close'>, afterCommit: (() => void)[]): void {
-    const row = this.#core.store.tables.sessions.get(session_id)
-    if (!row) return
-    const { closings } = this.#outgoing
-    const { closes, role, closeReason } = row.session
-    const isAfterOurs = closes === 'both' || closes === 'settled'
-    if (isAfterOurs && closings.countersigned(row, payload)) return
-    // Two CLOSEs crossed: the initiator's is the one that both sign.
-    const isCrossed = closes === 'both' && role === 'responder'
-    const answer = closes === 'theirs' || isCrossed ? closings.countersign(row, payload) : undefined
-    const reason = isAfterOurs && role === 'initiator' ? (closeReason ?? payload.reason) : payload.reason
-    this.#closed(session_id, reason, afterCommit)
-    if (answer) this.#outgoing.onSession(session_id, { type: 'close', payload: answer }, afterCommit)
-  }
-
-  #closed(sessionId: SessionId, reason: ClosePayload['reason'], afterCommit: (() => void)[]): void {
-    const row = this.#core.store.tables.sessions.get(sessionId)
-    if (!row) return
-    markClosed(this.#core, row, reason, afterCommit)
-    this.#outgoing.sessionClosed({ ...row.session, closeReason: reason }, afterCommit)
-  }
-
   #request(row: IncomingRow, afterCommit: (() => void)[]): void {
     const { envelope } = row
     const { requests, sessions } = this.#core.store.tables
     const refusal = refusalOfRequest(this.#core, envelope, () => this.#rates.message(envelope.from))
     if (refusal && 'reason' in refusal) {
       this.#write({ ...row, state: 'done' })
-      this.#abandon(envelope.session_id, 'policy', afterCommit)
+      this.#bookkeeping.abandon(envelope.session_id, 'policy', afterCommit)
       return
     }
     if (refusal && refusal.code !== 'RATE_LIMITED') {
@@ -338,7 +335,7 @@ export class Inbox {
       // Neither its content nor, in the end, the session is kept for who goes on.
       this.#core.store.tables.incoming.delete(incomingKey(envelope.session_id, envelope.sequence))
       if (!this.#rates.refusal(envelope.from).allowed) {
-        this.#abandon(envelope.session_id, 'limit', afterCommit)
+        this.#bookkeeping.abandon(envelope.session_id, 'limit', afterCommit)
         return
       }
       const { code, message, retryAfterSeconds = 0 } = refusal
@@ -371,7 +368,7 @@ export class Inbox {
     }
     this.#write({ ...row, state: 'done' })
     if (files === 'coming') return
-    this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
+    markRead(this.#core, envelope.session_id, envelope.sequence)
     const session = sessions.get(envelope.session_id)
     if (known.answer && session) this.#outgoing.answer(session, envelope.id, known.answer, afterCommit)
   }
@@ -383,11 +380,14 @@ export class Inbox {
   }
 
   #tellRefused(
-    { session_id, from, id }: Envelope,
-    payload: ErrorPayload & { code: ErrorCode },
+    { session_id, from, id, sequence }: Envelope,
+    reason: ErrorPayload & { code: ErrorCode },
     afterCommit: (() => void)[],
   ): void {
-    audit(this.#core, { event: 'message_refused', from, session_id, code: payload.code }, afterCommit)
+    audit(this.#core, { event: 'message_refused', from, session_id, code: reason.code }, afterCommit)
+    markRead(this.#core, session_id, sequence)
+    if (!isOpen(this.#core, session_id)) return
+    const payload = { ...reason, refused: { sequence } }
     this.#outgoing.onSession(session_id, { type: 'error', payload, inReplyTo: id }, afterCommit)
   }
 
@@ -435,7 +435,7 @@ export class Inbox {
         await commit(this.#core, () => this.#setState(key, 'done'))
         return
       }
-      this.#outgoing.receipts.owe(envelope.session_id, envelope.id, 'read')
+      this.#outgoing.receipts.read(envelope.session_id, envelope.sequence)
       const answer = await handler(
         this.#files.withFiles(asRequest(row, this.#standingOf(envelope.session_id), this.#core.startedAt)),
         {
@@ -507,8 +507,10 @@ export class Inbox {
       const known = requests.get(requestKey(envelope))
       const sessionId = known?.sessionId ?? envelope.session_id
       const row = sessions.get(sessionId)
-      if (row?.session.state === 'open' && row.session.expiresAt > this.#core.now())
+      if (row?.session.state === 'open' && row.session.expiresAt > this.#core.now()) {
+        if (sessionId === envelope.session_id) this.#outgoing.receipts.answered(sessionId, envelope.sequence)
         this.#outgoing.answer(row, envelope.id, answer, afterCommit)
+      }
       this.#setState(key, 'done')
       // A peer that was forgotten meanwhile stays so.
       if (known)

@@ -6,7 +6,8 @@
  *                           +---- refused for now, disconnected, no receipt in time, restart ----+
  *
  * Packets of a peer go out in the order they were put; ratchet and relay keep that order, and the receiver's duplicate
- * filter takes a packet sent twice once. That a relay has a packet is therefore remembered in memory only: after a crash
+ * filter takes a packet sent twice once. A RESET waits until a relay has what was said before it, and has it again where
+ * that is not confirmed. That a relay has a packet is therefore remembered in memory only: after a crash
  * it goes out once more. Each peer has a queue, since each may be reached at another relay: one that is slow or away holds
  * up nobody else. A peer that moves gets what it has not confirmed once more, where it is then. DESIGN §6 and §7.
  */
@@ -26,11 +27,13 @@ import { StoredPackets } from './stored-packets.ts'
 import type { PacketRow } from './tables.ts'
 
 /** First wait for a peer's receipt before a packet is sent again; doubles each time. */
-const RESEND_AFTER_MS = 60_000
+const RESEND_AFTER_MS = 15_000
 const MAX_RESEND_AFTER_MS = 3_600_000
 const REFUSED_RETRY_MS = 5_000
 /** Times a KNOCK is sent again: the relay that had it may have lost it, and the peer may be elsewhere. */
 const MAX_KNOCK_ATTEMPTS = 12
+/** Times a CLOSE is sent again to who does not confirm it: then a relay's word is enough. */
+const MAX_CLOSE_ATTEMPTS = 12
 /**
  * What nobody confirms (an answer to a KNOCK, a RESET) waits so long for a relay that a stranger named; asked for again, it
  * is made again.
@@ -58,6 +61,8 @@ export interface NewPacket {
   packet: Uint8Array
   awaitsReceipt: boolean
   expiresAt: number
+  /** Packets to the same peer which this one is not to overtake. */
+  behind?: MessageId[]
 }
 
 interface Queued {
@@ -93,6 +98,8 @@ export class Outbox {
   readonly #relayed = new Map<MessageId, Relayed>()
   /** Of those, what is queued to be sent again. */
   readonly #again = new Set<MessageId>()
+  /** What waits for others to be with a relay before it. */
+  readonly #waiting = new Map<MessageId, PacketRow>()
   /** What nobody waits for any more: deleted with the next commit that puts something. */
   #finished: MessageId[] = []
   readonly #stored = new StoredPackets((id) => this.#finished.push(id))
@@ -120,8 +127,38 @@ export class Outbox {
     const { packets } = this.#core.store.tables
     this.#deleteFinished(afterCommit)
     packets.put(row.id, row, { a: row.to, at: row.order })
-    afterCommit.push(() => this.#enqueue(row))
+    afterCommit.push(() => {
+      this.#repeatNow(row.behind ?? [])
+      this.#enqueue(row)
+    })
     return row.id
+  }
+
+  /** What a relay took and the peer did not confirm goes out again: the relay may have lost it. */
+  #repeatNow(ids: readonly MessageId[]): void {
+    for (const id of ids) {
+      const row = this.#relayed.has(id) ? this.#core.store.tables.packets.get(id) : undefined
+      if (!row || this.#again.has(id) || this.#inFlight.has(id)) continue
+      this.#again.add(id)
+      this.#queue(row)
+    }
+  }
+
+  /** Whether something that is to arrive before this packet is not yet with a relay. */
+  #isHeldBack({ behind = [] }: PacketRow): boolean {
+    return behind.some((id) => {
+      const isThere = this.#relayed.has(id) && !this.#again.has(id) && !this.#inFlight.has(id)
+      return !isThere && !this.#finished.includes(id) && this.#core.store.tables.packets.get(id) !== undefined
+    })
+  }
+
+  /** Something of a peer's queue got on, or is gone: what waited for it may have its turn. */
+  #reviewWaiting(): void {
+    for (const [id, row] of this.#waiting) {
+      if (this.#isHeldBack(row)) continue
+      this.#waiting.delete(id)
+      this.#enqueue(row)
+    }
   }
 
   #deleteFinished(afterCommit: (() => void)[]): void {
@@ -216,6 +253,7 @@ export class Outbox {
     const finished = new Set(this.#finished)
     this.#queues.clear()
     this.#again.clear()
+    this.#waiting.clear()
     for (const { value: row } of rows) {
       const { id } = row
       const taken = this.#relayed.has(id) || this.#stored.has(id) || finished.has(id)
@@ -241,6 +279,7 @@ export class Outbox {
       const row = this.#core.store.tables.packets.get(id)
       if (!row || this.#inFlight.has(id)) continue
       if (row.expiresAt <= this.#core.now()) this.#finished.push(id)
+      else if (this.#isHeldBack(row)) this.#waiting.set(id, row)
       else background(this.#core, 'send a packet', this.#send(route, row))
     }
     if (this.#queues.get(peer) === queue) this.#queues.delete(peer)
@@ -264,6 +303,7 @@ export class Outbox {
     } finally {
       this.#inFlight.delete(row.id)
       this.#unload(url)
+      this.#reviewWaiting()
     }
   }
 
@@ -357,6 +397,7 @@ export class Outbox {
   async maintain(): Promise<void> {
     const now = this.#core.now()
     this.#resendDue()
+    this.#reviewWaiting()
     const unsure = [...this.#relayed.values()].filter(({ at }) =>
       isDue(at + DOUBT_AFTER_MS, DOUBT_AFTER_MS, now),
     )
@@ -375,6 +416,9 @@ export class Outbox {
       if (this.#again.has(id) || this.#inFlight.has(id) || !isDue(at + wait, wait, now)) continue
       const row = this.#core.store.tables.packets.get(id)
       if (!row || row.expiresAt <= now) {
+        this.#relayed.delete(id)
+        this.#finished.push(id)
+      } else if (row.type === 'close' && attempts >= MAX_CLOSE_ATTEMPTS) {
         this.#relayed.delete(id)
         this.#finished.push(id)
       } else if (row.type !== 'knock' || attempts < MAX_KNOCK_ATTEMPTS) {

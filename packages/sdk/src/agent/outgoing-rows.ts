@@ -4,8 +4,11 @@ import {
   canonicalBytes,
   DEFAULT_MAX_MESSAGE_BYTES,
   formatIntent,
+  inRanges,
   parseJsonObject,
   PAYLOADS,
+  sameRanges,
+  unionOf,
   validate,
   type Amid,
   type CloseReason,
@@ -15,8 +18,8 @@ import {
   type SessionType,
 } from '../wire/index.ts'
 import type { MessageDraft } from '../messages/index.ts'
-import type { Core } from './core.ts'
-import type { OutgoingRow } from './tables.ts'
+import { noteProgress, type Core } from './core.ts'
+import type { Heard, OutgoingRow } from './tables.ts'
 
 /** Of a message that may have reached its peer before, on a session or with a KNOCK that is over. */
 export function firstSent({ rebinds, createdAt }: Pick<OutgoingRow, 'rebinds' | 'createdAt'>): {
@@ -85,11 +88,42 @@ export function checkedPayload(type: EnvelopeType, given: object): Payload {
   return payload
 }
 
-/** What a peer's receipts say of a message that they did not say before. */
-export function newReceipts(row: OutgoingRow, { receipts }: ReceiptPayload): ReceiptPayload['receipts'] {
-  return receipts.filter(
-    ({ message_id, state }) =>
-      // An answer is its own receipt: a claim to have answered is none.
-      message_id === row.id && state !== 'answered' && row.receipts[state] === undefined,
+/** What receipts say of all our envelopes, together with what was said before. */
+export function heardWith(before: Heard | undefined, receipts: ReceiptPayload): Heard {
+  const { received, read = [], answered = [], closed = 0 } = receipts
+  return {
+    received: Math.max(before?.received ?? 0, received),
+    // What is answered was read.
+    read: unionOf(before?.read ?? [], unionOf(read, answered)),
+    closed: Math.max(before?.closed ?? 0, closed),
+  }
+}
+
+export function isNews(before: Heard | undefined, after: Heard): boolean {
+  return (
+    after.received > (before?.received ?? 0) ||
+    after.closed > (before?.closed ?? 0) ||
+    !sameRanges(after.read, before?.read ?? [])
   )
+}
+
+/** A sealed message with what the peer now says of it; the same row when that is nothing new. Call within a commit. */
+export function receiptedRow(
+  core: Core,
+  row: OutgoingRow,
+  { heard, at }: { heard: Heard; at: number },
+  afterCommit: (() => void)[],
+): OutgoingRow {
+  const { sequence = 0, type } = row
+  if (type === 'close') return sequence <= heard.closed ? { ...row, state: 'done' } : row
+  const isRead = inRanges(heard.read, sequence)
+  const said = { received: isRead || sequence <= heard.received, read: isRead }
+  let next = row
+  for (const state of ['received', 'read'] as const) {
+    if (!said[state] || row.receipts[state] !== undefined) continue
+    next = { ...next, receipts: { ...next.receipts, [state]: at } }
+    next = noteProgress(core, next, { stage: state === 'received' ? 'delivered' : state }, afterCommit)
+  }
+  // What asks is done when it is answered; anything else when it was read.
+  return isRead ? { ...next, state: ASKING.has(type) ? 'read' : 'done' } : next
 }

@@ -17,10 +17,12 @@ import {
   AgentMeshError,
   ERROR_CODES,
   isAgentMeshError,
+  isErrorCode,
   MAILBOX_TTL_SECONDS,
   newMessageId,
   parseTimestamp,
   PAYLOADS,
+  receiptsOf,
   validate,
   type Amid,
   type ClosePayload,
@@ -43,7 +45,9 @@ import {
   checkedPayload,
   DEFAULT_TTL_SECONDS,
   draftOf,
-  newReceipts,
+  heardWith,
+  isNews,
+  receiptedRow,
   OWNER_REASONS,
   putOutgoing,
   UNSEEN,
@@ -154,8 +158,6 @@ export class Outgoing {
     message: { type: T; payload: Payload<T>; id?: MessageId; inReplyTo?: MessageId },
     afterCommit: (() => void)[],
   ): MessageId {
-    // After a CLOSE the peer waits for nothing.
-    if (message.type === 'close') this.receipts.sendSurplus(sessionId, afterCommit)
     const session = this.#core.store.tables.sessions.get(sessionId)
     if (!session) throw new AgentMeshError('SESSION_UNKNOWN')
     const now = this.#core.now()
@@ -170,7 +172,8 @@ export class Outgoing {
       ttlSeconds: session.session.constraints.ttl_seconds,
       state: 'queued',
       createdAt: this.#inOrder(now),
-      expiresAt: session.session.expiresAt,
+      // A CLOSE says what was read, also of a session whose time is over.
+      expiresAt: message.type === 'close' ? now + MAILBOX_TTL_SECONDS * 1000 : session.session.expiresAt,
       receipts: {},
       progress: [],
       rebinds: 0,
@@ -228,7 +231,7 @@ export class Outgoing {
   #sealOrWait(row: OutgoingRow, session: SessionRow, afterCommit: (() => void)[]): void {
     const { id } = session.session
     const { outgoing } = this.#core.store.tables
-    const free = UNSEEN.has(row.type)
+    const free = UNSEEN.has(row.type) || 'refused' in row.payload
     const answers = row.inReplyTo !== undefined && ANSWERS.has(row.type)
     const waiting = free ? 0 : this.#waiting(id)
     if (waiting === 0 && (free || outgoing.count({ a: id, b: 'sealed' }) < WINDOW)) {
@@ -266,18 +269,19 @@ export class Outgoing {
     }
   }
 
-  #seal(row: OutgoingRow, { session, ...rest }: SessionRow, afterCommit: (() => void)[]): void {
-    const made = this.#make(row, session)
-    touchSession(this.#core, { ...rest, session: made.session })
-    const closing = row.type === 'close'
+  #seal(row: OutgoingRow, sessionRow: SessionRow, afterCommit: (() => void)[]): void {
+    const { session } = sessionRow
+    const made = this.#make(row, sessionRow)
+    const said = receiptsOf(made.envelope) === undefined ? {} : { read: this.receipts.readOf(sessionRow) }
+    touchSession(this.#core, { ...sessionRow, ...said, session: made.session })
+    if ('read' in said) this.receipts.said(session.id)
     this.#outbox.put(
       {
         id: row.id,
         to: row.to,
-        type: closing ? 'close' : 'message',
+        type: row.type === 'close' ? 'close' : 'message',
         packet: made.packet,
-        // A closed session can receive nothing more, not even a receipt; a relay's word is enough for a CLOSE.
-        awaitsReceipt: !closing && row.type !== 'receipt',
+        awaitsReceipt: row.type !== 'receipt',
         expiresAt: row.expiresAt,
       },
       afterCommit,
@@ -301,19 +305,21 @@ export class Outgoing {
     afterCommit.push(() => this.#core.events.emit('message', sessionMessage(made.envelope, 'out')))
   }
 
-  /** With the receipts that are owed on the session, as far as there is room for them. */
-  #make(row: OutgoingRow, session: Session): ReturnType<typeof createMessage> {
-    const receipts = row.type === 'receipt' ? [] : this.receipts.along(session.id)
-    if (receipts.length > 0) {
-      try {
-        const made = this.#create(row, session, { receipts })
-        this.receipts.sent(session.id, receipts)
-        return made
-      } catch (error) {
-        if (!isAgentMeshError(error, 'LIMIT_SIZE')) throw error
-      }
+  /** With the receipts that are owed on the session, where there is room for them; a CLOSE has them always. */
+  #make(row: OutgoingRow, sessionRow: SessionRow): ReturnType<typeof createMessage> {
+    const { session } = sessionRow
+    const isClose = row.type === 'close'
+    if (row.type === 'receipt' || !(isClose || this.receipts.isOwed(session.id)))
+      return this.#create(row, session)
+    const receipts = this.receipts.statement(sessionRow)
+    try {
+      return this.#create(row, session, { receipts })
+    } catch (error) {
+      if (!isAgentMeshError(error, 'LIMIT_SIZE')) throw error
     }
-    return this.#create(row, session)
+    const { received, closed, at } = receipts
+    const least = { received, ...(closed === undefined ? {} : { closed }), at }
+    return this.#create(row, session, isClose ? { receipts: least } : {})
   }
 
   /** @throws what `createMessage` throws */
@@ -384,8 +390,9 @@ export class Outgoing {
     const again = reason !== 'killed' && (session.closes === 'theirs' || !OWNER_REASONS.has(reason))
     for (const state of ['read', 'sealed', 'queued'] as const) {
       for (const { value: row } of outgoing.list({ a: session.id, b: state })) {
-        // What was said before our own CLOSE is still on its way, and on a new session it would arrive twice.
-        const onItsWay = state === 'sealed' && session.closes === 'ours' && !ASKING.has(row.type)
+        // What was said before our own CLOSE is still on its way; what of it was not read, the peer's CLOSE says.
+        const onItsWay =
+          state === 'sealed' && session.closes === 'ours' && row.receipts.received === undefined
         if (row.type === 'close' || onItsWay) continue
         this.#outbox.remove(row.id)
         // A request asked again gets its first answer, so one whose answer a broken session lost is asked again.
@@ -438,57 +445,54 @@ export class Outgoing {
     // Only the peer that was asked can answer.
     if (!row || row.to !== from || row.state === 'done') return
     this.#outbox.remove(row.id)
-    const receipts = { ...row.receipts, answered: this.#core.now() }
+    const now = this.#core.now()
+    const receipts = { received: now, read: now, ...row.receipts, answered: now }
     const done = { ...row, receipts, state: 'done' } as const
     this.write(noteProgress(this.#core, done, { stage: 'answered', answer }, afterCommit))
     if (row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
   }
 
   /**
-   * The peer's receipts for our messages. Call within the commit that takes them.
+   * The peer's receipts for our envelopes of a session. Call within the commit that takes them.
    *
-   * @returns whether one of them said something new
+   * @returns whether they said something new
    */
-  receipted(from: Amid, payload: ReceiptPayload, afterCommit: (() => void)[]): boolean {
-    const ids = new Set(payload.receipts.map((receipt) => receipt.message_id))
-    let news = false
-    for (const id of ids) {
-      const row = this.#core.store.tables.outgoing.get(id)
-      if (row?.to !== from) continue
-      const receipts = newReceipts(row, payload)
-      if (receipts.length === 0) continue
-      news = true
-      this.#receipted(row, receipts, afterCommit)
+  receipted(sessionId: SessionId, receipts: ReceiptPayload, afterCommit: (() => void)[]): boolean {
+    const { sessions, outgoing } = this.#core.store.tables
+    const session = sessions.get(sessionId)
+    if (!session) return false
+    const heard = heardWith(session.heard, receipts)
+    if (!isNews(session.heard, heard)) return false
+    touchSession(this.#core, { ...session, heard })
+    for (const { value: row } of outgoing.list({ a: sessionId, b: 'sealed' })) {
+      const next = receiptedRow(this.#core, row, { heard, at: parseTimestamp(receipts.at) }, afterCommit)
+      if (next === row) continue
+      this.#outbox.remove(row.id)
+      this.write(next)
     }
-    return news
+    this.#useWindow(sessionId, afterCommit)
+    return true
   }
 
-  #receipted(row: OutgoingRow, receipts: ReceiptPayload['receipts'], afterCommit: (() => void)[]): void {
+  /**
+   * The peer refused an envelope of ours by name. Call within the commit that takes its word.
+   *
+   * @returns what was refused; nothing when it says nothing new
+   */
+  refused(
+    sessionId: SessionId,
+    payload: Payload<'error'>,
+    afterCommit: (() => void)[],
+  ): OutgoingRow | undefined {
+    const { outgoing } = this.#core.store.tables
+    const waiting = (['sealed', 'read'] as const).flatMap((b) => outgoing.list({ a: sessionId, b }))
+    const row = waiting.find(({ value }) => value.sequence === payload.refused?.sequence)?.value
+    if (!row || row.type === 'close') return undefined
     this.#outbox.remove(row.id)
-    let next = row
-    for (const { state: received, at } of receipts) {
-      if (next.receipts[received] !== undefined) continue
-      next = { ...next, receipts: { ...next.receipts, [received]: parseTimestamp(at) } }
-      // Receipts travel together and may come after the answer, which says more.
-      if (row.state === 'done') continue
-      next = noteProgress(
-        this.#core,
-        next,
-        { stage: received === 'received' ? 'delivered' : received },
-        afterCommit,
-      )
-      // What asks is done when it is answered; anything else when it was read.
-      if (received === 'read') next = this.#wasRead(next)
-    }
-    this.write(next)
-    if (next.state !== row.state && row.sessionId !== undefined) this.#useWindow(row.sessionId, afterCommit)
-  }
-
-  #wasRead(row: OutgoingRow): OutgoingRow {
-    if (!ASKING.has(row.type)) return { ...row, state: 'done' }
-    if (row.state !== 'sealed') return row
-    // Read, and so received: it is not said again on another session.
-    return { ...row, state: 'read', receipts: { received: this.#core.now(), ...row.receipts } }
+    const code = isErrorCode(payload.code) ? payload.code : 'MESSAGE_FAILED'
+    this.fail(row, { code, message: `The peer refused the message: ${payload.code}` }, afterCommit)
+    this.#useWindow(sessionId, afterCommit)
+    return row
   }
 
   /** Ends a session with a CLOSE. Call within a commit; the application can send nothing after it. */

@@ -1,27 +1,30 @@
 /**
- * Receipts this agent owes its peers (DESIGN §7): `received` when a message is on our disk, `read` when the application
- * has it. The answer itself is the receipt of having answered. Receipts go along with the next message of their session;
- * when there is none, those of one session travel together a little later: an envelope of receipts costs as much as one of
- * the application's.
+ * Receipts this agent owes its peers (DESIGN §7.2): `received` when an envelope is on our disk and its turn has come,
+ * `read` when the application has it, `answered` with an answer. Each statement is about the whole session and goes along
+ * with the next envelope of that session; where there is none, it goes alone a little later, for an envelope of receipts
+ * costs as much as one of the application's.
  *
- * What is owed is kept in memory: after a crash the peer sends its message again, and the duplicate filter owes the
- * receipt once more.
+ * How far a session was received stands in its row, and so does what was said to be read. That something is to be said is
+ * kept in memory: after a crash the peer sends its message again, and the duplicate filter owes the receipts once more.
  */
 import {
   formatTimestamp,
   isAgentMeshError,
-  MAX_RECEIPTS_ALONG,
-  type MessageId,
+  MAX_RANGES,
+  rangesFrom,
+  unionOf,
   type ReceiptPayload,
+  type SequenceRanges,
   type SessionId,
 } from '../wire/index.ts'
 import { background, commit, type Core } from './core.ts'
+import type { SessionRow } from './tables.ts'
 
-/** A receipt waits this long for company. */
-const DELAY_MS = 20
-const MAX_TOGETHER = 256
+/** Receipts wait no longer for company, */
+const DELAY_MS = 50
+/** nor for more of a session's envelopes than that. */
+const MAX_TOGETHER = 32
 
-type Receipt = ReceiptPayload['receipts'][number]
 /** Seals a receipt envelope on a session. @throws when the session can carry nothing any more */
 export type SendReceipts = (
   sessionId: SessionId,
@@ -29,10 +32,17 @@ export type SendReceipts = (
   afterCommit: (() => void)[],
 ) => void
 
+/** What a session's peer is to be told. */
+interface Owed {
+  envelopes: number
+  readonly read: number[]
+  readonly answered: number[]
+}
+
 export class Receipts {
   readonly #core: Core
   readonly #send: SendReceipts
-  readonly #owed = new Map<SessionId, Receipt[]>()
+  readonly #owed = new Map<SessionId, Owed>()
   #timer: NodeJS.Timeout | undefined
 
   constructor(core: Core, send: SendReceipts) {
@@ -42,7 +52,10 @@ export class Receipts {
 
   /** Runs work that is undone when it throws: what it owed and what it sent is then as before. */
   attempt<T>(work: () => T): T {
-    const before = [...this.#owed].map(([id, owed]): [SessionId, Receipt[]] => [id, [...owed]])
+    const before = [...this.#owed].map(([id, { envelopes, read, answered }]): [SessionId, Owed] => [
+      id,
+      { envelopes, read: [...read], answered: [...answered] },
+    ])
     try {
       return work()
     } catch (error) {
@@ -52,23 +65,61 @@ export class Receipts {
     }
   }
 
-  owe(sessionId: SessionId, messageId: MessageId, state: Receipt['state']): void {
-    const owed = this.#owed.get(sessionId) ?? []
-    owed.push({ message_id: messageId, state, at: formatTimestamp(this.#core.now()) })
+  /** An envelope was received in its turn; how far, the session's row says. */
+  owe(sessionId: SessionId): void {
+    this.#note(sessionId).envelopes += 1
+  }
+
+  /** The application has an envelope, and no commit says so yet. */
+  read(sessionId: SessionId, sequence: number): void {
+    this.#note(sessionId).read.push(sequence)
+  }
+
+  answered(sessionId: SessionId, sequence: number): void {
+    this.#note(sessionId).answered.push(sequence)
+  }
+
+  #note(sessionId: SessionId): Owed {
+    const owed = this.#owed.get(sessionId) ?? { envelopes: 0, read: [], answered: [] }
     this.#owed.set(sessionId, owed)
-    this.#timer ??= setTimeout(() => background(this.#core, 'send receipts', this.flush()), DELAY_MS)
+    const wait = owed.envelopes + 1 >= MAX_TOGETHER ? 0 : DELAY_MS
+    if (wait === 0) clearTimeout(this.#timer)
+    if (wait === 0 || this.#timer === undefined)
+      this.#timer = setTimeout(() => background(this.#core, 'send receipts', this.flush()), wait)
+    return owed
   }
 
-  /** What the next message of a session takes along; `sent` says that it did. */
-  along(sessionId: SessionId): readonly Receipt[] {
-    return this.#owed.get(sessionId)?.slice(0, MAX_RECEIPTS_ALONG) ?? []
+  isOwed(sessionId: SessionId): boolean {
+    return this.#owed.has(sessionId)
   }
 
-  /** Receipts of `along` are in a sealed message. */
-  sent(sessionId: SessionId, receipts: readonly Receipt[]): void {
-    const rest = this.#owed.get(sessionId)?.slice(receipts.length) ?? []
-    if (rest.length > 0) this.#owed.set(sessionId, rest)
-    else this.#owed.delete(sessionId)
+  /** All that a session's peer can be told now; `said` says that it was. */
+  statement(row: SessionRow): ReceiptPayload {
+    const received = row.deliverNext - 1
+    const answered = rangesFrom(this.#owed.get(row.session.id)?.answered ?? []).slice(0, MAX_RANGES)
+    // The ratchet may know of more than has had its turn.
+    const read = this.readOf(row)
+      .filter(([first]) => first <= received)
+      .map(([first, last]): [number, number] => [first, Math.min(last, received)])
+      .slice(0, MAX_RANGES)
+    return {
+      received,
+      ...(read.length === 0 ? {} : { read }),
+      ...(answered.length === 0 ? {} : { answered }),
+      ...(row.peerClose === undefined ? {} : { closed: row.peerClose }),
+      at: formatTimestamp(this.#core.now()),
+    }
+  }
+
+  /** What is read of a session, said or not. */
+  readOf({ session, read = [] }: SessionRow): SequenceRanges {
+    const owed = this.#owed.get(session.id)?.read ?? []
+    return owed.length === 0 ? read : unionOf(read, rangesFrom(owed))
+  }
+
+  /** The statement is in a sealed envelope. */
+  said(sessionId: SessionId): void {
+    this.#owed.delete(sessionId)
   }
 
   /** Sends every owed receipt; resolves when they are on disk. */
@@ -81,24 +132,15 @@ export class Receipts {
     })
   }
 
-  /** Sends what a session's last message cannot take along. Call within a commit. */
-  sendSurplus(sessionId: SessionId, afterCommit: (() => void)[]): void {
-    if ((this.#owed.get(sessionId)?.length ?? 0) > MAX_RECEIPTS_ALONG) this.sendOwed(sessionId, afterCommit)
-  }
-
   /** Sends what one session is owed. Call within a commit. */
   sendOwed(sessionId: SessionId, afterCommit: (() => void)[]): void {
-    const owed = this.#owed.get(sessionId)
-    if (!owed) return
-    this.#owed.delete(sessionId)
-    for (let start = 0; start < owed.length; start += MAX_TOGETHER) {
-      try {
-        this.#send(sessionId, { receipts: owed.slice(start, start + MAX_TOGETHER) }, afterCommit)
-      } catch (error) {
-        // A session that cannot carry a receipt any more is over, and with it the wait for one.
-        if (!isAgentMeshError(error)) throw error
-        return
-      }
+    const row = this.#core.store.tables.sessions.get(sessionId)
+    try {
+      if (row && this.#owed.has(sessionId)) this.#send(sessionId, this.statement(row), afterCommit)
+    } catch (error) {
+      // A session that cannot carry a receipt any more is over, and with it the wait for one.
+      if (!isAgentMeshError(error)) throw error
     }
+    this.#owed.delete(sessionId)
   }
 }

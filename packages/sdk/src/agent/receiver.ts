@@ -4,9 +4,15 @@
  * store that cannot write leaves a packet with the relay. DESIGN §7.
  */
 import { sha256 } from '../crypto/index.ts'
-import { consumePacket } from '../messages/index.ts'
+import { consumePacket, type RefusedEnvelope } from '../messages/index.ts'
 import type { ReceivedMessage } from '../transport/index.ts'
-import { AgentMeshError, decodeSessionPacket, isAgentMeshError, type ErrorCode } from '../wire/index.ts'
+import {
+  AgentMeshError,
+  CLOCK_SKEW_SECONDS,
+  decodeSessionPacket,
+  isAgentMeshError,
+  type ErrorCode,
+} from '../wire/index.ts'
 import type { Attachments } from './attachments/index.ts'
 import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
@@ -19,7 +25,8 @@ import type { Receipts } from './receipts.ts'
 import { Refusals } from './refusals.ts'
 import { Repeats } from './repeats.ts'
 import type { Responder } from './responder.ts'
-import type { SeenRow } from './tables.ts'
+import { touchSession } from './session-rows.ts'
+import type { SeenRow, SessionRow } from './tables.ts'
 import { ListsNeeded, type TrustKeeper } from './trust/trust-keeper.ts'
 
 export interface ReceiverParts {
@@ -110,15 +117,17 @@ export class Receiver {
     return undefined
   }
 
-  /** The sender did not hear from us: it gets the receipt once more. @throws SESSION_CLOSED when none can be sent */
-  #repeated({ sessionId, messageId, sequence }: SeenRow): void {
-    if (sessionId === undefined || messageId === undefined || sequence === undefined) return
+  /** The sender did not hear from us: it gets the receipts once more. @throws SESSION_CLOSED when none can be sent */
+  #repeated({ sessionId, sequence }: SeenRow): void {
+    if (sessionId === undefined || sequence === undefined) return
     const session = this.#core.store.tables.sessions.get(sessionId)?.session
     // Given up without a CLOSE, it carries no receipt: a RESET lets the sender say it again on another session.
     if (session?.state === 'closed' && session.closes === 'none') throw new AgentMeshError('SESSION_CLOSED')
+    // Our CLOSE says what was read, and comes again itself.
+    if (session?.closes === 'ours') return
     // What waits behind a gap is not received yet.
     if (this.#core.store.tables.incoming.get(incomingKey(sessionId, sequence))?.state === 'held') return
-    this.#repeats.note(sessionId, messageId)
+    this.#repeats.note(sessionId)
   }
 
   #open(message: ReceivedMessage, afterCommit: (() => void)[]): SeenRow {
@@ -144,14 +153,21 @@ export class Receiver {
     const row = this.#core.store.tables.sessions.get(sessionId)
     // One code for both: a stranger learns nothing about our sessions.
     if (!row || row.session.peer !== message.from) throw new AgentMeshError('SESSION_UNKNOWN')
-    const { session, envelope, frame } = consumePacket(row.session, message.payload, type, {
+    const consumed = consumePacket(row.session, message.payload, type, {
       random: this.#core.random,
       now: this.#core.now(),
     })
-    if (frame) {
-      this.#attachments.take({ ...row, session }, frame, afterCommit)
+    const next = { ...row, session: consumed.session }
+    if (consumed.kind === 'frame') {
+      this.#attachments.take(next, consumed.frame, afterCommit)
       return {}
     }
+    if (consumed.kind === 'late') {
+      touchSession(this.#core, next)
+      return { sessionId, sequence: consumed.sequence }
+    }
+    if (consumed.kind === 'refused') return this.#refused(message, next, consumed.refused, afterCommit)
+    const { envelope } = consumed
     audit(
       this.#core,
       {
@@ -165,9 +181,23 @@ export class Receiver {
       },
       afterCommit,
     )
-    this.#inbox.take({ ...row, session }, envelope, afterCommit)
-    const { type: kind, id: messageId, sequence } = envelope
-    return kind === 'receipt' ? {} : { sessionId, messageId, sequence }
+    this.#inbox.take(next, envelope, afterCommit)
+    return envelope.type === 'receipt' ? {} : { sessionId, sequence: envelope.sequence }
+  }
+
+  #refused(
+    { from, payload, timestamp }: ReceivedMessage,
+    row: SessionRow,
+    refused: RefusedEnvelope,
+    afterCommit: (() => void)[],
+  ): SeenRow {
+    const { code, sequence } = refused
+    // Where the relay is ahead of us too, it is our clock that is wrong; the packet comes again.
+    if (code === 'TIME_IMPLAUSIBLE' && timestamp - this.#core.now() > CLOCK_SKEW_SECONDS * 1000)
+      throw new AgentMeshError('CLOCK_SKEW')
+    this.#inbox.refuse(row, refused, afterCommit)
+    afterCommit.push(() => this.#refusals.note(from, code, payload.length))
+    return { sessionId: row.session.id, sequence }
   }
 
   /** Writes what was counted; called at the end. */

@@ -20,7 +20,6 @@ import {
 import type { ReceivedMessage } from '../transport/index.ts'
 import {
   AgentMeshError,
-  CLOCK_SKEW_SECONDS,
   decodeSessionPacket,
   formatTimestamp,
   fromBase64,
@@ -30,7 +29,9 @@ import {
   toHex,
   type Amid,
   type ErrorCode,
+  type MessageId,
   type Reset,
+  type ResetReason,
   type SessionId,
 } from '../wire/index.ts'
 import { audit, commit, isKnownPeer, type Core } from './core.ts'
@@ -54,16 +55,23 @@ const RESETS_IN_ALL = {
   stranger: { first: 60, repeated: 30 },
 } as const
 
-/** What a session message that we hold the session of was refused with, and what that says of the session. */
-const REASONS: Partial<Record<ErrorCode, 'undecryptable' | 'state_behind'>> = {
+/** What a packet of a session that we hold was refused with, and what that says of the session. */
+const REASONS: Partial<Record<ErrorCode, ResetReason>> = {
   DECRYPTION_FAILED: 'undecryptable',
   RATCHET_GAP: 'undecryptable',
   RATCHET_DUPLICATE: 'state_behind',
   SEQUENCE_REPEATED: 'state_behind',
   SEQUENCE_REPLAYED: 'state_behind',
-  // Sealed under a clock that was wrong: the same bytes would never be taken.
-  TIME_IMPLAUSIBLE: 'undecryptable',
+  ENVELOPE_UNREADABLE: 'envelope_unreadable',
+  INVALID_SIGNATURE: 'signature_invalid',
+  SESSION_MISMATCH: 'identity_mismatch',
 }
+/** Encrypted by the peer, and nothing that it can be asked to account for: the session ends here too. */
+const ENDING: ReadonlySet<ErrorCode> = new Set([
+  'ENVELOPE_UNREADABLE',
+  'INVALID_SIGNATURE',
+  'SESSION_MISMATCH',
+])
 
 /**
  * A KNOCK we have not the keys for: its sender fetches our bundle anew. Who made it up learns what it knew, that nobody
@@ -105,13 +113,21 @@ export class Recovery {
   /** Tells the peer that its packet could not be used, where that helps and is not too often. */
   async refuse(message: ReceivedMessage, code: ErrorCode): Promise<void> {
     const notice = this.#notice(message, code)
-    if (!notice || !this.#afford(message.from)) return
+    if (!notice) return
+    const { about } = notice
+    const ended = 'session_id' in about && ENDING.has(code) ? about.session_id : undefined
+    const isTold = this.#afford(message.from)
+    if (!isTold && ended === undefined) return
     await commit(this.#core, (afterCommit) => {
+      // Before what is said again on another session.
+      const behind = 'session_id' in about ? this.#unconfirmed(about.session_id) : []
+      if (ended !== undefined) this.#giveUp(ended, afterCommit)
+      if (!isTold) return
       const now = this.#core.now()
       const packet = createReset(this.#core.identity, notice, now)
       const expiresAt = now + MAILBOX_TTL_SECONDS * 1000
       this.#outbox.put(
-        { to: message.from, type: 'reset', packet, awaitsReceipt: false, expiresAt },
+        { to: message.from, type: 'reset', packet, awaitsReceipt: false, expiresAt, behind },
         afterCommit,
       )
     })
@@ -133,16 +149,28 @@ export class Recovery {
         ? undefined
         : { to: from, about: { session_id }, packet, reason: 'session_unknown' }
     }
-    // Our CLOSE was lost, or our word that the session could not go on reached nobody.
+    // Our word that the session could not go on reached nobody.
     if (code === 'SESSION_CLOSED' && type === 'message') {
       return { to: from, about: { session_id }, packet, reason: 'session_unknown' }
     }
     const reason = REASONS[code]
     if (!reason) return undefined
-    // Where the relay is ahead of us too, it is our clock that is wrong; the packet comes again.
-    const ahead = message.timestamp - this.#core.now()
-    if (code === 'TIME_IMPLAUSIBLE' && ahead > CLOCK_SKEW_SECONDS * 1000) return undefined
     return { to: from, about: { session_id }, packet, reason, receivedUpTo: row.session.received.highest }
+  }
+
+  /** Packets of a session that its peer did not confirm. */
+  #unconfirmed(sessionId: SessionId): MessageId[] {
+    const { outgoing, packets } = this.#core.store.tables
+    const sealed = outgoing.list({ a: sessionId, b: 'sealed' }).map(({ value }) => value.id)
+    return sealed.filter((id) => packets.get(id) !== undefined)
+  }
+
+  #giveUp(sessionId: SessionId, afterCommit: (() => void)[]): void {
+    const row = this.#core.store.tables.sessions.get(sessionId)
+    if (!row || (row.session.state === 'closed' && row.session.closes === 'none')) return
+    if (row.session.state === 'open') markClosed(this.#core, row, 'error', afterCommit)
+    else touchSession(this.#core, { ...row, session: { ...row.session, closes: 'none' } })
+    this.#sendAgain(sessionId, afterCommit)
   }
 
   #afford(peer: Amid): boolean {
@@ -220,7 +248,11 @@ export class Recovery {
 
   /** What the peer did not confirm on a session that was given up goes out on another. */
   #sendAgain(sessionId: SessionId, afterCommit: (() => void)[]): void {
-    const ended = this.#core.store.tables.sessions.get(sessionId)
+    const { sessions, outgoing } = this.#core.store.tables
+    const ended = sessions.get(sessionId)
+    // Nobody is there to confirm it.
+    for (const { key, value } of outgoing.list({ a: sessionId, b: 'sealed' }))
+      if (value.type === 'close') this.#outbox.remove(key as MessageId)
     if (ended) this.#outgoing.sessionClosed({ ...ended.session, closes: 'theirs' }, afterCommit)
   }
 

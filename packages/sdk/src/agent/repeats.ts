@@ -3,23 +3,21 @@
  *
  *   packet known -> noted -> (a second later) one receipt envelope a session, at most 30 a minute a peer
  *
- * What finds no room is dropped: an honest sender says its packet again after a minute, and again later. So a replay costs
+ * What finds no room is dropped: an honest sender says its packet again after 15 seconds, and again later. So a replay costs
  * us what an honest repetition does, however often it comes.
  */
 import { RateLimiter } from '../session/index.ts'
-import type { MessageId, SessionId } from '../wire/index.ts'
+import type { SessionId } from '../wire/index.ts'
 import { background, commit, type Core } from './core.ts'
 import type { Receipts } from './receipts.ts'
 
 const GATHER_MS = 1_000
 const ENVELOPES_PER_MINUTE = 30
-/** As many as one envelope of receipts carries. */
-const MAX_PER_SESSION = 256
 
 export class Repeats {
   readonly #core: Core
   readonly #receipts: Receipts
-  readonly #noted = new Map<SessionId, Set<MessageId>>()
+  readonly #noted = new Set<SessionId>()
   readonly #limits = new RateLimiter()
 
   constructor(core: Core, receipts: Receipts) {
@@ -27,22 +25,20 @@ export class Repeats {
     this.#receipts = receipts
   }
 
-  note(sessionId: SessionId, messageId: MessageId): void {
+  note(sessionId: SessionId): void {
     if (this.#noted.size === 0)
       setTimeout(() => background(this.#core, 'repeat receipts', this.#send()), GATHER_MS).unref()
-    const noted = this.#noted.get(sessionId) ?? new Set()
-    if (noted.size < MAX_PER_SESSION) noted.add(messageId)
-    this.#noted.set(sessionId, noted)
+    this.#noted.add(sessionId)
   }
 
   async #send(): Promise<void> {
     const noted = [...this.#noted]
     this.#noted.clear()
     await commit(this.#core, (afterCommit) => {
-      for (const [sessionId, messageIds] of noted) {
+      for (const sessionId of noted) {
         const peer = this.#core.store.tables.sessions.get(sessionId)?.session.peer
         if (!peer || !this.#limits.take(peer, ENVELOPES_PER_MINUTE, this.#core.now()).allowed) continue
-        for (const messageId of messageIds) this.#receipts.owe(sessionId, messageId, 'received')
+        this.#receipts.owe(sessionId)
         this.#receipts.sendOwed(sessionId, afterCommit)
       }
     })

@@ -5,6 +5,7 @@ import {
   formatTimestamp,
   tierName,
   toBase64,
+  unionOf,
   type CloseReason,
   type Envelope,
   type RequestPayload,
@@ -66,6 +67,16 @@ export function touchSession(core: Core, row: SessionRow): void {
     b: session.state,
     at: session.lastActivityAt,
   })
+}
+
+export function isOpen(core: Core, sessionId: SessionId): boolean {
+  return core.store.tables.sessions.get(sessionId)?.session.state === 'open'
+}
+
+/** An envelope of the peer is read, or needs no reader. Call within a commit. */
+export function markRead(core: Core, sessionId: SessionId, sequence: number): void {
+  const row = core.store.tables.sessions.get(sessionId)
+  if (row) touchSession(core, { ...row, read: unionOf(row.read ?? [], [[sequence, sequence]]) })
 }
 
 /**

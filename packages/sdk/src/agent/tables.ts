@@ -38,6 +38,7 @@ import {
   type MessageId,
   type MessageType,
   type Payload,
+  type SequenceRanges,
   type SessionClosing,
   type SessionId,
   type SessionType,
@@ -56,6 +57,14 @@ export interface SessionRow {
   deliverNext: number
   /** Of the peer, as it was checked when the session opened. */
   standing: VerifiedStanding
+  /** What of the peer's envelopes is read, as it was told. */
+  read?: SequenceRanges
+  /** Sequences that no application sees and that came before their turn. */
+  passed?: number[]
+  /** Sequence of the peer's last CLOSE. */
+  peerClose?: number
+  /** What the peer said of ours. */
+  heard?: Heard
   /** Once the session is over: what a rating of the peer rests on. */
   closing?: ClosingRow
 }
@@ -63,6 +72,14 @@ export interface SessionRow {
 /** A closing statement with the signatures there are. */
 export type ClosingRow = ClosingStatement &
   Partial<Pick<SessionClosing, 'initiator_signature' | 'responder_signature'>>
+
+/** The peer's receipts, all of them together. */
+export interface Heard {
+  received: number
+  read: SequenceRanges
+  /** Of our CLOSEs, up to this sequence. */
+  closed: number
+}
 
 export interface HandshakeRow {
   pending: PendingKnock
@@ -147,13 +164,14 @@ export interface PacketRow {
   awaitsReceipt: boolean
   order: number
   expiresAt: number
+  /** What a RESET of ours is not to overtake: packets that are to be with a relay before it. */
+  behind?: MessageId[]
 }
 
 /** What a packet held, so that its receipt can be repeated when the packet is. */
 export interface SeenRow {
   sessionId?: SessionId
-  messageId?: MessageId
-  /** Of its envelope. */
+  /** Of its envelope; receipts have none, for nobody confirms them. */
   sequence?: number
 }
 

@@ -4,7 +4,7 @@
  */
 export { createAttachmentFrame } from './attachment-frames.ts'
 export { consumeMessage, consumePacket, createMessage } from './message.ts'
-export type { Consumed, MessageDraft } from './message.ts'
+export type { Consumed, MessageDraft, RefusedEnvelope } from './message.ts'
 export { negotiate } from './negotiation.ts'
 export { mismatchError, SchemaBook } from './schema-check.ts'
 export type { InstalledSchema, SchemaCheck, SchemaMode, SchemaProblem } from './schema-check.ts'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { equalBytes } from '../crypto/index.ts'
 import { decodeSession, encodeSession, type Session } from '../session/index.ts'
-import { consumeMessage, createMessage, relayTypeOf, type MessageDraft } from './message.ts'
+import { createMessage, relayTypeOf, type MessageDraft } from './message.ts'
 import { NOW } from '../identity/test-support.ts'
 import { outcome } from '../wire/test-support.ts'
 import {
@@ -11,6 +11,7 @@ import {
   makeEnds,
   need,
   offer,
+  readMessage,
   receipt,
   request,
   response,
@@ -61,7 +62,7 @@ class Talk {
   #deliver(to: Name, packet: Uint8Array, type: 'message' | 'close'): string {
     const before = encodeSession(this.session(to))
     const code = outcome(() =>
-      this.#keep(to, consumeMessage(this.session(to), packet, type, environment(this.now)).session),
+      this.#keep(to, readMessage(this.session(to), packet, type, environment(this.now)).session),
     )
     if (code !== 'ok') expectUnchanged(this.session(to), before)
     return code
@@ -235,8 +236,16 @@ describe('a CLOSE', () => {
   it('closes both ends and keeps its reason', () => {
     const talk = new Talk()
     expect(talk.say('alice', close())).toBe('ok')
-    expect(talk.session('alice')).toMatchObject({ state: 'closed', closes: 'ours', closeReason: 'completed' })
-    expect(talk.session('bob')).toMatchObject({ state: 'closed', closes: 'theirs', closeReason: 'completed' })
+    expect(talk.session('alice')).toMatchObject({
+      state: 'closed',
+      closes: 'ours',
+      closeReason: 'completed',
+    })
+    expect(talk.session('bob')).toMatchObject({
+      state: 'closed',
+      closes: 'theirs',
+      closeReason: 'completed',
+    })
   })
 
   it('is followed by nothing but the other side’s CLOSE and receipts', () => {

@@ -2,10 +2,11 @@
  * What may be said in a session and when: its state, time, turn, number of messages and sequence (specification §5.4,
  * §5.6). Both sides run the same rules, the sender before it signs, the receiver before it delivers.
  *
- * Receipts and CLOSE are always possible while the session is known, since they carry nothing a limit is for; they take
- * sequence numbers like every envelope, and no place in `max_messages`. A session that ended without a CLOSE was given up
- * (spec/sessions.md 6): its ratchet may be older than what the peer has seen, so it carries nothing at all. The limit holds for each direction by itself: a
- * shared one would be passed whenever both sides spoke at once.
+ * Receipts, CLOSE and the word that an envelope was refused are possible while the session is known, since they carry
+ * nothing a limit is for; they take sequence numbers like every envelope, and no place in `max_messages`. A session that
+ * ended without a CLOSE was given up (spec/sessions.md 7): its ratchet may be older than what the peer has seen, so it
+ * carries nothing at all. The limit holds for each direction by itself: a shared one would be passed whenever both sides
+ * spoke at once.
  *
  * Negotiating capabilities (specification §6.3) takes no place in `max_messages` either, since it settles how the rest is
  * said; state, time and turn hold for it, and a `request_response` session has no turn for it.
@@ -15,11 +16,26 @@
  */
 import { MAX_SKIPPED_KEYS } from '../crypto/index.ts'
 import type { ClosesPassed, ReceiveWindow, Session, SessionRole } from '../session/index.ts'
-import { AgentMeshError, type Envelope, type EnvelopeType, type ErrorCode } from '../wire/index.ts'
+import {
+  AgentMeshError,
+  lastOf,
+  receiptsOf,
+  type Envelope,
+  type EnvelopeType,
+  type ErrorCode,
+} from '../wire/index.ts'
 
-const UNLIMITED: ReadonlySet<EnvelopeType> = new Set(['receipt', 'close'])
+/** What of an envelope the limits look at. */
+export type Limited = Pick<Envelope, 'type' | 'payload'>
+
+/** Bookkeeping of the session itself, which no limit holds back. */
+function isExempt({ type, payload }: Limited): boolean {
+  return type === 'receipt' || type === 'close' || (type === 'error' && 'refused' in payload)
+}
+
 const UNCOUNTED: ReadonlySet<EnvelopeType> = new Set([
-  ...UNLIMITED,
+  'receipt',
+  'close',
   'capability_negotiation',
   'capability_negotiation_response',
 ])
@@ -32,30 +48,59 @@ function refuse(code: ErrorCode): never {
 }
 
 /** @throws SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, OUT_OF_TURN */
-export function checkSending(session: Session, type: EnvelopeType, now: number): void {
+export function checkSending(session: Session, message: Limited, now: number): void {
+  const { type } = message
   if (type === 'close' && CLOSED_HERE.has(session.closes) && !mayAnswer(session, session.role)) {
     refuse('SESSION_CLOSED')
   }
-  if (session.state === 'closed' && session.closes === 'none') refuse('SESSION_CLOSED')
-  if (UNLIMITED.has(type)) return
+  if (isGivenUp(session)) refuse('SESSION_CLOSED')
+  if (type === 'receipt' || type === 'close') return
   if (session.state === 'closed') refuse('SESSION_CLOSED')
+  if (isExempt(message)) return
   if (now >= session.expiresAt) refuse('SESSION_EXPIRED')
-  if (!UNCOUNTED.has(type) && exceeds(session, session.sentCount)) refuse('LIMIT_MESSAGES')
+  if (isCounted(message) && exceeds(session, session.sentCount)) refuse('LIMIT_MESSAGES')
   checkTurn(session, session.role, type)
 }
 
-/** @throws SEQUENCE_REPEATED, SESSION_CLOSED, LIMIT_MESSAGES, OUT_OF_TURN */
-export function checkReceiving(session: Session, envelope: Envelope): void {
-  const { sequence, type } = envelope
-  const { highest, missing } = session.received
+/** Ended by its owner, or by a RESET, without a CLOSE. */
+export function isGivenUp({ state, closes }: Session): boolean {
+  return state === 'closed' && closes === 'none'
+}
+
+/** @throws SEQUENCE_REPEATED */
+export function checkSequence({ received: { highest, missing } }: Session, sequence: number): void {
   if (sequence <= highest && !missing.includes(sequence)) refuse('SEQUENCE_REPEATED')
-  // What the peer sent before its CLOSE may arrive after it; what it sent later may not.
-  const isAnswer = type === 'close' && mayAnswer(session, otherRole(session))
-  if (CLOSED_THERE.has(session.closes) && sequence > highest && !isAnswer) refuse('SESSION_CLOSED')
-  if (UNLIMITED.has(type)) return
-  if (session.state === 'closed' && session.closes !== 'theirs') refuse('SESSION_CLOSED')
-  if (!UNCOUNTED.has(type) && exceeds(session, session.receivedCount)) refuse('LIMIT_MESSAGES')
-  checkTurn(session, otherRole(session), type)
+}
+
+/**
+ * Whether an envelope comes after the end: our CLOSE said that it was not read, or the peer's own that nothing follows.
+ * Receipts are read as long as the session is known.
+ */
+export function isLate(session: Session, type: string, sequence: number): boolean {
+  const { closes, received } = session
+  if (type === 'receipt') return false
+  if (type === 'close' && mayAnswer(session, otherRole(session))) return false
+  if (CLOSED_THERE.has(closes) && sequence > received.highest) return true
+  return type !== 'close' && CLOSED_HERE.has(closes)
+}
+
+/** @throws LIMIT_MESSAGES, OUT_OF_TURN, RECEIPTS_IMPOSSIBLE */
+export function checkReceiving(session: Session, envelope: Envelope): void {
+  checkReceipts(session, envelope)
+  if (isExempt(envelope)) {
+    if (envelope.type === 'error' && (envelope.payload.refused?.sequence ?? 0) > session.sendSequence)
+      refuse('RECEIPTS_IMPOSSIBLE')
+    return
+  }
+  if (isCounted(envelope) && exceeds(session, session.receivedCount)) refuse('LIMIT_MESSAGES')
+  checkTurn(session, otherRole(session), envelope.type)
+}
+
+/** Nobody has what was not sent, and an application has nothing that is not kept. */
+function checkReceipts({ sendSequence }: Session, envelope: Envelope): void {
+  const { received = 0, read = [], answered = [], closed = 0 } = receiptsOf(envelope) ?? {}
+  if (Math.max(received, closed) > sendSequence || Math.max(lastOf(read), lastOf(answered)) > received)
+    refuse('RECEIPTS_IMPOSSIBLE')
 }
 
 function otherRole({ role }: Session): SessionRole {
@@ -86,7 +131,7 @@ export function afterSending(session: Session, envelope: Envelope, now: number):
   return {
     ...afterEither(session, envelope, now, 'ours', 'theirs'),
     sendSequence: envelope.sequence,
-    sentCount: session.sentCount + counted(envelope),
+    sentCount: session.sentCount + Number(isCounted(envelope)),
   }
 }
 
@@ -94,12 +139,17 @@ export function afterReceiving(session: Session, envelope: Envelope, now: number
   return {
     ...afterEither(session, envelope, now, 'theirs', 'ours'),
     received: receive(session.received, envelope.sequence),
-    receivedCount: session.receivedCount + counted(envelope),
+    receivedCount: session.receivedCount + Number(isCounted(envelope)),
   }
 }
 
-function counted(envelope: Envelope): number {
-  return UNCOUNTED.has(envelope.type) ? 0 : 1
+function isCounted(message: Limited): boolean {
+  return !UNCOUNTED.has(message.type) && !isExempt(message)
+}
+
+/** A refused envelope, or one that came after the end, has used up its sequence and nothing else. */
+export function afterPassing(session: Session, sequence: number): Session {
+  return { ...session, received: receive(session.received, sequence) }
 }
 
 function afterEither(
@@ -119,7 +169,10 @@ function afterEither(
     }
   }
   const asked = envelope.type === 'request' && session.exchange === 'idle'
-  const answered = (envelope.type === 'response' || envelope.type === 'error') && session.exchange === 'asked'
+  const answered =
+    !isExempt(envelope) &&
+    (envelope.type === 'response' || envelope.type === 'error') &&
+    session.exchange === 'asked'
   return {
     ...session,
     lastActivityAt: now,

@@ -3,7 +3,11 @@
  *
  *     createMessage    limits -> envelope -> canonical -> strict reading -> sign -> ratchet encrypt -> session id | frame
  *     consumePacket    ratchet decrypt -> a frame of an attachment (attachment-frames.ts), or an envelope as below
- *     consumeMessage   ratchet decrypt -> strict reading -> session, from, to -> signature -> turn, times, limits, sequence
+ *     consumeMessage   ratchet decrypt -> strict reading -> session, from, to -> signature -> sequence
+ *                      -> size, type, schema, times, limits, turn -> read, refused or late
+ *
+ * What the ratchet opened is the peer's own doing: an envelope that is wrong but signed uses up its sequence, is named to
+ * its sender, and the session goes on (spec/sessions.md 4). Only one that cannot be laid to the peer's account ends it.
  *
  * Signature and size are those of `session/signed-envelope.ts`.
  *
@@ -13,7 +17,8 @@ import { ratchetDecrypt, ratchetEncrypt } from '../crypto/index.ts'
 import type { Identity } from '../identity/index.ts'
 import {
   signEnvelope,
-  verifyEnvelope,
+  checkSize,
+  verifiedBytes,
   type Session,
   type SessionEnvironment,
   type SessionRole,
@@ -27,18 +32,33 @@ import {
   isAttachmentFrame,
   MAILBOX_TTL_SECONDS,
   MAX_PAYLOAD_BYTES,
+  isAgentMeshError,
+  isMessageId,
   parseEnvelope,
+  parseEnvelopeFrame,
   parseJsonObject,
   parseTimestamp,
   type AttachmentFrame,
   type Envelope,
+  type EnvelopeFrame,
   type EnvelopeType,
+  type ErrorCode,
+  type JsonObject,
   type MessageId,
   type Payload,
   type ReceiptPayload,
 } from '../wire/index.ts'
 import { readAttachmentFrame } from './attachment-frames.ts'
-import { afterReceiving, afterSending, checkReceiving, checkSending } from './limits.ts'
+import {
+  afterPassing,
+  afterReceiving,
+  afterSending,
+  checkReceiving,
+  checkSending,
+  checkSequence,
+  isGivenUp,
+  isLate,
+} from './limits.ts'
 import { placeOf } from './place.ts'
 
 /** A message to send: its payload is of the type's schema. */
@@ -51,7 +71,7 @@ export type MessageDraft<T extends EnvelopeType = EnvelopeType> = {
     /** Milliseconds since the epoch, of a message that may have been sent before. */
     readonly firstSentAt?: number
     /** For the peer's messages, along with this one. */
-    readonly receipts?: readonly ReceiptPayload['receipts'][number][]
+    readonly receipts?: ReceiptPayload
   }
 }[T]
 
@@ -77,7 +97,7 @@ export function createMessage(
   identity: Identity,
   environment: SessionEnvironment,
 ): { readonly session: Session; readonly packet: Uint8Array; readonly envelope: Envelope } {
-  checkSending(session, draft.type, environment.now)
+  checkSending(session, draft, environment.now)
   const sequence = session.sendSequence + 1
   const fields = {
     session_id: session.id,
@@ -111,10 +131,26 @@ export function createMessage(
   }
 }
 
-/** What a packet of a session held, and the session after it. */
+/** An envelope that was refused by name: signed, and wrong. */
+export interface RefusedEnvelope {
+  readonly code: ErrorCode
+  readonly sequence: number
+  /** As its sender wrote it. */
+  readonly type: string
+  /** When they are ids: its own, and what it answers. */
+  readonly id?: MessageId
+  readonly inReplyTo?: MessageId
+}
+
+/**
+ * `late`: it came after our CLOSE, which says that it was not read, or after the peer's own. In each case the sequence is
+ * used up and the session is to be stored.
+ */
 export type Consumed =
-  | { readonly session: Session; readonly envelope: Envelope; readonly frame?: undefined }
-  | { readonly session: Session; readonly envelope?: undefined; readonly frame: AttachmentFrame }
+  | { readonly kind: 'read'; readonly session: Session; readonly envelope: Envelope }
+  | { readonly kind: 'refused'; readonly session: Session; readonly refused: RefusedEnvelope }
+  | { readonly kind: 'late'; readonly session: Session; readonly sequence: number }
+  | { readonly kind: 'frame'; readonly session: Session; readonly frame: AttachmentFrame }
 
 /** Reads a message of a session as `consumePacket` does. @throws MALFORMED for a frame of an attachment */
 export function consumeMessage(
@@ -122,9 +158,9 @@ export function consumeMessage(
   packet: Uint8Array,
   relayType: 'message' | 'close',
   environment: SessionEnvironment,
-): { readonly session: Session; readonly envelope: Envelope } {
+): Exclude<Consumed, { kind: 'frame' }> {
   const consumed = consumePacket(session, packet, relayType, environment)
-  if (consumed.envelope === undefined) throw new AgentMeshError('MALFORMED', 'Not an envelope')
+  if (consumed.kind === 'frame') throw new AgentMeshError('MALFORMED', 'Not an envelope')
   return consumed
 }
 
@@ -132,10 +168,9 @@ export function consumeMessage(
  * Reads a packet of a session, in whatever order packets come.
  *
  * @param relayType the type the relay gave the packet
- * @throws SESSION_MISMATCH for another session's packet, or an envelope that names another session, sender, receiver or
- *   type than where it arrived; DECRYPTION_FAILED, RATCHET_DUPLICATE and the other codes of `ratchetDecrypt`;
- *   INVALID_SIGNATURE; TIME_IMPLAUSIBLE; SEQUENCE_REPEATED; SESSION_CLOSED, SESSION_EXPIRED, LIMIT_MESSAGES, LIMIT_SIZE, OUT_OF_TURN;
- *   MALFORMED, UNKNOWN_TYPE, and the codes of the strict JSON reader
+ * @throws DECRYPTION_FAILED, RATCHET_DUPLICATE and the other codes of `ratchetDecrypt`, MALFORMED for a packet that is none;
+ *   SESSION_CLOSED on a session that was given up. These end the session: ENVELOPE_UNREADABLE; SESSION_MISMATCH for an envelope
+ *   that names another session, sender, receiver or type than where it arrived; INVALID_SIGNATURE; SEQUENCE_REPEATED
  */
 export function consumePacket(
   session: Session,
@@ -145,37 +180,78 @@ export function consumePacket(
 ): Consumed {
   const { sessionId, ratchetMessage } = decodeSessionPacket(packet)
   if (sessionId !== session.id) throw readError('SESSION_MISMATCH')
-  const { state, plaintext } = ratchetDecrypt(
+  const { state: ratchet, plaintext } = ratchetDecrypt(
     session.ratchet,
     ratchetMessage,
     placeOf(session, relayType, 'in'),
     environment,
   )
+  if (isGivenUp(session)) throw readError('SESSION_CLOSED')
   if (isAttachmentFrame(plaintext)) {
     const frame = readAttachmentFrame(plaintext, relayType)
-    return { frame, session: { ...session, ratchet: state, lastActivityAt: environment.now } }
+    return { kind: 'frame', frame, session: { ...session, ratchet, lastActivityAt: environment.now } }
   }
-  const raw = parseJsonObject(plaintext, MAX_PAYLOAD_BYTES)
-  const envelope = parseEnvelope(raw)
+  const { raw, frame, signed } = openEnvelope(session, plaintext, relayType)
+  const { sequence, type } = frame
+  checkSequence(session, sequence)
+  const passed = { ...afterPassing(session, sequence), ratchet }
+  if (isLate(session, type, sequence)) return { kind: 'late', session: passed, sequence }
+  try {
+    checkSize(signed, session.constraints.max_message_size_bytes)
+    const envelope = parseEnvelope(raw)
+    checkTimes(session, envelope, environment.now)
+    checkReceiving(session, envelope)
+    return {
+      kind: 'read',
+      envelope,
+      session: { ...afterReceiving(session, envelope, environment.now), ratchet },
+    }
+  } catch (error) {
+    if (!isAgentMeshError(error)) throw error
+    const refused = { code: error.code, sequence, type, ...idsOf(raw) }
+    return { kind: 'refused', session: passed, refused }
+  }
+}
+
+function idsOf({ id, in_reply_to }: JsonObject): Pick<RefusedEnvelope, 'id' | 'inReplyTo'> {
+  return {
+    ...(typeof id === 'string' && isMessageId(id) ? { id } : {}),
+    ...(typeof in_reply_to === 'string' && isMessageId(in_reply_to) ? { inReplyTo: in_reply_to } : {}),
+  }
+}
+
+/**
+ * Whose envelope it is and what signs it. @throws ENVELOPE_UNREADABLE, SESSION_MISMATCH, INVALID_SIGNATURE
+ */
+function openEnvelope(
+  session: Session,
+  plaintext: Uint8Array,
+  relayType: 'message' | 'close',
+): { raw: JsonObject; frame: EnvelopeFrame; signed: Uint8Array } {
+  const { raw, frame } = readFrame(plaintext)
   if (
-    envelope.session_id !== session.id ||
-    envelope.from !== session.peer ||
-    envelope.to !== session.self ||
-    relayTypeOf(envelope.type) !== relayType
+    frame.session_id !== session.id ||
+    frame.from !== session.peer ||
+    frame.to !== session.self ||
+    (frame.type === 'close' ? 'close' : 'message') !== relayType
   ) {
     throw readError('SESSION_MISMATCH')
   }
-  verifyEnvelope(raw, envelope.signature, {
-    signingKey: session.peerSigningKey,
-    role: OTHER[session.role],
-    maxBytes: session.constraints.max_message_size_bytes,
-  })
-  checkTimes(session, envelope, environment.now)
-  checkReceiving(session, envelope)
-  return { envelope, session: { ...afterReceiving(session, envelope, environment.now), ratchet: state } }
+  const source = { signingKey: session.peerSigningKey, role: OTHER[session.role] }
+  return { raw, frame, signed: verifiedBytes(raw, frame.signature, source) }
 }
 
-function readError(code: 'SESSION_MISMATCH' | 'SESSION_EXPIRED' | 'TIME_IMPLAUSIBLE') {
+function readFrame(plaintext: Uint8Array): { raw: JsonObject; frame: EnvelopeFrame } {
+  try {
+    const raw = parseJsonObject(plaintext, MAX_PAYLOAD_BYTES)
+    return { raw, frame: parseEnvelopeFrame(raw) }
+  } catch (cause) {
+    if (!isAgentMeshError(cause)) throw cause
+    throw new AgentMeshError('ENVELOPE_UNREADABLE', undefined, { operation: 'read a message', cause })
+  }
+}
+
+function readError(code: 'SESSION_MISMATCH' | 'SESSION_CLOSED' | 'SESSION_EXPIRED' | 'TIME_IMPLAUSIBLE') {
   return new AgentMeshError(code, undefined, { operation: 'read a message' })
 }
 
@@ -184,11 +260,10 @@ function readError(code: 'SESSION_MISMATCH' | 'SESSION_EXPIRED' | 'TIME_IMPLAUSI
  * its date is signed.
  */
 function checkTimes(session: Session, envelope: Envelope, now: number): void {
-  // A receipt is not said again: one refused because our own clock is behind would leave a gap for good.
-  if (envelope.type === 'receipt') return
+  // They end the wait of the other side, which cannot be asked for another of them.
+  if (envelope.type === 'receipt' || envelope.type === 'close') return
   const sentAt = parseTimestamp(envelope.timestamp)
   if (sentAt > now + SKEW || sentAt < session.createdAt - SKEW) throw readError('TIME_IMPLAUSIBLE')
   const deadline = session.expiresAt + SKEW
-  if (envelope.type === 'close') return
   if (sentAt > deadline || now > deadline + MAILBOX_TTL_SECONDS * 1000) throw readError('SESSION_EXPIRED')
 }

@@ -20,8 +20,8 @@ import {
   type Session,
   type SessionEnvironment,
 } from '../session/index.ts'
-import { formatKey, newMessageId, type Constraints, type SessionType } from '../wire/index.ts'
-import type { MessageDraft } from './message.ts'
+import { AgentMeshError, formatKey, newMessageId, type Constraints, type SessionType } from '../wire/index.ts'
+import { consumeMessage, type MessageDraft } from './message.ts'
 
 const random = testRandom('messages')
 export const environment = (now = NOW): SessionEnvironment => ({ random, now })
@@ -121,15 +121,27 @@ export function offer(): DraftOf<'capability_negotiation_response'> {
 }
 
 export function close(): DraftOf<'close'> {
-  return { type: 'close', id: newMessageId(random), payload: { reason: 'completed' } }
+  return {
+    type: 'close',
+    id: newMessageId(random),
+    payload: { reason: 'completed' },
+    receipts: receipt().payload,
+  }
 }
 
-export function receipt(): DraftOf<'receipt'> {
+export function receipt(received = 0): DraftOf<'receipt'> {
   return {
     type: 'receipt',
     id: newMessageId(random),
-    payload: {
-      receipts: [{ message_id: newMessageId(random), state: 'received', at: '2026-02-01T12:00:00Z' }],
-    },
+    payload: { received, at: '2026-02-01T12:00:00Z' },
   }
+}
+
+/** Reads a message that is expected to be good. @throws the code with which it was refused */
+export function readMessage(
+  ...args: Parameters<typeof consumeMessage>
+): Extract<ReturnType<typeof consumeMessage>, { kind: 'read' }> {
+  const consumed = consumeMessage(...args)
+  if (consumed.kind === 'read') return consumed
+  throw new AgentMeshError(consumed.kind === 'refused' ? consumed.refused.code : 'SESSION_CLOSED')
 }

@@ -1,6 +1,6 @@
 /** What the scenarios of test-vectors/session/ are made of: the messages said in them, and the way they are written. */
 import type { OptimisticDraft } from '../session/index.ts'
-import type { MessageId } from '../wire/index.ts'
+import type { MessageId, ReceiptPayload } from '../wire/index.ts'
 import type { MessageDraft } from './message.ts'
 import { Recorder } from './vector-recorder.ts'
 
@@ -32,15 +32,23 @@ export const response = (n: number, to: number): MessageDraft => ({
   inReplyTo: id(to),
   payload: { status: 'success', results: [{ flight: 'LH1234', price: 320.5 }], result_count: 1 },
 })
-export const receipt = (n: number, to: number): MessageDraft => ({
+/** Up to that sequence of the other side, and the CLOSE of that sequence. */
+const upTo = (received: number, closed?: number): ReceiptPayload => ({
+  received,
+  ...(received === 0 ? {} : { read: [[1, received]] }),
+  ...(closed === undefined ? {} : { closed }),
+  at: '2026-02-01T12:00:10Z',
+})
+export const receipt = (n: number, received: number, closed?: number): MessageDraft => ({
   type: 'receipt',
   id: id(n),
-  payload: { receipts: [{ message_id: id(to), state: 'received', at: '2026-02-01T12:00:10Z' }] },
+  payload: upTo(received, closed),
 })
-export const close = (n: number): MessageDraft => ({
+export const close = (n: number, received: number, closed?: number): MessageDraft => ({
   type: 'close',
   id: id(n),
   payload: { reason: 'completed', reputation_feedback: { score: 1, tags: ['fast'] } },
+  receipts: upTo(received, closed),
 })
 
 export function flipped(packet: Uint8Array, index: number): Uint8Array {

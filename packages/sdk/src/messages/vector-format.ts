@@ -12,7 +12,7 @@ import {
   type ResetSubject,
   type SessionId,
 } from '../wire/index.ts'
-import type { MessageDraft } from './message.ts'
+import type { Consumed, MessageDraft } from './message.ts'
 import type { VectorAgent } from './vector-agents.ts'
 
 export type Party = 'a' | 'b'
@@ -72,8 +72,13 @@ export type VectorStep =
       now: number
       type: 'message' | 'close'
       packet: string
+      /** The code of a refusal that ends the session, or leaves it as it was; else `ok`. */
       expect: string
       sequence?: number
+      /** The code with which the envelope was refused, its sequence used up. */
+      refused?: string
+      /** It came after the end: its sequence is used up, and nothing is answered. */
+      late?: true
     }
   | {
       do: 'reset'
@@ -95,4 +100,18 @@ export interface SessionVector {
   readonly agents: Readonly<Record<Party, VectorAgent>>
   readonly bundle: Bundle
   readonly steps: readonly VectorStep[]
+}
+
+/** What a `receive` step says of what was read. */
+export type Seen = Pick<Extract<VectorStep, { do: 'receive' }>, 'sequence' | 'refused' | 'late'>
+
+export function seenOf(consumed: Exclude<Consumed, { kind: 'frame' }>): Seen {
+  switch (consumed.kind) {
+    case 'read':
+      return { sequence: consumed.envelope.sequence }
+    case 'refused':
+      return { sequence: consumed.refused.sequence, refused: consumed.refused.code }
+    case 'late':
+      return { sequence: consumed.sequence, late: true }
+  }
 }

@@ -55,7 +55,7 @@ import { consumeMessage, createMessage, relayTypeOf, type MessageDraft } from '.
 import { NOW, testRandom } from '../identity/test-support.ts'
 import { agentOf, bundleOf, bytesOf, makeVectorAgent } from './vector-agents.ts'
 import { outcome } from '../wire/test-support.ts'
-import { OTHER, type Party, type VectorStep } from './vector-format.ts'
+import { OTHER, type Party, type VectorStep, seenOf, type Seen } from './vector-format.ts'
 
 /** The signature's parts by direction. */
 const DIRECTION: Readonly<Record<Party, Uint8Array>> = { a: Uint8Array.of(1), b: Uint8Array.of(2) }
@@ -136,7 +136,10 @@ export class Recorder {
     let details = {}
     const expect = outcome(() => {
       this.#opened = openKnock(packet, from, this.agents.b, { now })
-      details = { transcript: toHex(this.#opened.transcript), plaintext: utf8Text(this.#plaintextOf(packet)) }
+      details = {
+        transcript: toHex(this.#opened.transcript),
+        plaintext: utf8Text(this.#plaintextOf(packet)),
+      }
     })
     this.steps.push({ do: 'open', now, from, packet: toHex(packet), expect, ...details })
     return expect
@@ -322,15 +325,14 @@ export class Recorder {
   }
 
   receive(by: Party, packet: Uint8Array, type: 'message' | 'close' = 'message'): string {
-    let sequence: number | undefined
+    let seen: Seen = {}
     const { now, result } = this.#drawing((environment) =>
       outcome(() => {
-        const { session, envelope } = consumeMessage(this.#sessions[by]!, packet, type, environment)
-        this.#sessions[by] = session
-        sequence = envelope.sequence
+        const consumed = consumeMessage(this.#sessions[by]!, packet, type, environment)
+        this.#sessions[by] = consumed.session
+        seen = seenOf(consumed)
       }),
     )
-    const seen = sequence === undefined ? {} : { sequence }
     this.steps.push({ do: 'receive', by, now, type, packet: toHex(packet), expect: result, ...seen })
     return result
   }

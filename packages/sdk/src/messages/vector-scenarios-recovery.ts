@@ -121,7 +121,7 @@ export const RECOVERY_SCENARIOS: readonly Scenario[] = [
   scenario('reset-of-another', 'sessions.md 6', 'The relay gives A’s own RESET out as B’s', (r) => {
     r.meet().send('a', request(1))
     const about = { session_id: r.lastEnvelope.session_id }
-    const own = r.reset('a', about, r.send('b', receipt(2, 1)), 'undecryptable', 0)
+    const own = r.reset('a', about, r.send('b', receipt(2, 0)), 'undecryptable', 0)
     r.consumeReset('a', own)
   }),
   scenario('reset-for-somebody-else', 'sessions.md 6', 'The RESET is meant for another agent', (r) => {

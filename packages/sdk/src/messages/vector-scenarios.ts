@@ -75,8 +75,9 @@ const SCENARIOS: readonly Scenario[] = [
       r.say('b', response(4, 1))
       r.say('a', request(5))
       r.say('b', response(6, 5))
-      r.say('a', close(7))
-      r.say('b', close(8))
+      r.say('a', close(7, 4))
+      r.say('b', close(8, 3, 3))
+      r.say('a', receipt(9, 4, 5))
     },
   ),
   scenario(
@@ -290,7 +291,7 @@ const SCENARIOS: readonly Scenario[] = [
   }),
   scenario('message-after-close', 'sessions.md 5', 'A message after the other side closed', (r) => {
     r.meet()
-    r.say('a', close(1))
+    r.say('a', close(1, 0))
     r.send('b', request(2))
   }),
   scenario('message-expired', 'sessions.md 4', 'A message after the session’s time', (r) => {

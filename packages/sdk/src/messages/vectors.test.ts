@@ -19,7 +19,7 @@ import { consumeMessage, createMessage } from './message.ts'
 import { NOW } from '../identity/test-support.ts'
 import { agentOf, type Agent } from './vector-agents.ts'
 import { outcome, printVector, vectorFiles } from '../wire/test-support.ts'
-import { OTHER, type Party, type SessionVector, type VectorStep } from './vector-format.ts'
+import { OTHER, type Party, type SessionVector, type VectorStep, seenOf } from './vector-format.ts'
 import { sessionVectors } from './vector-scenarios.ts'
 
 const scenarios = sessionVectors()
@@ -145,9 +145,9 @@ class Replay {
         let seen = {}
         const result = outcome(() => {
           const environment = { random: noRandom, now }
-          const { session, envelope } = consumeMessage(before, fromHex(step.packet), step.type, environment)
-          this.#sessions[step.by] = session
-          seen = { sequence: envelope.sequence }
+          const consumed = consumeMessage(before, fromHex(step.packet), step.type, environment)
+          this.#sessions[step.by] = consumed.session
+          seen = seenOf(consumed)
         })
         if (toHex(encodeSession(before)) !== toHex(bytes)) throw new Error('A session was changed in place')
         return { expect: result, ...seen }
@@ -200,6 +200,7 @@ describe('test-vectors/session', () => {
       'conversation',
       'conversation-out-of-order',
       'request-response',
+      'message-unknown-type',
       'optimistic',
       'optimistic-stripped',
       'reset-session',

@@ -24,7 +24,7 @@ export type { ResetNotice, ResetPlace } from './reset.ts'
 export { decodePending, decodeSession, encodePending, encodeSession } from './session-codec.ts'
 export * from './standing.ts'
 export * from './verified-standing.ts'
-export { signEnvelope, verifyEnvelope } from './signed-envelope.ts'
+export { checkSize, signEnvelope, verifiedBytes } from './signed-envelope.ts'
 export type { EnvelopeSigner, EnvelopeSource } from './signed-envelope.ts'
 export { defaultConstraints, grantConstraints, isBehind, MAX_SESSION_SECONDS } from './session.ts'
 export type {

@@ -6,8 +6,14 @@
  * session that both sides ended:
  *
  *               .-- send ----> ours ---- receive --.
- *     none -----|                                  |--> both
+ *     none -----|                                  |--> both -- crossed: the responder's second --> settled
  *               '-- receive -> theirs -- send -----'
+ *
+ *     none      all is read; `closed` with it: given up without a CLOSE, nothing is read or said
+ *     ours      receipts and the peer's CLOSE are read; the rest was not read, as our CLOSE says, and is passed over
+ *     theirs    what the peer sent before its CLOSE is read; ours is due, and confirms it
+ *     both      receipts, until each side knows that its CLOSE came; the peer's second CLOSE when two crossed
+ *     settled   receipts
  *
  * In a session of type `request_response` one question and one answer pass:
  *
@@ -27,10 +33,7 @@ import {
 
 export type SessionRole = 'initiator' | 'responder'
 export type SessionState = 'open' | 'closed'
-/**
- * Whose CLOSE has passed; `none` in a closed session: its owner ended it without one. `settled`: two crossed, and the responder
- * has answered the initiator's.
- */
+/** Whose CLOSE has passed: the states of the module's diagram. */
 export type ClosesPassed = 'none' | 'ours' | 'theirs' | 'both' | 'settled'
 export type ExchangeState = 'idle' | 'asked' | 'answered'
 

@@ -74,16 +74,25 @@ export interface EnvelopeSource {
 }
 
 /** @throws INVALID_SIGNATURE, LIMIT_SIZE */
-export function verifyEnvelope(
+export function verifyEnvelope(raw: JsonObject, signature: string, source: EnvelopeSource): void {
+  checkSize(verifiedBytes(raw, signature, source), source.maxBytes)
+}
+
+/**
+ * The bytes that the peer signed, whatever their size: see `checkSize`.
+ *
+ * @throws INVALID_SIGNATURE
+ */
+export function verifiedBytes(
   raw: JsonObject,
   signature: string,
-  { signingKey, role, maxBytes }: EnvelopeSource,
-): void {
+  { signingKey, role }: Pick<EnvelopeSource, 'signingKey' | 'role'>,
+): Uint8Array {
   const signed = unsignedBytes(raw)
   if (!verify('envelope', signingKey, fromBase64(signature), DIRECTIONS[role], signed)) {
     throw new AgentMeshError('INVALID_SIGNATURE', undefined, { operation: 'read a message' })
   }
-  checkSize(signed, maxBytes)
+  return signed
 }
 
 function textOf(envelope: object): string {
@@ -94,6 +103,7 @@ function textOf(envelope: object): string {
   }
 }
 
-function checkSize(signed: Uint8Array, maxBytes: number): void {
+/** @throws LIMIT_SIZE */
+export function checkSize(signed: Uint8Array, maxBytes: number): void {
   if (signed.length + SIGNATURE_FIELD_BYTES > maxBytes) throw new AgentMeshError('LIMIT_SIZE')
 }

@@ -13,11 +13,7 @@ const payloads: Record<EnvelopeType, JsonObject> = {
   status: { status: 'processing', progress: 0.6 },
   error: { code: 'CAPABILITY_UNAVAILABLE', message: 'later' },
   close: { reason: 'completed' },
-  receipt: {
-    receipts: [
-      { message_id: '0b9a3c1e-5d2f-4a6b-8c7d-9e0f1a2b3c4d', state: 'read', at: '2026-02-01T12:00:02Z' },
-    ],
-  },
+  receipt: { received: 3, read: [[1, 2]], at: '2026-02-01T12:00:02Z' },
   capability_negotiation: { i_need: ['flight_search'], languages: ['en', 'pt-BR'] },
   capability_negotiation_response: { matched: [], unavailable: ['flight_search'] },
 }
@@ -32,6 +28,7 @@ function envelope(type: EnvelopeType, payload: JsonObject = payloads[type]): Jso
     type,
     timestamp: '2026-02-01T12:00:02Z',
     payload,
+    ...(type === 'close' ? { receipts: payloads.receipt } : {}),
     signature: Buffer.alloc(64).toString('base64'),
   }
 }
@@ -52,7 +49,7 @@ describe('parseEnvelope', () => {
   })
 
   it.each(['constructor', '__proto__', 'toString', 'knock', '', 'REQUEST'])('refuses the type %j', (type) => {
-    expect(() => parseEnvelope({ ...envelope('request'), type })).toThrow(refused('UNKNOWN_TYPE'))
+    expect(() => parseEnvelope({ ...envelope('request'), type })).toThrow(refused('UNSUPPORTED_TYPE'))
   })
 
   it.each(['session_id', 'id', 'sequence', 'from', 'to', 'type', 'timestamp', 'payload', 'signature'])(

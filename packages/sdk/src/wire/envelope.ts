@@ -10,8 +10,10 @@ import { Intent } from './capability.ts'
 import { AgentMeshError } from './errors.ts'
 import { UUID_PATTERN, type MessageId } from './ids.ts'
 import { canonicalBytes, type JsonObject } from './json.ts'
+import { areRanges, rangesOf } from './ranges.ts'
 import {
   AmidText,
+  Embedded,
   MessageIdText,
   Nullable,
   PeerText,
@@ -76,6 +78,12 @@ export const ErrorPayload = Type.Object(
     message: PeerText(1024),
     retry_after_seconds: Type.Optional(Nullable(Type.Integer({ minimum: 0 }))),
     fallback_amid: Type.Optional(Nullable(AmidText)),
+    refused: Type.Optional(
+      Type.Object(
+        { sequence: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }) },
+        { description: 'The envelope of the other side that was refused with this code (sessions.md 4)' },
+      ),
+    ),
   },
   { $id: 'agentmesh/payload/error' },
 )
@@ -113,20 +121,29 @@ export const ClosePayload = Type.Object(
 )
 export type ClosePayload = Static<typeof ClosePayload>
 
-export const ReceiptState = Type.Enum(['received', 'read', 'answered'])
-export type ReceiptState = Static<typeof ReceiptState>
-
-/** Receipts in an envelope that is not about them, where they take room from its payload. */
-export const MAX_RECEIPTS_ALONG = 32
-
-const Receipt = Type.Object({ message_id: MessageIdText, state: ReceiptState, at: Timestamp })
-
 /**
- * The receiver's signed word on what happened to messages (DESIGN §7); never itself acknowledged. For a side that has
- * nothing else to say: any other envelope takes receipts along.
+ * The receiver's signed word on what happened to the other side's envelopes in this session (DESIGN §7.2), all of it each
+ * time: one that is lost is made up for by the next. In an envelope of type `receipt` for a side that has nothing else to
+ * say; any other envelope takes it along. Never itself acknowledged.
  */
 export const ReceiptPayload = Type.Object(
-  { receipts: Type.Array(Receipt, { minItems: 1, maxItems: 256 }) },
+  {
+    received: Type.Integer({
+      minimum: 0,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description: 'All envelopes up to this sequence are kept, in their turn; 0 for none',
+    }),
+    read: Type.Optional(rangesOf('Whose application has them, or that need none')),
+    answered: Type.Optional(rangesOf('Requests whose answer was sent since the last receipts')),
+    closed: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description: 'Sequence of the last CLOSE that came; it alone may be above `received`',
+      }),
+    ),
+    at: Timestamp,
+  },
   { $id: 'agentmesh/payload/receipt' },
 )
 export type ReceiptPayload = Static<typeof ReceiptPayload>
@@ -248,10 +265,10 @@ export const Envelope = Type.Object(
       }),
     ),
     receipts: Type.Optional(
-      Type.Array(Receipt, {
-        minItems: 1,
-        maxItems: MAX_RECEIPTS_ALONG,
-        description: 'For messages of the other side; not in an envelope of type receipt',
+      Type.Unsafe<ReceiptPayload>({
+        ...Embedded(ReceiptPayload),
+        description:
+          'For envelopes of the other side; always in a CLOSE, never in an envelope of type receipt',
       }),
     ),
     payload: Type.Record(Type.String(), Type.Unknown(), {
@@ -270,16 +287,42 @@ export type Envelope<T extends EnvelopeType = EnvelopeType> = {
   [K in T]: Omit<Static<typeof Envelope>, 'type' | 'payload'> & { type: K; payload: Payload<K> }
 }[T]
 
-/** @throws UNKNOWN_TYPE for a type not in `PAYLOADS`, MALFORMED for a wrong field in envelope or payload. */
+/** What every envelope has, whatever its type: enough to know whose it is, where it belongs and what signs it. */
+const EnvelopeFrame = Type.Object({
+  session_id: SessionIdText,
+  sequence: Envelope.properties.sequence,
+  from: AmidText,
+  to: AmidText,
+  type: Type.String(),
+  signature: SignatureText,
+})
+export type EnvelopeFrame = Static<typeof EnvelopeFrame>
+
+/** @throws MALFORMED for a wrong field of the frame; the rest is not looked at */
+export function parseEnvelopeFrame(raw: JsonObject): EnvelopeFrame {
+  return validate(EnvelopeFrame, raw, 'read envelope')
+}
+
+/** @throws UNSUPPORTED_TYPE for a type not in `PAYLOADS`, MALFORMED for a wrong field in envelope or payload. */
 export function parseEnvelope(raw: JsonObject): Envelope {
   const type = raw['type']
   if (typeof type !== 'string') throw new AgentMeshError('MALFORMED', 'type must be string')
-  if (!Object.hasOwn(PAYLOADS, type)) throw new AgentMeshError('UNKNOWN_TYPE')
+  if (!Object.hasOwn(PAYLOADS, type)) throw new AgentMeshError('UNSUPPORTED_TYPE')
   validate(Envelope, raw, 'read envelope')
-  validate<TSchema>(PAYLOADS[type as EnvelopeType], raw['payload'], `read ${type} payload`)
   const envelope = raw as unknown as Envelope
+  validate<TSchema>(PAYLOADS[envelope.type], raw['payload'], `read ${type} payload`)
+  checkReceipts(envelope)
   checkManifests(attachmentsOf(envelope))
   return envelope
+}
+
+function checkReceipts(envelope: Envelope): void {
+  const receipts = receiptsOf(envelope)
+  const wrong =
+    (envelope.type === 'close' && receipts === undefined) ||
+    (envelope.type === 'receipt' && envelope.receipts !== undefined) ||
+    ![receipts?.read ?? [], receipts?.answered ?? []].every(areRanges)
+  if (wrong) throw new AgentMeshError('MALFORMED', 'receipts are missing or not in form')
 }
 
 /** The files that come with a message. */
@@ -287,6 +330,11 @@ export function attachmentsOf({ type, payload }: Pick<Envelope, 'type' | 'payloa
   return type === 'request' || type === 'response'
     ? ((payload as RequestPayload | ResponsePayload).attachments ?? [])
     : []
+}
+
+/** What an envelope says of the other side's, wherever it stands. */
+export function receiptsOf(envelope: Envelope): ReceiptPayload | undefined {
+  return envelope.type === 'receipt' ? envelope.payload : envelope.receipts
 }
 
 /** Bytes an envelope occupies against `max_message_size_bytes`: its canonical form. */

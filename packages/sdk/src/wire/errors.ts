@@ -23,6 +23,7 @@ export const ERROR_CODES = {
   JSON_NUMBER: { summary: 'A JSON number cannot be carried exactly', stranger: true },
   JSON_SURROGATE: { summary: 'A JSON string holds a lone surrogate', stranger: true },
   UNKNOWN_TYPE: { summary: 'The message type is not known', stranger: true },
+  UNSUPPORTED_TYPE: { summary: 'This side does not know envelopes of this type', stranger: true },
   UNSUPPORTED_VERSION: { summary: 'No common protocol version', stranger: true },
   INVALID_AMID: { summary: 'Not a canonical AMID', stranger: true },
   INVALID_ID: { summary: 'Not a valid identifier', stranger: true },
@@ -63,6 +64,10 @@ export const ERROR_CODES = {
   SEQUENCE_REPEATED: { summary: 'The sequence number was received before' },
   LIMIT_MESSAGES: { summary: 'The session has used up its number of messages' },
   LIMIT_SIZE: { summary: 'The message is larger than the session allows' },
+  ENVELOPE_UNREADABLE: {
+    summary: 'A decrypted envelope is not JSON that says whose it is and what it signs',
+  },
+  RECEIPTS_IMPOSSIBLE: { summary: 'The receipts confirm what was never sent' },
   OUT_OF_TURN: { summary: 'The session type does not allow this message here' },
   SCHEMA_INVALID: { summary: 'The schema cannot be installed' },
   SCHEMA_MISMATCH: {

@@ -66,6 +66,10 @@ function parseUuid(text: string): string {
   return text
 }
 
+export function isMessageId(text: string): text is MessageId {
+  return uuidPattern.test(text)
+}
+
 /** The 16 bytes of a UUID. */
 export function idToBytes(id: SessionId | MessageId | AttachmentId): Uint8Array {
   return fromHex(id.replaceAll('-', ''))
@@ -91,7 +95,9 @@ function uuidFromBytes(bytes: Uint8Array): string {
   const isVersion4 = ((bytes[6] ?? 0) & 0xf0) === 0x40 && ((bytes[8] ?? 0) & 0xc0) === 0x80
   if (bytes.length !== ID_BYTES || !isVersion4) throw new AgentMeshError('INVALID_ID')
   const text = toHex(bytes)
-  return `${text.slice(0, 8)}-${text.slice(8, 12)}-${text.slice(12, 16)}-${text.slice(16, 20)}-${text.slice(20)}`
+  return `${text.slice(0, 8)}-${text.slice(8, 12)}-${text.slice(12, 16)}-${text.slice(16, 20)}-${text.slice(
+    20,
+  )}`
 }
 
 /** A fresh session id from 16 random bytes (RFC 9562 §5.4). */

@@ -18,9 +18,18 @@ import {
   validate,
 } from './schema.ts'
 
-export const ResetReason = Type.Enum(['session_unknown', 'undecryptable', 'prekey_unknown', 'state_behind'], {
-  description: 'Why the packet could not be used',
-})
+export const ResetReason = Type.Enum(
+  [
+    'session_unknown',
+    'undecryptable',
+    'prekey_unknown',
+    'state_behind',
+    'envelope_unreadable',
+    'signature_invalid',
+    'identity_mismatch',
+  ],
+  { description: 'Why the packet could not be used' },
+)
 export type ResetReason = Static<typeof ResetReason>
 
 /** What the unusable packet belonged to. */
@@ -75,6 +84,9 @@ const SUBJECTS: Readonly<Record<ResetReason, readonly ('session' | 'knock')[]>> 
   undecryptable: ['session', 'knock'],
   prekey_unknown: ['knock'],
   state_behind: ['session'],
+  envelope_unreadable: ['session'],
+  signature_invalid: ['session'],
+  identity_mismatch: ['session'],
 }
 
 /** @throws MALFORMED for a wrong field, or a reason or count that its subject cannot have. */

@@ -16,11 +16,18 @@ export function outcome(call: () => unknown): string {
 
 /** Two-space JSON, with lists of texts on one line where they fit, as the formatter leaves them. */
 export function printVector(vector: object, width: number): string {
-  const list = /\[\n\s+("[^"\n]*"(?:,\n\s+"[^"\n]*")*)\n\s+\]/g
-  const joined = JSON.stringify(vector, null, 2).replace(list, (whole, items: string) => {
-    const line = `[${items.replaceAll(/,\n\s+/g, ', ')}]`
-    return line.length <= width ? line : whole
-  })
+  // Texts, numbers, then pairs of numbers.
+  const items = [String.raw`"[^"\n]*"`, String.raw`\d+`, String.raw`\[\d+, \d+\]`]
+  const joined = items.reduce(
+    (text, item) => {
+      const list = new RegExp(String.raw`\[\n\s+(${item}(?:,\n\s+${item})*)\n\s+\]`, 'g')
+      return text.replace(list, (whole, found: string) => {
+        const line = `[${found.replaceAll(/,\n\s+/g, ', ')}]`
+        return line.length <= width ? line : whole
+      })
+    },
+    JSON.stringify(vector, null, 2),
+  )
   return `${joined}\n`
 }
 
