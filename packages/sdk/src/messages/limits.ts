@@ -4,7 +4,7 @@
  *
  * Receipts, CLOSE and the word that an envelope was refused are possible while the session is known, since they carry
  * nothing a limit is for; they take sequence numbers like every envelope, and no place in `max_messages`. A session that
- * ended without a CLOSE was given up (spec/sessions.md 7): its ratchet may be older than what the peer has seen, so it
+ * ended without a CLOSE was given up (spec/sessions.md 6): its ratchet may be older than what the peer has seen, so it
  * carries nothing at all. The limit holds for each direction by itself: a shared one would be passed whenever both sides
  * spoke at once.
  *
