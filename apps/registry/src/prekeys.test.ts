@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { verifyBundle } from '@agentmesh/sdk/identity'
+import { signStateCounter, verifyBundle } from '@agentmesh/sdk/identity'
 import type { RegistryLimits } from './limits.ts'
 import { startRegistry, type RunningRegistry } from './server.ts'
 import { call, DAY, NOW, TestAgent, type Reply } from './test-support.ts'
@@ -73,6 +73,30 @@ describe('prekey upload', () => {
     }
     expect((await counts(bob)).body).toEqual(held(0, 0))
     expect(refusal(await alice.fetchBundle(bob))).toEqual([404, 'PREKEYS_MISSING'])
+  })
+
+  it('keeps the highest state counter and gives it back to its owner alone', async () => {
+    const upload = bob.upload(1, 1)
+    for (const counter of [7, 9, 8]) {
+      const state_counter = signStateCounter(bob.identity, counter)
+      expect((await bob.putPrekeys({ ...upload, state_counter })).status).toBe(200)
+    }
+    const kept = signStateCounter(bob.identity, 9)
+    expect((await counts(bob)).body).toMatchObject({ state_counter: kept })
+    await bob.putPrekeys(upload)
+    expect((await counts(bob)).body).toMatchObject({ state_counter: kept })
+    expect((await counts(alice)).body).not.toHaveProperty('state_counter')
+    expect(JSON.stringify((await alice.fetchBundle(bob)).body)).not.toContain('state_counter')
+  })
+
+  it('refuses a state counter that its owner did not sign, or signed for another number', async () => {
+    const foreign = signStateCounter(mallory.identity, 9)
+    const changed = { ...signStateCounter(bob.identity, 9), counter: 10 }
+    for (const state_counter of [foreign, changed]) {
+      const refused = await bob.putPrekeys({ ...bob.upload(1, 1), state_counter })
+      expect(refusal(refused)).toEqual([401, 'INVALID_SIGNATURE'])
+    }
+    expect((await counts(bob)).body).toEqual(held(0, 0))
   })
 
   it('refuses more than 100 keys of a kind in one upload', async () => {

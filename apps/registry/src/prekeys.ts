@@ -7,7 +7,7 @@
  * cannot take those of everybody else.
  */
 import type { FastifyInstance } from 'fastify'
-import { verifyKeyRecord } from '@agentmesh/sdk/identity'
+import { verifyKeyRecord, verifyStateCounter } from '@agentmesh/sdk/identity'
 import {
   AgentMeshError,
   AmidText,
@@ -119,6 +119,8 @@ export function addPrekeyRoutes(app: FastifyInstance, context: Context): void {
       // Before up to 202 signatures are checked.
       await checkRegistered(context, visitor.amid)
       const now = context.now()
+      const { state_counter: stateCounter } = body
+      if (stateCounter) verifyStateCounter(stateCounter, visitor.amid, visitor.publicKey)
       const stored = await store.putPrekeys(
         visitor.amid,
         {
@@ -128,6 +130,7 @@ export function addPrekeyRoutes(app: FastifyInstance, context: Context): void {
             ...verifiedKeys(body.one_time_prekeys, 'opk', visitor, now),
             ...verifiedKeys(body.one_time_kem_prekeys, 'pq-one', visitor, now),
           ],
+          ...(stateCounter === undefined ? {} : { stateCounter }),
         },
         limits.maxOneTimePrekeys,
       )

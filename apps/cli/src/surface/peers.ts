@@ -151,7 +151,7 @@ whose keys are gone, nor speak in your name, since messages are signed. Keep suc
 `
 
 const LISTEN_HELP = `
-Each request is one JSON object: id, from, session_id, intent, payload, provenance; with files, also attachments: a list of
+Each request is one JSON object: id, from, session_id, intent, payload, sent_before_start, provenance; with files, also attachments: a list of
 handle, name, media_type, size, sha256, and with --exec path: a copy in clear that is deleted after the answer.
 
 With --exec the command gets it on stdin and prints one of

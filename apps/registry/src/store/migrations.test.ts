@@ -271,7 +271,7 @@ describe('with a PostgreSQL server', () => {
   it('does again what the database undid to end a deadlock', async () => {
     const database = await old()
     const [one, other] = [await database.open(), await database.open()]
-    const db = await database.migrate('0008-rates')
+    const db = await database.migrate('0009-state-counters')
     await sql`insert into nonces (nonce, expires_at) values ('a', 1), ('b', 1)`.execute(db)
     let arrived = 0
     const attempts: string[] = []

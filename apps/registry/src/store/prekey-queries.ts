@@ -1,6 +1,6 @@
 /** The prekey tables: what goes in, in one transaction, and what comes out once. */
 import type { ExpressionBuilder, Kysely, Transaction } from 'kysely'
-import type { Amid, PrekeyCounts } from '@agentmesh/sdk/wire'
+import type { Amid, PrekeyCounts, StateCounter } from '@agentmesh/sdk/wire'
 import type { KeyInput } from './store.ts'
 import type { Dialect } from './dialect.ts'
 import type { Tables } from './tables.ts'
@@ -71,6 +71,24 @@ export async function putOneTimeKeys(
     .execute()
 }
 
+/** The highest stays. */
+export async function putStateCounter(
+  tx: Transaction<Tables>,
+  amid: Amid,
+  { counter, signature }: StateCounter,
+): Promise<void> {
+  await tx
+    .insertInto('state_counters')
+    .values({ amid, counter, signature })
+    .onConflict((conflict) =>
+      conflict
+        .column('amid')
+        .doUpdateSet({ counter, signature })
+        .where('state_counters.counter', '<', counter),
+    )
+    .execute()
+}
+
 export async function countOneTime(db: Kysely<Tables>, amid: Amid, now: number): Promise<PrekeyCounts> {
   const rows = await db
     .selectFrom('one_time_prekeys')
@@ -85,12 +103,18 @@ export async function countOneTime(db: Kysely<Tables>, amid: Amid, now: number):
     .select(['kind', 'highest_id'])
     .where('amid', '=', amid)
     .execute()
+  const stateCounter = await db
+    .selectFrom('state_counters')
+    .select(['counter', 'signature'])
+    .where('amid', '=', amid)
+    .executeTakeFirst()
   const highest = (kind: string) => marks.find((mark) => mark.kind === kind)?.highest_id ?? 0
   return {
     one_time_prekeys: count('opk'),
     one_time_kem_prekeys: count('pq-one'),
     highest_one_time_prekey_id: highest('opk'),
     highest_one_time_kem_prekey_id: highest('pq-one'),
+    ...(stateCounter === undefined ? {} : { state_counter: stateCounter }),
   }
 }
 

@@ -20,6 +20,7 @@ import { lowerReach, noteSeen, placeOffers, sayPresence } from './offers.ts'
 import {
   countOneTime,
   putOneTimeKeys,
+  putStateCounter,
   putSignedPrekey,
   takeOneTimeKey,
   type OneTimeKind,
@@ -236,6 +237,7 @@ class SqlStore implements Store {
             const keys = prekeys.oneTime.filter((key) => key.kind === kind)
             await putOneTimeKeys(tx, amid, kind, keys, maxOneTime)
           }
+          if (prekeys.stateCounter) await putStateCounter(tx, amid, prekeys.stateCounter)
           return { outcome: 'stored', counts: await countOneTime(tx, amid, 0) } as const
         })
       } catch (error) {

@@ -7,7 +7,14 @@
  * is new once.
  */
 import type { Transaction } from 'kysely'
-import type { Amid, KeyKind, PrekeyCounts, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
+import type {
+  Amid,
+  KeyKind,
+  PrekeyCounts,
+  PresenceState,
+  StateCounter,
+  TierNumber,
+} from '@agentmesh/sdk/wire'
 import type { CertificatesStore } from './certificates-store.ts'
 import type { AdminStore } from './admin-store.ts'
 import type { RateStore } from './rates.ts'
@@ -74,6 +81,8 @@ export interface PrekeyInput {
   readonly signed: KeyInput
   readonly lastResort: KeyInput
   readonly oneTime: readonly KeyInput[]
+  /** Kept where it is higher than the one there. */
+  readonly stateCounter?: StateCounter
 }
 
 export type PrekeyOutcome =

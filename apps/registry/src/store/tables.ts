@@ -11,6 +11,7 @@ import { verificationMigration, type VerificationTables } from './verification-t
 import { reputationMigration, type ReputationTables } from './reputation-tables.ts'
 import { successionMigration, type SuccessionTables } from './succession-tables.ts'
 import { ratesMigration, type RateTables } from './rates-tables.ts'
+import { stateCounterMigration, type StateCounterTables } from './state-counter-tables.ts'
 import { searchMigration, type Reach, type SearchTables } from './search-tables.ts'
 
 export interface Tables
@@ -21,7 +22,8 @@ export interface Tables
     ReputationTables,
     SearchTables,
     SuccessionTables,
-    RateTables {
+    RateTables,
+    StateCounterTables {
   agents: {
     amid: Amid
     record: string
@@ -135,6 +137,7 @@ function migrations(dialect: Dialect): Record<string, Migration> {
     '0006-search': searchMigration(dialect),
     '0007-successions': successionMigration(dialect),
     '0008-rates': ratesMigration(dialect),
+    '0009-state-counters': stateCounterMigration(dialect),
   }
 }
 

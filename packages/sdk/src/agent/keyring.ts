@@ -16,7 +16,9 @@ import {
   makeOneTimePrekeys,
   makeSignedPrekey,
   nextSequence,
+  signStateCounter,
   SIGNED_PREKEY_SECONDS,
+  verifyStateCounter,
   writeExchangePublicKey,
   type OwnKey,
 } from '../identity/index.ts'
@@ -83,6 +85,8 @@ export class Keyring implements KeyLookup {
   #left: HeldPrekeys | undefined
   /** What lies at the registry is of no use, and is pushed out by the next upload. */
   #replaceAll = false
+  /** A KNOCK was accepted since the last upload. */
+  #knockedSince = false
   /** How often keys were given up: an upload that began before is not the one that pushes them out. */
   #givenUp = 0
   readonly #watch = new PrekeyWatch()
@@ -254,7 +258,9 @@ export class Keyring implements KeyLookup {
       last_resort_kem_prekey: this.#current('pq-last').record,
       one_time_prekeys: fresh('opk'),
       one_time_kem_prekeys: fresh('pq-one'),
+      state_counter: signStateCounter(this.#core.identity, this.#core.state.forRegistry()),
     }
+    this.#knockedSince = false
     this.#left = countsOf(await this.#core.registries.home.uploadPrekeys(upload))
     if (givenUp === this.#givenUp) this.#replaceAll = false
     await commit(this.#core, () => {
@@ -281,7 +287,9 @@ export class Keyring implements KeyLookup {
 
   /** What the registry has left; tells the owner when far more is gone than KNOCKs came. */
   async #ask(): Promise<HeldPrekeys> {
-    const left = countsOf(await this.#core.registries.home.prekeyCounts())
+    const counts = await this.#core.registries.home.prekeyCounts()
+    this.#compare(counts)
+    const left = countsOf(counts)
     const drain = this.#watch.look(this.#held(), left, this.#core.now())
     if (drain) {
       const { taken, seconds } = drain
@@ -296,6 +304,14 @@ export class Keyring implements KeyLookup {
       })
     }
     return left
+  }
+
+  /** A registry that was brought a later state shows that ours is an older copy. @throws INVALID_SIGNATURE, STATE_BEHIND */
+  #compare({ state_counter: seen }: PrekeyCounts): void {
+    if (seen === undefined) return
+    const { identity, state } = this.#core
+    verifyStateCounter(seen, identity.amid, identity.signing.publicKey)
+    if (!state.admitsRegistry(seen.counter)) throw new AgentMeshError('STATE_BEHIND')
   }
 
   /** One-time keys that should lie at the registry. */
@@ -317,10 +333,23 @@ export class Keyring implements KeyLookup {
     for (const { key } of keys.list({ a: kind, order: 'asc', limit: surplus })) keys.delete(key)
   }
 
+  /** Asks whether the registry was brought a later state. @throws STATE_BEHIND and what the registry client throws */
+  async compare(): Promise<void> {
+    this.#compare(await this.#core.registries.home.prekeyCounts())
+  }
+
+  /** Brings the registry how far the state is, at the end. @throws what the registry client throws */
+  async leave(): Promise<void> {
+    const { sessions } = this.#core.store.tables
+    if (this.#knockedSince || sessions.count({ b: 'open' }) > 0) await this.publish()
+  }
+
   /** Asks the registry what is left and fills up below 20. @throws what the registry client throws */
   async replenish(): Promise<void> {
     this.#left = await this.#ask()
-    if (Math.min(this.#left.oneTime, this.#left.oneTimeKem) < REPLENISH_BELOW) await this.publish()
+    // How far the state is goes along: KNOCKs taken since are not to be taken again by an older copy.
+    const isLow = Math.min(this.#left.oneTime, this.#left.oneTimeKem) < REPLENISH_BELOW
+    if (isLow || this.#knockedSince) await this.publish()
   }
 
   /** The registry may have started over: ask it again before the next upload. */
@@ -377,6 +406,7 @@ export class Keyring implements KeyLookup {
   consume(opened: OpenedKnock): void {
     const { keys, nonces } = this.#core.store.tables
     const { oneTimePrekeyId, oneTimeKemPrekeyId } = opened.used
+    this.#knockedSince = true
     if (oneTimePrekeyId !== undefined) keys.delete(`opk:${oneTimePrekeyId}`)
     if (oneTimeKemPrekeyId !== undefined) keys.delete(`pq-one:${oneTimeKemPrekeyId}`)
     nonces.put(`header ${toHex(opened.headerHash)}`, true, { at: opened.forgetAfter })

@@ -5,6 +5,7 @@
  *      |  ^ error: again after a growing delay
  *      +--+
  */
+import { setTimeout as setTimeoutPromise } from 'node:timers/promises'
 import { nextSequence, signRegistration } from '../identity/index.ts'
 import {
   AgentMeshError,
@@ -23,6 +24,8 @@ const MAX_RETRY_MS = 60_000
 /** Wait before the second time all keys are made anew; four times as long before each further one, so a few times a day at most. */
 const START_OVER_AFTER_MS = 10 * 60_000
 const MAX_START_OVER_AFTER_MS = 12 * 3_600_000
+/** However slow a registry is, nobody waits longer for it to end. */
+const LEAVE_MS = 3_000
 const REPLENISH_EVERY_MS = 10 * 60_000
 /** A registry forgets agents it does not hear of; this is well within its patience. */
 const SIGN_OF_LIFE_MS = 4 * 60_000
@@ -48,6 +51,7 @@ export class Registrar {
   #startOverAfter = START_OVER_AFTER_MS
   #startingOver = false
   #isOutdated = false
+  #isCompared = false
   #presence: PresenceState = 'online'
   /** Our home, which the record names; nothing is published before it was chosen. */
   #relay: string | undefined
@@ -83,9 +87,17 @@ export class Registrar {
   }
 
   async stop(): Promise<void> {
+    const wasRegistered = this.#state === 'registered'
     this.#state = 'stopped'
     clearTimeout(this.#timer)
     await this.#working
+    if (!wasRegistered) return
+    try {
+      await Promise.race([this.#keyring.leave(), setTimeoutPromise(LEAVE_MS, undefined, { ref: false })])
+    } catch (error) {
+      // Its relay knows as well how far the state is.
+      if (!isAgentMeshError(error)) throw error
+    }
   }
 
   /**
@@ -111,6 +123,18 @@ export class Registrar {
     // What is under way sees it at its end.
     if (this.#working === undefined) this.#schedule(0)
     else this.#isOutdated = true
+  }
+
+  /** Before anything of this state is published: whether the registry was brought a later one. @throws STATE_BEHIND */
+  async #compare(): Promise<void> {
+    if (this.#isCompared) return
+    try {
+      await this.#keyring.compare()
+    } catch (error) {
+      // Its first time there.
+      if (!isAgentMeshError(error, 'NOT_REGISTERED')) throw error
+    }
+    this.#isCompared = true
   }
 
   #become(state: State, error: string | undefined): void {
@@ -145,6 +169,7 @@ export class Registrar {
   async #work(): Promise<void> {
     try {
       this.#isOutdated = false
+      await this.#compare()
       const rotated = await this.#keyring.rotate(this.#startingOver)
       this.#startingOver = false
       if (this.#state !== 'registered' || rotated || this.#publishedRelay !== this.#relay) {

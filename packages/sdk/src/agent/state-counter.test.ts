@@ -209,6 +209,15 @@ test('a relay that has seen a later state is not listened to before everything w
   expect(core.state.counter).toBe(later + 2)
 })
 
+test('a relay cannot have an agent run out of numbers', async () => {
+  const { core } = await open()
+  expect(core.state.admits(Number.MAX_SAFE_INTEGER)).toBe(true)
+  expect(core.state.admits(2 ** 52)).toBe(false)
+  await commit(core, () => core.state.goBeyond(core.store.tables))
+  await moves()
+  expect(core.state.admits(Number.MAX_SAFE_INTEGER)).toBe(true)
+})
+
 test('a copy that ran on without a relay is not hidden by what it counted meanwhile', async () => {
   await run(5)
   const copies = [keep('state.db'), keep('state.mark')]

@@ -29,6 +29,9 @@ interface Row {
   readonly shown: number
 }
 
+/** No agent counts so far: a relay that says more would only have us run out of numbers. */
+const MAX_CREDIBLE = 2 ** 52
+
 const NONE: Row = { counter: 0, shown: 0 }
 
 /**
@@ -129,7 +132,8 @@ export class StateCounter implements CommitHook<MetaTables>, StateClaim {
   }
 
   admits(seen: number): boolean {
-    if (seen > this.#row.shown || this.#beyond > 0) return this.#fallBehind(seen)
+    const isLater = seen > this.#row.shown && seen <= MAX_CREDIBLE
+    if (isLater || this.#beyond > 0) return this.#fallBehind(isLater ? seen : 0)
     this.#isShowing = true
     this.onConfirmed()
     return true

@@ -32,6 +32,7 @@ export type SigningLabel =
   | 'reject'
   | 'envelope'
   | 'connect'
+  | 'state-counter'
   | 'ik'
   | 'spk'
   | 'opk'

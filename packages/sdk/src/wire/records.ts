@@ -44,12 +44,25 @@ export const SignedKey = Type.Object(
 )
 export type SignedKey = Static<typeof SignedKey>
 
+export const StateCounter = Type.Object(
+  {
+    counter: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+    signature: SignatureText,
+  },
+  {
+    $id: 'agentmesh/state-counter',
+    description: 'How far an agent’s state was, in its own word and for itself (relay.md 2)',
+  },
+)
+export type StateCounter = Static<typeof StateCounter>
+
 export const PrekeyUpload = Type.Object(
   {
     signed_prekey: Embedded(SignedKey),
     last_resort_kem_prekey: Embedded(SignedKey),
     one_time_prekeys: Type.Array(Embedded(SignedKey), { maxItems: 100 }),
     one_time_kem_prekeys: Type.Array(Embedded(SignedKey), { maxItems: 100 }),
+    state_counter: Type.Optional(Embedded(StateCounter)),
   },
   {
     $id: 'agentmesh/prekey-upload',
@@ -70,6 +83,7 @@ export const PrekeyCounts = Type.Object(
     one_time_kem_prekeys: Type.Integer({ minimum: 0 }),
     highest_one_time_prekey_id: Type.Optional(HighestId),
     highest_one_time_kem_prekey_id: Type.Optional(HighestId),
+    state_counter: Type.Optional(Embedded(StateCounter)),
   },
   { $id: 'agentmesh/prekey-counts', description: 'One-time prekeys the registry still holds' },
 )
