@@ -22,8 +22,11 @@ export const KEM_STEP_SECONDS = 600
 /** Message keys kept for messages that have not arrived, all chains together; the oldest goes first. */
 export const MAX_SKIPPED_KEYS = 2000
 
-/** How far ahead of its chain one message may be: the most key derivations a single frame can cost, per chain. */
-export const MAX_FORWARD = 25_000
+/**
+ * How far ahead of its chain one message may be: the most key derivations a single frame can cost, per chain. A frame whose
+ * body does not open can be repeated at that price; more than this is no use to an honest peer, as no more keys are kept.
+ */
+export const MAX_FORWARD = 2000
 
 /** Receiving chains, the current one included, that may have skipped keys; the oldest goes first. */
 export const MAX_RECEIVING_CHAINS = 5

@@ -348,7 +348,7 @@ function receiveNewChain(
 /**
  * Decrypts one message, in whatever order it comes. The state given stays as it is.
  * Throws DECRYPTION_FAILED when no key fits or anything was changed, RATCHET_DUPLICATE when the message's key was used or
- * dropped, RATCHET_GAP when it is more than 25,000 ahead, MALFORMED, and WEAK_SHARED_SECRET or RATCHET_EXHAUSTED for a peer
+ * dropped, RATCHET_GAP when it is more than 2,000 ahead, MALFORMED, and WEAK_SHARED_SECRET or RATCHET_EXHAUSTED for a peer
  * that breaks the protocol.
  */
 export function ratchetDecrypt(

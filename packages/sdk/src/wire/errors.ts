@@ -38,7 +38,7 @@ export const ERROR_CODES = {
   DECRYPTION_FAILED: { summary: 'The ciphertext does not authenticate under any key we hold' },
   WEAK_SHARED_SECRET: { summary: 'A Diffie-Hellman result is all zero' },
   RATCHET_DUPLICATE: { summary: 'The message key was used already' },
-  RATCHET_GAP: { summary: 'The message is more than 25,000 ahead of its chain' },
+  RATCHET_GAP: { summary: 'The message is more than 2,000 ahead of its chain' },
   RATCHET_NOT_READY: { summary: 'Nothing can be sent in this session before its first message has arrived' },
   RATCHET_EXHAUSTED: { summary: 'A message counter reached its end; open a new session' },
   SEAL_BROKEN: { summary: 'A sealed record does not open: wrong key, wrong place, or changed' },
