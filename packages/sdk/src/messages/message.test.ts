@@ -13,7 +13,7 @@ import {
   toBase64,
   utf8Bytes,
 } from '../wire/index.ts'
-import { createMessage, type MessageDraft } from './message.ts'
+import { consumeMessage, createMessage, type MessageDraft } from './message.ts'
 import { NOW, testRandom } from '../identity/test-support.ts'
 import { outcome } from '../wire/test-support.ts'
 import {
@@ -310,5 +310,39 @@ describe('an attacker', () => {
       { numRuns: 200 },
     )
     expect(refusal(bob.session, packet)).toBe('ok')
+  })
+})
+
+describe('a refused envelope', () => {
+  const { alice, bob } = makeEnds()
+  const spoken = send(alice, request())
+  const heard = read(bob.session, spoken.packet).session
+  const talking = { ...alice, session: spoken.session }
+  const next = send(talking, request())
+  const consume = (session: Session, packet: Uint8Array) =>
+    consumeMessage(session, packet, 'message', environment())
+
+  it.each([
+    ['of an unknown type', { type: 'invoice' }, 'UNSUPPORTED_TYPE'],
+    ['without its parameters', { payload: { intent: { category: 'travel' } } }, 'MALFORMED'],
+    ['dated ahead', { timestamp: formatTimestamp(NOW + 400_000) }, 'TIME_IMPLAUSIBLE'],
+    [
+      'with a receipt for what was never sent',
+      { receipts: { received: 1, at: formatTimestamp(NOW) } },
+      'RECEIPTS_IMPOSSIBLE',
+    ],
+  ])('%s uses up its sequence, and the next one is read', (_, changes, code) => {
+    const refused = consume(heard, forged(talking, changes))
+    expect(refused).toMatchObject({ kind: 'refused', refused: { code, sequence: 2 } })
+    const after = send({ ...alice, session: next.session }, request())
+    expect(consume(refused.session, after.packet)).toMatchObject({ kind: 'read', envelope: { sequence: 3 } })
+    expect(refused.session.receivedCount).toBe(1)
+  })
+
+  it('that came after our own CLOSE is passed over, and receipts are still read', () => {
+    const closed = send({ ...bob, session: heard }, close()).session
+    expect(consume(closed, next.packet)).toMatchObject({ kind: 'late', sequence: 2 })
+    const told = send(talking, receipt())
+    expect(consume(closed, told.packet)).toMatchObject({ kind: 'read', envelope: { type: 'receipt' } })
   })
 })
