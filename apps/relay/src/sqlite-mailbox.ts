@@ -216,7 +216,7 @@ export class SqliteMailbox implements Mailbox {
       const expired = this.#statements.expire.all(this.#now())
       this.#forget(expired)
       const forgotten = this.#statements.expireCounters.run(this.#now() - STATE_COUNTER_TTL_MS)
-      this.#stateCounters -= Number(forgotten.changes)
+      this.#stateCounters -= forgotten.changes
       return expired.length
     })
   }

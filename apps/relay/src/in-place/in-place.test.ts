@@ -105,7 +105,7 @@ describe.each(ENCODINGS)('$name', ({ codec, inPlace }) => {
         const { data, start, end } = among(codec.encode(frame))
         const found = new AckInPlace()
         expect(inPlace.readAck(found, data, start, end)).toBe(true)
-        expect({ frame: 'ACK', ...found }).toEqual(frame)
+        expect({ frame: 'ACK', sequence: found.sequence, stateCounter: found.stateCounter }).toEqual(frame)
         expect(inPlace.readSend(new MessageInPlace(), data, start, end)).toBe(false)
       }),
     )
@@ -138,7 +138,10 @@ describe.each(ENCODINGS)('$name', ({ codec, inPlace }) => {
           expect({ frame: 'SEND', ...rest }).toEqual(expected)
         }
         const found = new AckInPlace()
-        if (inPlace.readAck(found, data, start, end)) expect({ frame: 'ACK', ...found }).toEqual(expected)
+        if (inPlace.readAck(found, data, start, end))
+          expect({ frame: 'ACK', sequence: found.sequence, stateCounter: found.stateCounter }).toEqual(
+            expected,
+          )
       }),
       { numRuns: 5000 },
     )
