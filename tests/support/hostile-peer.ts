@@ -15,6 +15,7 @@ import {
   isAgentMeshError,
   newMessageId,
   type Amid,
+  type AttachmentFrame,
   type Envelope,
   type Intent,
   type MessageId,
@@ -25,7 +26,12 @@ import {
   type SessionType,
 } from '@agentmesh/sdk/wire'
 import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
-import { consumeMessage, createMessage, type MessageDraft } from '../../packages/sdk/src/messages/index.ts'
+import {
+  consumePacket,
+  createAttachmentFrame,
+  createMessage,
+  type MessageDraft,
+} from '../../packages/sdk/src/messages/index.ts'
 import {
   consumeAnswer,
   createKnock,
@@ -68,6 +74,8 @@ export class HostilePeer {
   readonly packets: ReceivedMessage[] = []
   /** Every envelope that came on the session and could be read. */
   readonly envelopes: Envelope[] = []
+  /** Every frame of an attachment, likewise. */
+  readonly frames: AttachmentFrame[] = []
 
   private constructor(relay: string, registry: string) {
     const now = Date.now
@@ -133,9 +141,10 @@ export class HostilePeer {
     // What it said itself does not bind it.
     const lawless = { ...session, state: 'open' as const, closes: 'none' as const }
     try {
-      const read = consumeMessage(lawless, payload, type, { random, now: Date.now() })
+      const read = consumePacket(lawless, payload, type, { random, now: Date.now() })
       this.session = { ...read.session, state: 'open', closes: 'none' }
-      if (read.kind === 'read') this.envelopes.push(read.envelope)
+      if ('frame' in read) this.frames.push(read.frame)
+      else if (read.kind === 'read') this.envelopes.push(read.envelope)
     } catch (error) {
       // Of another session of its own, or of a clock that is wrong.
       if (!isAgentMeshError(error)) throw error
@@ -198,6 +207,14 @@ export class HostilePeer {
       ...(received === 0 ? {} : { read: [[1, received]] }),
       at: formatTimestamp(Date.now()),
     }
+  }
+
+  /** A frame of an attachment on the session. */
+  async frame(frame: AttachmentFrame): Promise<void> {
+    const session = this.session!
+    const made = createAttachmentFrame(session, frame, { random, now: Date.now() })
+    this.session = made.session
+    await this.send(session.peer, 'message', made.packet)
   }
 
   /** An envelope of the session, whatever the session's rules say. */

@@ -88,7 +88,14 @@ export function startProgram(
   })
   // A program need not read its request.
   child.stdin.on('error', () => {})
-  const attachments = request.attachments?.map((file, at) => ({ ...file, path: paths[at] }))
+  const attachments = request.attachments?.map(({ handle, name, media_type, size, sha256 }, at) => ({
+    handle,
+    name,
+    media_type,
+    size,
+    sha256,
+    path: paths[at],
+  }))
   const shown = attachments === undefined ? request : { ...request, attachments }
   child.stdin.end(`${JSON.stringify(shown)}\n`)
   return { outcome, end: (why) => stop('ended', why) }

@@ -81,7 +81,8 @@ export class Agent {
   readonly #keyring: Keyring
   readonly #outbox: Outbox
   readonly #outgoing: Outgoing
-  readonly #attachments: Attachments
+  /** Files of peers by their handles, and copies of ours for a message to come. */
+  readonly attachments: Attachments
   readonly #initiator: Initiator
   readonly #responder: Responder
   readonly #inbox: Inbox
@@ -116,7 +117,7 @@ export class Agent {
       opened.core.state.follow()
       await agent.#keyring.rotate()
       await agent.#retention.maintain()
-      agent.#attachments.resume()
+      agent.attachments.resume()
       agent.#start()
       return agent
     } catch (error) {
@@ -146,16 +147,13 @@ export class Agent {
       presence: this.#network.presence,
       connectedSince: this.#network.home.connectedSince,
     }))
-    this.#attachments = new Attachments(core, this.#outbox)
-    const parts = { outbox: this.#outbox, closings: this.#closings, attachments: this.#attachments }
-    this.#outgoing = new Outgoing(core, parts, (row) => {
+    this.attachments = new Attachments(core, this.#outbox)
+    this.#outgoing = new Outgoing(core, this.#outbox, this.#closings, (row) => {
       if (!this.#breakers.offline) this.#initiator.need(row)
     })
     this.#initiator.join(this.#outgoing)
-    this.#inbox = new Inbox(core, this.#outgoing, this.#attachments)
-    this.#attachments.join(this.#inbox.fileWaits, this.#outgoing, (id, afterCommit) =>
-      this.#inbox.endFlood(id, afterCommit),
-    )
+    this.#inbox = new Inbox(core, this.#outgoing, this.attachments)
+    this.attachments.join(this.#inbox, this.#outgoing)
     this.#sessions = new SessionKeeper(core, this.#outgoing)
     this.#retention = new Retention(core)
     this.#responder.join((row, envelope, afterCommit) => this.#inbox.take(row, envelope, afterCommit))
@@ -167,7 +165,7 @@ export class Agent {
       inbox: this.#inbox,
       trust: this.#trust,
       recovery: this.#recovery,
-      attachments: this.#attachments,
+      attachments: this.attachments,
     })
     this.#network.join(this.#receiver)
     this.#putBack = new PutBack(core, this.#inbox, this.#recovery, this.#registrar, () => this.#knock())
@@ -209,13 +207,13 @@ export class Agent {
     this.#initiator.close()
     await this.#network.stop()
     this.#core.registries.close()
-    await this.#attachments.close()
+    await this.attachments.close()
     this.#receiver.flush()
     this.#responder.flush(true)
     audit(this.#core, { event: 'agent_stopped', reason })
     await this.#core.audit.close()
     this.#release()
-    this.#attachments.release()
+    this.attachments.release()
   }
 
   /** Whether peers can find and reach this agent: known to the registry, connected to the relay. */
@@ -271,11 +269,6 @@ export class Agent {
     background(this.#core, 'bring a rating', this.#closings.submit())
   }
 
-  /** Files of peers by their handles, and copies of ours for a message to come. */
-  get attachments(): Attachments {
-    return this.#attachments
-  }
-
   /** Absolute path of the home folder. */
   get home(): string {
     return this.#core.home.path
@@ -311,7 +304,7 @@ export class Agent {
   async send(to: string, request: RequestInput, options: SendOptions = {}): Promise<SentMessage> {
     this.#breakers.requireOnline()
     const peer = this.#successions.receiver(to)
-    const prepared = await this.#attachments.prepareRequest(peer, request, options.id)
+    const prepared = await this.attachments.prepareRequest(peer, request, options.id)
     const id = await this.#outgoing.request(peer, prepared.request, { ...options, id: prepared.id })
     return new SentMessage(this.#core, id)
   }
@@ -329,10 +322,8 @@ export class Agent {
     options: SendOptions = {},
   ): Promise<SentMessage> {
     this.#breakers.requireOnline()
-    return new SentMessage(
-      this.#core,
-      await this.#outgoing.negotiate(this.#successions.receiver(to), intent, need, options),
-    )
+    const peer = this.#successions.receiver(to)
+    return new SentMessage(this.#core, await this.#outgoing.negotiate(peer, intent, need, options))
   }
 
   /** A message sent earlier, by its id; whether there is one shows when it is asked. @throws INVALID_ID */
@@ -440,7 +431,7 @@ export class Agent {
     const peer = parseAmid(amid)
     audit(this.#core, { event: 'breaker', action: 'forget', peer, by })
     await this.#sessions.endWith(peer, 'killed')
-    await forgetPeer(this.#core, peer, this.#attachments)
+    await forgetPeer(this.#core, peer, this.attachments)
     this.#network.routes.forget(peer)
   }
 
@@ -502,13 +493,7 @@ export class Agent {
   async #maintain(): Promise<void> {
     // Looks at the file, so that a changed policy is in force without a KNOCK to ask for it.
     this.#core.policy.current()
-    await this.#sessions.maintain()
-    await this.#outgoing.maintain()
-    await this.#outbox.maintain()
-    await this.#initiator.maintain()
-    await this.#responder.maintain()
-    await this.#receiver.maintain()
-    await this.#retention.maintain()
-    await this.#attachments.maintain()
+    const messages = [this.#sessions, this.#outgoing, this.#outbox, this.#initiator, this.#responder]
+    for (const part of [...messages, this.#receiver, this.#retention, this.attachments]) await part.maintain()
   }
 }

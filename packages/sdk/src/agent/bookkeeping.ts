@@ -20,11 +20,6 @@ import type { OutgoingRow } from './tables.ts'
 import type { PeerRates } from './peer-rates.ts'
 import { isOpen, markClosed, touchSession } from './session-rows.ts'
 
-/** Whether a message is about one of ours to this very peer. */
-export function hasAsked(core: Core, { from }: Envelope, id: MessageId): boolean {
-  return core.store.tables.outgoing.get(id)?.to === from
-}
-
 export class Bookkeeping {
   readonly #core: Core
   readonly #outgoing: Outgoing

@@ -92,7 +92,7 @@ export class AgentClient {
   }
 
   /** Files are brought to the daemon first: it reads no path that a client names. @throws ATTACHMENT_UNREADABLE */
-  async #withHandles<T extends { attachments?: readonly AttachmentSource[] }>(message: T): Promise<object> {
+  async #withHandles(message: { attachments?: readonly AttachmentSource[] }): Promise<object> {
     if (message.attachments === undefined || message.attachments.length === 0) return message
     const attachments: { handle: string }[] = []
     for (const source of message.attachments) {

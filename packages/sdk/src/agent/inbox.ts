@@ -7,12 +7,10 @@
  * What is committed is owed: a request whose handler did not finish before a crash is handed over again, and the same
  * request id asked twice gets the first answer without the handler running again. DESIGN §7.
  */
-import { mismatchError, negotiate, type RefusedEnvelope } from '../messages/index.ts'
-import { ANONYMOUS_STANDING, type VerifiedStanding } from '../session/index.ts'
+import { mismatchError, type RefusedEnvelope } from '../messages/index.ts'
 import {
   AgentMeshError,
   ERROR_CODES,
-  formatIntent,
   isAgentMeshError,
   type Envelope,
   type ErrorCode,
@@ -23,9 +21,18 @@ import {
   type SessionId,
 } from '../wire/index.ts'
 import { FileWaits, type Attachments, type PreparedAnswer } from './attachments/index.ts'
-import { Bookkeeping, hasAsked } from './bookkeeping.ts'
+import { Bookkeeping } from './bookkeeping.ts'
 import { audit, background, commit, type Core } from './core.ts'
-import { asRequest, incomingKey, requestKey, toAnswer, turnOf } from './incoming-rows.ts'
+import {
+  asRequest,
+  hasAsked,
+  incomingKey,
+  negotiationAnswer,
+  requestKey,
+  saidBefore,
+  toAnswer,
+  turnOf,
+} from './incoming-rows.ts'
 import { tellMisfit } from './notices.ts'
 import { WINDOW, type Outgoing } from './outgoing.ts'
 import { OWNER_REASONS } from './outgoing-rows.ts'
@@ -65,7 +72,7 @@ export class Inbox {
     this.#core = core
     this.#outgoing = outgoing
     this.#files = files
-    this.fileWaits = new FileWaits(core, outgoing, files, {
+    this.fileWaits = new FileWaits(core, files, {
       wait: (row) => this.#write({ ...row, state: 'coming' }),
       ready: (row, afterCommit) => this.#ready(row, afterCommit),
       refuse: (row, refusal, afterCommit) => this.#refuse(row, refusal, afterCommit),
@@ -199,7 +206,7 @@ export class Inbox {
     }
     // Not before its turn: what a gap holds back may have to come again.
     this.#outgoing.receipts.owe(session_id)
-    if (this.#saidBefore(envelope)) {
+    if (saidBefore(this.#core, envelope)) {
       this.#core.store.tables.incoming.delete(incomingKey(session_id, sequence))
       markRead(this.#core, session_id, sequence)
       return
@@ -229,21 +236,6 @@ export class Inbox {
     this.#bookkeeping.abandon(sessionId, 'limit', afterCommit)
   }
 
-  /**
-   * A peer whose session ended says again, on another one, what it does not know to be received. Requests have a filter of
-   * their own, which answers; an answer counts once by itself.
-   */
-  #saidBefore(envelope: Envelope): boolean {
-    const { type, in_reply_to: about } = envelope
-    if (type === 'request' || type === 'close' || (about && hasAsked(this.#core, envelope, about)))
-      return false
-    const { requests } = this.#core.store.tables
-    const key = requestKey(envelope)
-    if (requests.get(key)) return true
-    requests.put(key, { sessionId: envelope.session_id }, { a: envelope.from, at: this.#core.now() })
-    return false
-  }
-
   #ready(row: IncomingRow, afterCommit: (() => void)[]): void {
     this.#write({ ...row, state: 'ready' })
     afterCommit.push(() => {
@@ -270,12 +262,10 @@ export class Inbox {
       this.#bookkeeping.abandon(session_id, 'limit', afterCommit)
       return
     }
-    const { negotiation, capabilities } = this.#core.config
     this.#write({ ...row, state: 'done' })
     markRead(this.#core, session_id, row.envelope.sequence)
-    const names = capabilities.map((known) => (typeof known === 'string' ? known : formatIntent(known)))
-    const answer = negotiate({ capabilities: names, ...negotiation }, need)
-    const draft = { type: 'capability_negotiation_response', payload: answer, inReplyTo: id } as const
+    const payload = negotiationAnswer(this.#core, need)
+    const draft = { type: 'capability_negotiation_response', payload, inReplyTo: id } as const
     if (isOpen(this.#core, session_id)) this.#outgoing.onSession(session_id, draft, afterCommit)
   }
 
@@ -414,11 +404,6 @@ export class Inbox {
     }
   }
 
-  /** A request outlives its session only where transcripts are not kept. */
-  #standingOf(sessionId: SessionId): VerifiedStanding {
-    return this.#core.store.tables.sessions.get(sessionId)?.standing ?? ANONYMOUS_STANDING
-  }
-
   async #run(key: string, row: IncomingRow, handler: RequestHandler): Promise<void> {
     const abort = new AbortController()
     const { envelope } = row
@@ -436,22 +421,19 @@ export class Inbox {
         return
       }
       this.#outgoing.receipts.read(envelope.session_id, envelope.sequence)
-      const answer = await handler(
-        this.#files.withFiles(asRequest(row, this.#standingOf(envelope.session_id), this.#core.startedAt)),
-        {
-          signal: abort.signal,
-          answered,
-          status: async (payload) => {
-            await commit(this.#core, (afterCommit) => {
-              this.#outgoing.onSession(
-                envelope.session_id,
-                { type: 'status', payload, inReplyTo: envelope.id },
-                afterCommit,
-              )
-            })
-          },
+      const answer = await handler(this.#files.withFiles(asRequest(this.#core, row)), {
+        signal: abort.signal,
+        answered,
+        status: async (payload) => {
+          await commit(this.#core, (afterCommit) => {
+            this.#outgoing.onSession(
+              envelope.session_id,
+              { type: 'status', payload, inReplyTo: envelope.id },
+              afterCommit,
+            )
+          })
         },
-      )
+      })
       await this.#answer(key, row, await this.#files.prepareAnswer(envelope, answer))
       settle()
     } catch (error) {

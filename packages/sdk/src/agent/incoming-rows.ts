@@ -1,16 +1,20 @@
 /** Rows of peers' messages: their keys, and what a request and its answer must be. */
+import { negotiate } from '../messages/index.ts'
 import {
+  formatIntent,
   formatTimestamp,
   parseTimestamp,
   PAYLOADS,
   tierName,
   validate,
   type Envelope,
+  type MessageId,
+  type Payload,
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
-import type { VerifiedStanding } from '../session/index.ts'
-import type { AgentStore } from './core.ts'
+import { ANONYMOUS_STANDING } from '../session/index.ts'
+import type { AgentStore, Core } from './core.ts'
 import type { IncomingRow, RequestAnswer } from './tables.ts'
 import type { Turn } from './turns.ts'
 import type { PreparedAnswer } from './attachments/index.ts'
@@ -36,12 +40,38 @@ export function toAnswer(input: PreparedAnswer): RequestAnswer {
   return { type: 'response', payload: validate(PAYLOADS.response, { status: 'success', ...input }, 'answer') }
 }
 
-/** A request as the application sees it. @param startedAt of this run, milliseconds since the epoch */
-export function asRequest(
-  { envelope, receivedAt }: IncomingRow,
-  standing: VerifiedStanding,
-  startedAt: number,
-): IncomingRequest {
+/** Whether a message is about one of ours to this very peer. */
+export function hasAsked({ store }: Core, { from }: Envelope, id: MessageId): boolean {
+  return store.tables.outgoing.get(id)?.to === from
+}
+
+/**
+ * A peer whose session ended says again, on another one, what it does not know to be received. Requests have a filter of
+ * their own, which answers; an answer counts once by itself. Call within the commit that takes the message.
+ */
+export function saidBefore(core: Core, envelope: Envelope): boolean {
+  const { type, in_reply_to: about } = envelope
+  if (type === 'request' || type === 'close' || (about && hasAsked(core, envelope, about))) return false
+  const { requests } = core.store.tables
+  const key = requestKey(envelope)
+  if (requests.get(key)) return true
+  requests.put(key, { sessionId: envelope.session_id }, { a: envelope.from, at: core.now() })
+  return false
+}
+
+/** What the owner offers, against what a peer needs. */
+export function negotiationAnswer(
+  { config: { negotiation, capabilities } }: Core,
+  need: Payload<'capability_negotiation'>,
+): Payload<'capability_negotiation_response'> {
+  const names = capabilities.map((known) => (typeof known === 'string' ? known : formatIntent(known)))
+  return negotiate({ capabilities: names, ...negotiation }, need)
+}
+
+/** A request as the application sees it. */
+export function asRequest(core: Core, { envelope, receivedAt }: IncomingRow): IncomingRequest {
+  // It outlives its session only where transcripts are not kept.
+  const standing = core.store.tables.sessions.get(envelope.session_id)?.standing ?? ANONYMOUS_STANDING
   const payload = envelope.payload as RequestPayload
   return {
     id: envelope.id,
@@ -49,7 +79,7 @@ export function asRequest(
     session_id: envelope.session_id,
     intent: payload.intent,
     payload,
-    sent_before_start: parseTimestamp(envelope.first_sent_at ?? envelope.timestamp) < startedAt,
+    sent_before_start: parseTimestamp(envelope.first_sent_at ?? envelope.timestamp) < core.startedAt,
     provenance: {
       from: envelope.from,
       session_id: envelope.session_id,
@@ -68,7 +98,7 @@ export function asRequest(
  * has no answer to its request asks again, on a new session.
  */
 export function forgetOwed({ incoming, requests }: AgentStore['tables']): void {
-  for (const state of ['held', 'ready', 'unread'] as const) {
+  for (const state of ['held', 'coming', 'ready', 'unread'] as const) {
     for (const { key, value: row } of incoming.list({ b: state })) {
       if (state === 'held') incoming.delete(key)
       else

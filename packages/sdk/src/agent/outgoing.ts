@@ -15,7 +15,6 @@ import { createMessage, type MessageDraft } from '../messages/index.ts'
 import type { Session } from '../session/index.ts'
 import {
   AgentMeshError,
-  ERROR_CODES,
   isAgentMeshError,
   isErrorCode,
   MAILBOX_TTL_SECONDS,
@@ -34,7 +33,7 @@ import {
   type ReceiptPayload,
   type SessionId,
 } from '../wire/index.ts'
-import type { Attachments, PreparedRequest } from './attachments/index.ts'
+import { filesUnderWay, type PreparedRequest } from './attachments/index.ts'
 import { audit, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import { Lanes, WaitingOn } from './lanes.ts'
@@ -67,16 +66,9 @@ const MAX_WAITING = 1000
 /** How often a message that its peer never received changes to a new session. */
 export const MAX_REBINDS = 5
 
-export interface OutgoingParts {
-  readonly outbox: Outbox
-  readonly closings: Closings
-  readonly attachments: Attachments
-}
-
 export class Outgoing {
   readonly #core: Core
   readonly #outbox: Outbox
-  readonly #attachments: Attachments
   /** Asks for a session on a lane; called after the commit that queued the message. */
   readonly #needSession: (row: OutgoingRow) => void
   #lastCreated = 0
@@ -85,14 +77,9 @@ export class Outgoing {
   readonly receipts: Receipts
   readonly closings: Closings
 
-  constructor(
-    core: Core,
-    { outbox, closings, attachments }: OutgoingParts,
-    needSession: (row: OutgoingRow) => void,
-  ) {
+  constructor(core: Core, outbox: Outbox, closings: Closings, needSession: (row: OutgoingRow) => void) {
     this.#core = core
     this.#outbox = outbox
-    this.#attachments = attachments
     this.#needSession = needSession
     this.closings = closings
     this.#lanes = new Lanes(core)
@@ -396,7 +383,7 @@ export class Outgoing {
         if (row.type === 'close' || onItsWay) continue
         this.#outbox.remove(row.id)
         // A request asked again gets its first answer, so one whose answer a broken session lost is asked again.
-        const isBroken = BROKEN_REASONS.has(reason) || this.#attachments.isUnderWay(row.to, row.id)
+        const isBroken = BROKEN_REASONS.has(reason) || filesUnderWay(this.#core, row.to, row.id)
         const unanswered = row.type === 'request' && isBroken
         const retry = again && (unanswered || row.receipts.received === undefined)
         if (retry && row.rebinds < MAX_REBINDS && session.role === 'initiator') {
@@ -429,14 +416,6 @@ export class Outgoing {
     this.write(
       noteProgress(this.#core, { ...rejected, state: 'failed' }, { stage: 'failed', ...rest }, afterCommit),
     )
-  }
-
-  /** A message of ours comes to nothing, if it has not come to its end. Call within a commit. */
-  failFor(id: MessageId, code: ErrorCode, afterCommit: (() => void)[]): void {
-    const row = this.#core.store.tables.outgoing.get(id)
-    if (!row || row.state === 'done' || row.state === 'failed') return
-    this.#outbox.remove(id)
-    this.fail(row, { code, message: ERROR_CODES[code].summary }, afterCommit)
   }
 
   /** The peer answered one of our requests. Call within the commit that takes the answer. */

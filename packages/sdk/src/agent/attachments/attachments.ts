@@ -42,30 +42,33 @@ function ownerOf({ type, id, from, in_reply_to }: Envelope): FileOwner {
     : { kind: 'response', about: in_reply_to ?? id, peer: from }
 }
 
-/** Ends a session on which the peer sends what is of no use. Called within a commit. */
-export type EndFlood = (sessionId: SessionId, afterCommit: (() => void)[]) => void
+export interface InboxOfFiles {
+  readonly fileWaits: WaitingMessages
+  /** Ends a session on which the peer sends what is of no use. Called within a commit. */
+  endFlood(sessionId: SessionId, afterCommit: (() => void)[]): void
+}
 
 export class Attachments {
   readonly #core: Core
   readonly #files: AttachmentFiles
   readonly #frames: Frames
-  readonly #sending: SendingFiles
+  readonly sending: SendingFiles
   readonly receiving: ReceivingFiles
-  #endFlood: EndFlood | undefined
+  #inbox: InboxOfFiles | undefined
 
   /** @throws HOME_UNSAFE, HOME_FAILED */
   constructor(core: Core, outbox: Outbox) {
     this.#core = core
     this.#files = new AttachmentFiles(core)
     this.#frames = new Frames(core, outbox)
-    this.#sending = new SendingFiles(core, this.#files, this.#frames)
+    this.sending = new SendingFiles(core, this.#files, this.#frames, outbox)
     this.receiving = new ReceivingFiles(core, this.#files, this.#frames)
   }
 
-  join(waiting: WaitingMessages, sent: SentMessages, endFlood: EndFlood): void {
-    this.receiving.join(waiting)
-    this.#sending.join(sent)
-    this.#endFlood = endFlood
+  join(inbox: InboxOfFiles, sent: SentMessages): void {
+    this.receiving.join(inbox.fileWaits)
+    this.sending.join(sent)
+    this.#inbox = inbox
   }
 
   /** Takes up what the process before left; call before anything is taken from a relay. */
@@ -83,7 +86,7 @@ export class Attachments {
     // What was on its way when the session ended goes out again on the next one.
     if (state !== 'open') return
     if (this.#isUseful(peer, id, frame, afterCommit) || this.#frames.idle(peer)) return
-    this.#endFlood?.(id, afterCommit)
+    this.#inbox?.endFlood(id, afterCommit)
   }
 
   #isUseful(peer: Amid, sessionId: SessionId, frame: AttachmentFrame, afterCommit: (() => void)[]): boolean {
@@ -91,10 +94,10 @@ export class Attachments {
       case 'chunk':
         return this.receiving.chunk(peer, sessionId, frame, afterCommit)
       case 'progress':
-        return this.#sending.progress(peer, sessionId, frame, afterCommit)
+        return this.sending.progress(peer, sessionId, frame, afterCommit)
       case 'refused':
         return (
-          this.#sending.refused(peer, frame, afterCommit) || this.receiving.gone(peer, frame.id, afterCommit)
+          this.sending.refused(peer, frame, afterCommit) || this.receiving.gone(peer, frame.id, afterCommit)
         )
     }
   }
@@ -104,7 +107,7 @@ export class Attachments {
   /** Makes a sealed copy that a message can name within the hour. @throws as `storeSource` */
   async store(source: Exclude<AttachmentSource, { handle: string }>): Promise<AttachmentInfo> {
     const row = await storeSource(this.#core, this.#files, source)
-    await commit(this.#core, () => this.#sending.put(row))
+    await commit(this.#core, () => this.sending.put(row))
     const { name, media_type, size, sha256 } = row.manifest
     return { handle: row.handle, name, media_type, size, sha256 }
   }
@@ -117,12 +120,12 @@ export class Attachments {
     for (const source of sources) {
       const stored =
         'handle' in source
-          ? this.#sending.unnamed(source.handle)
+          ? this.sending.unnamed(source.handle)
           : await storeSource(this.#core, this.#files, source)
       rows.push(stored)
     }
     await commit(this.#core, () => {
-      for (const row of rows) this.#sending.put({ ...row, owner })
+      for (const row of rows) this.sending.put({ ...row, owner })
     })
     return rows.map(({ manifest }) => manifest)
   }
@@ -161,7 +164,17 @@ export class Attachments {
   /** What is said of the files of a peer's message. */
   infosOf(envelope: Envelope): { attachments?: AttachmentInfo[] } {
     const files = this.#received(envelope.from, attachmentsOf(envelope))
-    return files.length === 0 ? {} : { attachments: files.map((file) => ({ ...file })) }
+    return files.length === 0
+      ? {}
+      : {
+          attachments: files.map(({ handle, name, media_type, size, sha256 }) => ({
+            handle,
+            name,
+            media_type,
+            size,
+            sha256,
+          })),
+        }
   }
 
   /** Copies the files of an answer. @throws as `prepare` */
@@ -193,18 +206,10 @@ export class Attachments {
     return attachmentsOf(envelope).length > 0 && isSameOwner(ownerOf(envelope), owner)
   }
 
-  /** Whether files of a request of ours, or of its answer, are on their way. */
-  isUnderWay(peer: Amid, about: MessageId): boolean {
-    return (
-      this.#sending.isGoing({ kind: 'request', about, peer }) ||
-      this.receiving.isComing({ kind: 'response', about, peer })
-    )
-  }
-
   // --- keeping order ----------------------------------------------------------------------------------------------
 
   async maintain(): Promise<void> {
-    await this.#sending.maintain()
+    await this.sending.maintain()
     await this.receiving.maintain()
     if (this.#core.store.tables.receivedFiles.count() > 0)
       await commit(this.#core, (afterCommit) => this.#forgetSessions(afterCommit))
@@ -214,7 +219,7 @@ export class Attachments {
   forgetPeer(peer: Amid, afterCommit: (() => void)[]): void {
     for (const { value } of this.#core.store.tables.receivedFiles.list({ a: peer }))
       this.receiving.forget(value, afterCommit)
-    this.#sending.forgetPeer(peer, afterCommit)
+    this.sending.forgetPeer(peer, afterCommit)
   }
 
   /** Deletes the files of peers whose session is gone, unless the owner keeps files. Call within a commit. */

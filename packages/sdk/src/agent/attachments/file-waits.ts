@@ -2,7 +2,6 @@
 import { ERROR_CODES, type ErrorCode, type MessageId } from '../../wire/index.ts'
 import type { Core } from '../core.ts'
 import { requestKey } from '../incoming-rows.ts'
-import type { Outgoing } from '../outgoing.ts'
 import type { IncomingRow } from '../tables.ts'
 import type { Attachments } from './attachments.ts'
 import type { WaitingMessages } from './receiving.ts'
@@ -20,13 +19,11 @@ export interface MessageSteps {
 
 export class FileWaits implements WaitingMessages {
   readonly #core: Core
-  readonly #outgoing: Outgoing
   readonly #files: Attachments
   readonly #steps: MessageSteps
 
-  constructor(core: Core, outgoing: Outgoing, files: Attachments, steps: MessageSteps) {
+  constructor(core: Core, files: Attachments, steps: MessageSteps) {
     this.#core = core
-    this.#outgoing = outgoing
     this.#files = files
     this.#steps = steps
   }
@@ -55,7 +52,7 @@ export class FileWaits implements WaitingMessages {
   ): void {
     this.#steps.keepReply(row, about)
     if (code === undefined) this.#steps.reply(row, about, afterCommit)
-    else this.#outgoing.failFor(about, code, afterCommit)
+    else this.#files.sending.failMessage(about, code, afterCommit)
   }
 
   #requestSettled(row: IncomingRow, code: ErrorCode | undefined, afterCommit: (() => void)[]): void {

@@ -274,11 +274,6 @@ export class ReceivingFiles {
       .filter((row) => isSameOwner(row.owner, owner))
   }
 
-  /** Whether files of that message are still coming. */
-  isComing(owner: FileOwner): boolean {
-    return this.#of(owner).some(({ state }) => state === 'coming')
-  }
-
   /** The message will not be handed over: its files are deleted, and it is told. Call within a commit. */
   fail({ owner, sessionId }: ReceivedFileRow, code: ErrorCode, afterCommit: (() => void)[]): void {
     for (const row of this.#of(owner)) {

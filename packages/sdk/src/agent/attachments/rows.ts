@@ -7,6 +7,7 @@ import type {
   MessageId,
   SessionId,
 } from '../../wire/index.ts'
+import type { Core } from '../core.ts'
 
 /** Which message a file goes along with: a request, or the response to it. */
 export interface FileOwner {
@@ -41,6 +42,21 @@ export interface ReceivedFileRow {
   readonly state: 'coming' | 'here'
   /** Of the last chunk. */
   readonly at: number
+}
+
+/** Whether files of a request of ours, or of its answer, are on their way. */
+export function filesUnderWay(core: Core, peer: Amid, about: MessageId): boolean {
+  const { sentFiles, receivedFiles } = core.store.tables
+  const request = { kind: 'request', about, peer } as const
+  return (
+    sentFiles.list({ a: peer }).some(({ value: { owner } }) => owner && isSameOwner(owner, request)) ||
+    receivedFiles
+      .list({ a: peer })
+      .some(
+        ({ value: { owner, state } }) =>
+          state === 'coming' && isSameOwner(owner, { ...request, kind: 'response' }),
+      )
+  )
 }
 
 /** An attachment id means nothing without its sender. */

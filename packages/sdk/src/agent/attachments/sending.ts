@@ -7,6 +7,7 @@
  */
 import {
   AgentMeshError,
+  ERROR_CODES,
   isAgentMeshError,
   isErrorCode,
   attachmentsOf,
@@ -20,6 +21,8 @@ import {
 } from '../../wire/index.ts'
 import { audit, commit, type Core } from '../core.ts'
 import { isWhole } from './chunk-ranges.ts'
+import type { Outbox } from '../outbox.ts'
+import type { OutgoingRow } from '../tables.ts'
 import type { AttachmentFiles } from './files.ts'
 import type { Frames } from './frames.ts'
 import type { FileOwner, SentFileRow } from './rows.ts'
@@ -37,19 +40,20 @@ interface Going {
 }
 
 export interface SentMessages {
-  /** A message of ours comes to nothing, if it has not come to its end. Called within a commit. */
-  failFor(id: MessageId, code: ErrorCode, afterCommit: (() => void)[]): void
+  fail(row: OutgoingRow, failure: { code: ErrorCode; message: string }, afterCommit: (() => void)[]): void
 }
 
 export class SendingFiles {
   readonly #core: Core
   readonly #files: AttachmentFiles
   readonly #frames: Frames
+  readonly #outbox: Outbox
   readonly #going = new Map<AttachmentId, Going>()
   #messages: SentMessages | undefined
 
-  constructor(core: Core, files: AttachmentFiles, frames: Frames) {
+  constructor(core: Core, files: AttachmentFiles, frames: Frames, outbox: Outbox) {
     this.#core = core
+    this.#outbox = outbox
     this.#files = files
     this.#frames = frames
   }
@@ -91,7 +95,7 @@ export class SendingFiles {
       this.#frames.send(sessionId, { kind: 'refused', id, code: 'ATTACHMENT_UNKNOWN' }, afterCommit)
       return false
     }
-    const going = this.#goingOf(row, sessionId)
+    const going = this.#goingOf(row, from, sessionId)
     if (going.sessionId !== sessionId) going.window.interrupted()
     going.sessionId = sessionId
     const isNews = going.window.heard(ranges, this.#core.now())
@@ -101,11 +105,10 @@ export class SendingFiles {
     return isNews
   }
 
-  #goingOf(row: SentFileRow, sessionId: SessionId): Going {
+  #goingOf(row: SentFileRow, peer: Amid, sessionId: SessionId): Going {
     const { id, chunks } = row.manifest
     const known = this.#going.get(id)
     if (known) return known
-    const peer = row.owner!.peer
     const going = { window: new SendWindow(chunks, row.ranges, this.#core.now()), peer, sessionId }
     this.#going.set(id, going)
     return going
@@ -151,12 +154,21 @@ export class SendingFiles {
   }
 
   #failed(row: SentFileRow, code: ErrorCode, afterCommit: (() => void)[]): void {
-    const { kind, about, peer } = row.owner!
+    if (!row.owner) return
+    const { kind, about, peer } = row.owner
     for (const { value } of this.#rows.list({ a: peer })) {
       if (value.owner?.kind === kind && value.owner.about === about) this.#forget(value, afterCommit)
     }
-    if (kind === 'request') this.#messages?.failFor(about, code, afterCommit)
+    if (kind === 'request') this.failMessage(about, code, afterCommit)
     audit(this.#core, { event: 'message_refused', to: peer, code }, afterCommit)
+  }
+
+  /** A message of ours comes to nothing, if it has not come to its end. Call within a commit. */
+  failMessage(id: MessageId, code: ErrorCode, afterCommit: (() => void)[]): void {
+    const row = this.#core.store.tables.outgoing.get(id)
+    if (!row || row.state === 'done' || row.state === 'failed') return
+    this.#outbox.remove(id)
+    this.#messages?.fail(row, { code, message: ERROR_CODES[code].summary }, afterCommit)
   }
 
   #forget({ manifest, handle }: SentFileRow, afterCommit: (() => void)[]): void {
@@ -165,13 +177,6 @@ export class SendingFiles {
       this.#going.delete(manifest.id)
       this.#files.remove(handle)
     })
-  }
-
-  /** Whether the peer has not all files of that message yet. */
-  isGoing({ kind, about, peer }: FileOwner): boolean {
-    return this.#rows
-      .list({ a: peer })
-      .some(({ value: { owner } }) => owner?.kind === kind && owner.about === about)
   }
 
   /** Where a message is said now. */
@@ -213,7 +218,7 @@ export class SendingFiles {
         const sessionId = row.owner && this.#sessionOf(row.owner)
         const session = sessionId && this.#core.store.tables.sessions.get(sessionId)?.session
         if (session?.state !== 'open') continue
-        const going = this.#goingOf(row, session.id)
+        const going = this.#goingOf(row, session.peer, session.id)
         const index = going.window.probe(now)
         if (index === undefined) continue
         going.sessionId = session.id
@@ -225,9 +230,5 @@ export class SendingFiles {
   /** Call within a commit. */
   forgetPeer(peer: Amid, afterCommit: (() => void)[]): void {
     for (const { value } of this.#rows.list({ a: peer })) this.#forget(value, afterCommit)
-  }
-
-  handles(): string[] {
-    return this.#rows.list().map(({ value }) => value.handle)
   }
 }
