@@ -2,8 +2,7 @@
  * Files on the command line: given by path to go along with a message, and written where the owner said when they came. What
  * a peer calls a file is text: the names written here are made of it, never taken from it.
  */
-import { randomUUID } from 'node:crypto'
-import { mkdir, open, readdir, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { AgentClient, AttachmentInfo, AttachmentSource, JsonValue } from '@agentmesh/sdk'
 import { AgentMeshError } from '@agentmesh/sdk/wire'
@@ -19,7 +18,7 @@ export function sourcesOf(paths: readonly string[]): AttachmentSource[] {
 }
 
 /** A name for a file of a peer: letters, digits, dot, dash and underscore of what it is called, and no hidden file. */
-export function safeName(name: string): string {
+function safeName(name: string): string {
   const kept = name
     .replaceAll(/[^A-Za-z0-9._-]+/g, '_')
     .replace(/^[._-]+/, '')
@@ -89,7 +88,9 @@ export async function openFiles(
   files: readonly AttachmentInfo[],
 ): Promise<OpenedFiles> {
   if (files.length === 0) return { paths: [], remove: async () => {} }
-  const folder = join(homePath(context), TEMPORARY_FOLDER, `${process.pid}-${randomUUID()}`)
+  const parent = join(homePath(context), TEMPORARY_FOLDER)
+  await mkdir(parent, { recursive: true, mode: 0o700 })
+  const folder = await mkdtemp(join(parent, `${process.pid}-`))
   const remove = (): Promise<void> => rm(folder, { recursive: true, force: true })
   try {
     return { paths: await saveAll(client, files, folder), remove }

@@ -26,7 +26,7 @@ import {
   type SearchAnswer,
   type SessionId,
 } from '../wire/index.ts'
-import { Attachments } from './attachments/index.ts'
+import { Attachments } from './attachments/attachments.ts'
 import { Breakers } from './breakers.ts'
 import { Closings } from './closings.ts'
 import { Conversation } from './conversation.ts'

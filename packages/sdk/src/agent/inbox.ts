@@ -20,7 +20,9 @@ import {
   type RequestPayload,
   type SessionId,
 } from '../wire/index.ts'
-import { FileWaits, type Attachments, type PreparedAnswer } from './attachments/index.ts'
+import { FileWaits } from './attachments/file-waits.ts'
+import type { Attachments } from './attachments/attachments.ts'
+import type { PreparedAnswer } from './attachments/prepared.ts'
 import { Bookkeeping } from './bookkeeping.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import {
@@ -258,10 +260,7 @@ export class Inbox {
   /** What the peer needs against what the owner offers: answered by rule, the application need not know. */
   #negotiate(row: IncomingRow, need: Payload<'capability_negotiation'>, afterCommit: (() => void)[]): void {
     const { session_id, id, from } = row.envelope
-    if (!this.#rates.message(from).allowed) {
-      this.#bookkeeping.abandon(session_id, 'limit', afterCommit)
-      return
-    }
+    if (!this.#rates.message(from).allowed) return this.#bookkeeping.abandon(session_id, 'limit', afterCommit)
     this.#write({ ...row, state: 'done' })
     markRead(this.#core, session_id, row.envelope.sequence)
     const payload = negotiationAnswer(this.#core, need)
@@ -336,10 +335,7 @@ export class Inbox {
       envelope.payload as RequestPayload,
       this.#core.config.schemas ?? 'warn',
     )
-    if (!check.ok) {
-      this.#refuse(row, { ...mismatchError(check), code: 'SCHEMA_MISMATCH' }, afterCommit)
-      return
-    }
+    if (!check.ok) return this.#refuse(row, { ...mismatchError(check), code: 'SCHEMA_MISMATCH' }, afterCommit)
     if (check.outcome === 'does_not_fit') tellMisfit(this.#core, envelope, check)
     const key = requestKey(envelope)
     const known = requests.get(key)

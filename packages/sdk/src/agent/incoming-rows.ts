@@ -17,7 +17,7 @@ import { ANONYMOUS_STANDING } from '../session/index.ts'
 import type { AgentStore, Core } from './core.ts'
 import type { IncomingRow, RequestAnswer } from './tables.ts'
 import type { Turn } from './turns.ts'
-import type { PreparedAnswer } from './attachments/index.ts'
+import type { PreparedAnswer } from './attachments/prepared.ts'
 import type { IncomingRequest } from './types.ts'
 
 export function incomingKey(sessionId: SessionId, sequence: number): string {

@@ -59,7 +59,7 @@ import {
   Type,
 } from '../wire/index.ts'
 import type { Agent } from './agent.ts'
-import type { ReceivedAttachment } from './attachments/index.ts'
+import type { ReceivedAttachment } from './attachments/rows.ts'
 import type { Actor } from './core.ts'
 import { Listeners } from './listeners.ts'
 import { localApiPath } from './local-api-path.ts'

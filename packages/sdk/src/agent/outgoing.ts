@@ -33,7 +33,8 @@ import {
   type ReceiptPayload,
   type SessionId,
 } from '../wire/index.ts'
-import { filesUnderWay, type PreparedRequest } from './attachments/index.ts'
+import { filesUnderWay } from './attachments/under-way.ts'
+import type { PreparedRequest } from './attachments/prepared.ts'
 import { audit, commit, noteProgress, type Core } from './core.ts'
 import type { Outbox } from './outbox.ts'
 import { Lanes, WaitingOn } from './lanes.ts'

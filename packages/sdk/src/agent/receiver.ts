@@ -13,7 +13,7 @@ import {
   isAgentMeshError,
   type ErrorCode,
 } from '../wire/index.ts'
-import type { Attachments } from './attachments/index.ts'
+import type { Attachments } from './attachments/attachments.ts'
 import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
 import { incomingKey } from './incoming-rows.ts'

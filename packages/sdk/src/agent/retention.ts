@@ -11,7 +11,7 @@
  * this agent ran (`running-time.ts`).
  */
 import { MAILBOX_TTL_SECONDS, type Amid, type SessionId } from '../wire/index.ts'
-import type { Attachments } from './attachments/index.ts'
+import type { Attachments } from './attachments/attachments.ts'
 import { commit, type Core } from './core.ts'
 import { eraseDamagedStates } from './damaged-state.ts'
 import { addMinute, cutoffOf, RunningMinutes, type RunningMarks } from './running-time.ts'

@@ -45,7 +45,7 @@ import {
   type SignedKey,
   type Succession,
 } from '../wire/index.ts'
-import type { ReceivedFileRow, SentFileRow } from './attachments/index.ts'
+import type { ReceivedFileRow, SentFileRow } from './attachments/rows.ts'
 import type { DecisionRecord, ProgressEvent } from './types.ts'
 import { jsonCodec, type TableCodec } from './store/index.ts'
 

@@ -23,7 +23,7 @@ import type {
   StatusPayload,
   TierName,
 } from '../wire/index.ts'
-import type { AttachmentInfo, AttachmentSource, ReceivedAttachment } from './attachments/index.ts'
+import type { AttachmentInfo, AttachmentSource, ReceivedAttachment } from './attachments/rows.ts'
 import type { HomeReason, RelayStanding } from './relays/home-choice.ts'
 
 export type { AttachmentInfo, AttachmentSource, HomeReason, ReceivedAttachment, RelayStanding }

@@ -62,6 +62,12 @@ export function sha256(...parts: readonly Uint8Array[]): Uint8Array {
   return hash.digest()
 }
 
+/** SHA-256 of what comes in parts. */
+export function sha256Stream(): { update(part: Uint8Array): void; digest(): Uint8Array } {
+  const hash = nobleSha256.create()
+  return { update: (part) => void hash.update(part), digest: () => hash.digest() }
+}
+
 /** HMAC-SHA-256 over the concatenation of the parts (RFC 2104); a key of any length. */
 export function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
   const message = parts.length === 1 && parts[0] !== undefined ? parts[0] : concatBytes(...parts)

@@ -21,20 +21,21 @@ import type { SessionRow } from '../tables.ts'
 import type { AnswerInput, IncomingRequest, RequestInput } from '../types.ts'
 import { AttachmentFiles } from './files.ts'
 import { Frames } from './frames.ts'
-import { ReceivedAttachment, type AttachmentInfo } from './received-attachment.ts'
+import type { PreparedAnswer, PreparedRequest } from './prepared.ts'
+import { StoredAttachment } from './received-attachment.ts'
 import { ReceivingFiles, type WaitingMessages } from './receiving.ts'
-import { isSameOwner, receivedFileKey, type FileOwner, type SentFileRow } from './rows.ts'
+import {
+  isSameOwner,
+  receivedFileKey,
+  type AttachmentInfo,
+  type AttachmentSource,
+  type FileOwner,
+  type ReceivedAttachment,
+  type SentFileRow,
+} from './rows.ts'
 import { GRACE_MS } from './room.ts'
 import { SendingFiles, type SentMessages } from './sending.ts'
-import { storeSource, type AttachmentSource } from './sources.ts'
-
-/** A request whose files were copied. */
-export type PreparedRequest = Omit<RequestInput, 'attachments'> & { attachments?: AttachmentManifest[] }
-
-/** An answer whose files were copied. */
-export type PreparedAnswer =
-  | Exclude<AnswerInput, { results: unknown }>
-  | (Omit<Extract<AnswerInput, { results: unknown }>, 'attachments'> & { attachments?: AttachmentManifest[] })
+import { storeSource } from './sources.ts'
 
 function ownerOf({ type, id, from, in_reply_to }: Envelope): FileOwner {
   return type === 'request'
@@ -143,7 +144,7 @@ export class Attachments {
 
   /** A peer's file. @throws ATTACHMENT_UNKNOWN */
   byHandle(handle: string): ReceivedAttachment {
-    return new ReceivedAttachment(this.#files, this.receiving.byHandle(handle))
+    return new StoredAttachment(this.#files, this.receiving.byHandle(handle))
   }
 
   /** The files of a peer's message; those that were deleted are left out. */
@@ -151,7 +152,7 @@ export class Attachments {
     const { receivedFiles } = this.#core.store.tables
     return manifests.flatMap(({ id }) => {
       const row = receivedFiles.get(receivedFileKey(peer, id))
-      return row?.state === 'here' ? [new ReceivedAttachment(this.#files, row)] : []
+      return row?.state === 'here' ? [new StoredAttachment(this.#files, row)] : []
     })
   }
 

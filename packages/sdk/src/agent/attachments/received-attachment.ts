@@ -2,20 +2,9 @@
 import { open as openFile, rm, type FileHandle } from 'node:fs/promises'
 import { AgentMeshError } from '../../wire/index.ts'
 import type { AttachmentFiles } from './files.ts'
-import type { ReceivedFileRow } from './rows.ts'
+import type { ReceivedAttachment, ReceivedFileRow } from './rows.ts'
 
-/** What is said of a file; `name` and `media_type` are the peer's words, and `name` is never a path. */
-export interface AttachmentInfo {
-  /** Names it in this agent: drawn here. */
-  handle: string
-  name: string
-  media_type: string
-  size: number
-  /** base64. */
-  sha256: string
-}
-
-export class ReceivedAttachment implements AttachmentInfo {
+export class StoredAttachment implements ReceivedAttachment {
   readonly handle: string
   readonly name: string
   readonly media_type: string
@@ -34,7 +23,6 @@ export class ReceivedAttachment implements AttachmentInfo {
     this.#files = files
   }
 
-  /** Its bytes, a chunk at a time. @throws STATE_DAMAGED, ATTACHMENT_UNKNOWN when it was deleted meanwhile */
   async *stream(): AsyncGenerator<Uint8Array, void, void> {
     const file = this.#files.reader(this.handle, this.size)
     try {
@@ -48,7 +36,6 @@ export class ReceivedAttachment implements AttachmentInfo {
     }
   }
 
-  /** All its bytes, in memory. @throws as `stream` */
   async read(): Promise<Uint8Array> {
     const bytes = new Uint8Array(this.size)
     let offset = 0
@@ -59,7 +46,6 @@ export class ReceivedAttachment implements AttachmentInfo {
     return bytes
   }
 
-  /** Writes it to a new file of mode 0600; one that is there stays. @throws ATTACHMENT_UNWRITABLE, and as `stream` */
   async saveTo(path: string): Promise<void> {
     const unwritable = (cause: unknown): AgentMeshError =>
       new AgentMeshError('ATTACHMENT_UNWRITABLE', undefined, { operation: `write ${path}`, cause })

@@ -8,7 +8,7 @@
  *
  * A chunk that was written and not yet flushed when the process died is found in the file again at the next start.
  */
-import { createHash } from 'node:crypto'
+import { sha256Stream } from '../../crypto/index.ts'
 import {
   AgentMeshError,
   chunkLength,
@@ -252,7 +252,7 @@ export class ReceivingFiles {
   }
 
   async #isSound({ handle, manifest }: ReceivedFileRow): Promise<boolean> {
-    const hash = createHash('sha256')
+    const hash = sha256Stream()
     const file = this.#files.file(handle, manifest.size)
     try {
       for (let index = 0; index < manifest.chunks; index++) {
@@ -331,4 +331,4 @@ export class ReceivingFiles {
   }
 }
 
-const EMPTY_HASH = toBase64(createHash('sha256').digest())
+const EMPTY_HASH = toBase64(sha256Stream().digest())

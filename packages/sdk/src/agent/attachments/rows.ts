@@ -7,7 +7,6 @@ import type {
   MessageId,
   SessionId,
 } from '../../wire/index.ts'
-import type { Core } from '../core.ts'
 
 /** Which message a file goes along with: a request, or the response to it. */
 export interface FileOwner {
@@ -44,21 +43,6 @@ export interface ReceivedFileRow {
   readonly at: number
 }
 
-/** Whether files of a request of ours, or of its answer, are on their way. */
-export function filesUnderWay(core: Core, peer: Amid, about: MessageId): boolean {
-  const { sentFiles, receivedFiles } = core.store.tables
-  const request = { kind: 'request', about, peer } as const
-  return (
-    sentFiles.list({ a: peer }).some(({ value: { owner } }) => owner && isSameOwner(owner, request)) ||
-    receivedFiles
-      .list({ a: peer })
-      .some(
-        ({ value: { owner, state } }) =>
-          state === 'coming' && isSameOwner(owner, { ...request, kind: 'response' }),
-      )
-  )
-}
-
 /** An attachment id means nothing without its sender. */
 export function receivedFileKey(from: Amid, id: AttachmentId): string {
   return `${from}:${id}`
@@ -66,4 +50,37 @@ export function receivedFileKey(from: Amid, id: AttachmentId): string {
 
 export function isSameOwner(left: FileOwner, right: FileOwner): boolean {
   return left.kind === right.kind && left.about === right.about && left.peer === right.peer
+}
+
+/** A file to send: by path, as bytes, as a stream of them, or one that was stored before, by its handle. */
+export type AttachmentSource = (
+  | { readonly path: string }
+  | { readonly data: Uint8Array | AsyncIterable<Uint8Array> }
+  | { readonly handle: string }
+) & {
+  /** What the receiver is told it is called. Default the last part of the path, or `file`. */
+  readonly name?: string
+  /** Default application/octet-stream. */
+  readonly mediaType?: string
+}
+
+/** What is said of a file; `name` and `media_type` are the peer's words, and `name` is never a path. */
+export interface AttachmentInfo {
+  /** Names it in this agent: drawn here. */
+  handle: string
+  name: string
+  media_type: string
+  size: number
+  /** base64. */
+  sha256: string
+}
+
+/** A peer's file, whole and checked. */
+export interface ReceivedAttachment extends AttachmentInfo {
+  /** Its bytes, a chunk at a time. @throws STATE_DAMAGED, also when it was deleted meanwhile */
+  stream(): AsyncGenerator<Uint8Array, void, void>
+  /** All its bytes, in memory. @throws as `stream` */
+  read(): Promise<Uint8Array>
+  /** Writes it to a new file of mode 0600; one that is there stays. @throws ATTACHMENT_UNWRITABLE, and as `stream` */
+  saveTo(path: string): Promise<void>
 }

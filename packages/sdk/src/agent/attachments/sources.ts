@@ -1,5 +1,4 @@
 /** Where an application's files come from, and how one becomes a sealed copy of ours. */
-import { createHash } from 'node:crypto'
 import { createReadStream, statSync } from 'node:fs'
 import { basename } from 'node:path'
 import {
@@ -12,23 +11,12 @@ import {
   toBase64,
   validate,
 } from '../../wire/index.ts'
+import { sha256Stream } from '../../crypto/index.ts'
 import type { Core } from '../core.ts'
 import type { AttachmentFiles } from './files.ts'
-import type { SentFileRow } from './rows.ts'
+import type { AttachmentSource, SentFileRow } from './rows.ts'
 
-/** A file to send: by path, as bytes, as a stream of them, or one that was stored before, by its handle. */
-export type AttachmentSource = (
-  | { readonly path: string }
-  | { readonly data: Uint8Array | AsyncIterable<Uint8Array> }
-  | { readonly handle: string }
-) & {
-  /** What the receiver is told it is called. Default the last part of the path, or `file`. */
-  readonly name?: string
-  /** Default application/octet-stream. */
-  readonly mediaType?: string
-}
-
-export const MEDIA_TYPE = 'application/octet-stream'
+const MEDIA_TYPE = 'application/octet-stream'
 
 /** @throws ATTACHMENT_UNREADABLE */
 async function* readPath(path: string): AsyncGenerator<Uint8Array, void, void> {
@@ -93,7 +81,7 @@ export async function storeSource(
   } as const
   try {
     validate(AttachmentManifest, { ...described, size, sha256: NO_HASH, chunks: 0 }, 'attach a file')
-    const hash = createHash('sha256')
+    const hash = sha256Stream()
     let index = 0
     for await (const bytes of chunked(stream)) {
       size += bytes.length

@@ -1,8 +1,0 @@
-export { Attachments } from './attachments.ts'
-export type { PreparedAnswer, PreparedRequest } from './attachments.ts'
-export { FileWaits } from './file-waits.ts'
-export { ReceivedAttachment } from './received-attachment.ts'
-export type { AttachmentInfo } from './received-attachment.ts'
-export { filesUnderWay } from './rows.ts'
-export type { FileOwner, ReceivedFileRow, SentFileRow } from './rows.ts'
-export type { AttachmentSource } from './sources.ts'
