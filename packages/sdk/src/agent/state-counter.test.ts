@@ -27,8 +27,8 @@ async function close(): Promise<void> {
 /** A start of an agent, as far as its state is concerned. */
 async function open(): Promise<OpenedCore> {
   opened = await openCore({ home })
-  const { core, found } = opened
-  if (found !== 'same') await commit(core, () => core.state.goBeyond(core.store.tables))
+  const { core } = opened
+  if (opened.found !== 'same') await commit(core, () => core.state.goBeyond(core.store.tables))
   core.state.follow()
   return opened
 }
@@ -78,7 +78,7 @@ test('a commit that failed leaves the file and the counter as they were', async 
     // A row of a late table that cannot be written fails the whole group.
     core.store.tables.outgoing.put('x', Symbol('none') as never)
   })
-  await expect(failing).rejects.toThrow()
+  await expect(failing).rejects.toMatchObject({ code: 'MALFORMED' })
   expect(mark()).toBe(before)
   expect(core.store.tables.meta.get('counter')).toEqual(row)
   await moves()
@@ -135,10 +135,9 @@ test('a state of which the file was taken away is not trusted', async () => {
 })
 
 test('a first start that ended before it wrote the file is no older copy', async () => {
-  await openCore({ home }).then(async ({ core, release }) => {
-    await core.audit.close()
-    release()
-  })
+  const { core, release } = await openCore({ home })
+  await core.audit.close()
+  release()
   expect(await found()).toBe('same')
 })
 
