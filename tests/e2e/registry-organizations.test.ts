@@ -321,7 +321,7 @@ describe('an organisation’s own certificates', () => {
     expect((await fleet.client.lookup(fleet.identity.amid)).tier).toBe(2)
     const { proof } = await fleet.client.submitCertificate(chain)
     expect(proof.index).toBeGreaterThan(2)
-    // Its daemon gets it from the registry, whoever of the two brought it there.
+    // Its daemon gets it from the registry, where its owner brought it.
     expect(await fleet.client.agentCertificate()).toMatchObject({ chain, proof: { index: proof.index } })
     expect(await fleet.client.lookup(fleet.identity.amid)).toMatchObject({
       tier: 1.5,

@@ -3,9 +3,10 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { findAuthority, initAuthority, startRegistry, type RunningRegistry } from '@agentmesh/registry'
 import type { Agent } from '@agentmesh/sdk'
-import type { RevocationReason } from '@agentmesh/sdk/identity'
+import { certificateFromText, type RevocationReason } from '@agentmesh/sdk/identity'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import { parseKey, type Amid, type Registration, type Succession } from '@agentmesh/sdk/wire'
+import { certificateEntry } from '../../apps/registry/src/authority/certificate-authority.ts'
 import { startCertification, type Certification } from '../../apps/registry/src/authority/certification.ts'
 import { DEFAULT_LIMITS } from '../../apps/registry/src/limits.ts'
 import { openSqliteStore } from '../../apps/registry/src/store/sql-store.ts'
@@ -138,6 +139,20 @@ export class CertifiedRegistry {
       await tx.deleteFrom('successions').where('old_amid', '=', old_amid).execute()
       const row = { old_amid, new_amid, statement: JSON.stringify(statement), taken_at: this.#now() }
       await tx.insertInto('successions').values(row).execute()
+    })
+  }
+
+  /** What a registry would show that lies: an agent in an organisation, with no word of the agent's. */
+  async plantMember(chain: readonly string[]): Promise<void> {
+    const [member, organization] = chain.map(certificateFromText)
+    if (member?.amid === undefined || organization === undefined) throw new Error('no chain of a member')
+    const { amid } = member
+    const { authority } = this.#certification
+    const now = this.#now()
+    await this.#store.transaction('plant a member', async (tx) => {
+      await authority.add(tx, 'agent', member, amid)
+      await authority.restand(tx, amid, now)
+      await authority.append(tx, [certificateEntry(member, now)])
     })
   }
 

@@ -12,6 +12,7 @@ import {
   Home,
   issueAgent,
   newSerial,
+  noteJoined,
   nextOrganizationList,
   openIdentity,
   parseCertificate,
@@ -219,7 +220,15 @@ export async function orgJoin(context: Context, path: string): Promise<void> {
   const { chain } = parseJsonObject(bytes, MAX_ISSUED_BYTES)
   if (!Array.isArray(chain) || !chain.every((text) => typeof text === 'string'))
     throw new AgentMeshError('MALFORMED', 'The file is not what org issue --out writes')
-  const { proof } = await clientOf(await openKeys(context)).submitCertificate(chain)
+  const keys = await openKeys(context)
+  const [agent, organization] = chain.map(certificateFromText)
+  if (agent === undefined || organization === undefined || chain.length !== 2)
+    throw new AgentMeshError('MALFORMED', 'The file is not what org issue --out writes')
+  if (agent.amid !== keys.identity.amid)
+    throw new AgentMeshError('NOT_OWNER', 'The certificate is another agent’s')
+  // Before the registry hears of it: the daemon asks there, and takes nothing that was not joined.
+  noteJoined(keys.home, organization, Date.now())
+  const { proof } = await clientOf(keys).submitCertificate(chain)
   show(context, { chain, proof }, () => 'Joined: the registry shows the organisation in this agent’s record.')
 }
 

@@ -120,6 +120,10 @@ export interface AuditFields {
   /** A registry shows a statement that `new_amid` goes on as `old_amid`; `refused`: not by a key that says so here. */
   succession_shown: { old_amid: Amid; new_amid: Amid; result: 'offered' | 'refused'; reason?: string }
   succession_accepted: { old_amid: Amid; new_amid: Amid; by: Actor }
+  /** A certificate of an organisation that the owner joined is this agent's. */
+  organization_joined: { organization: string; amid: Amid }
+  /** The registry shows a certificate of an organisation that the owner did not join: it was not used. Once an organisation. */
+  organization_refused: { organization: string; amid: Amid }
   /** This organisation's revocation list was signed anew and brought to the registry. */
   organization_list: { number: number; entries: number; next_update: string }
   certificate_renewed: { registry: string; serial: string; expires_at: string }

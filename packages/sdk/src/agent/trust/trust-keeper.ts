@@ -43,6 +43,7 @@ import {
 import type { Closings } from '../closings.ts'
 import { audit, background, commit, type Core } from '../core.ts'
 import { followLog, headKey } from './log-follower.ts'
+import { Memberships, organizationIn } from './memberships.ts'
 import { OrganizationKeeper } from './organization-keeper.ts'
 import type { Successions } from './successions.ts'
 import type { TrustSummary } from './trust-file.ts'
@@ -91,6 +92,7 @@ export class TrustKeeper {
   readonly #core: Core
   readonly #closings: Closings
   readonly #organization: OrganizationKeeper
+  readonly #memberships: Memberships
   readonly #successions: Successions
   readonly #distrust: (registry: string) => Promise<void>
   readonly #cache = new ChainCache()
@@ -112,6 +114,7 @@ export class TrustKeeper {
     this.#distrust = distrust
     this.#core = core
     this.#organization = new OrganizationKeeper(core)
+    this.#memberships = new Memberships(core)
     this.#closings = closings
     this.#successions = successions
     for (const { key, value } of core.store.tables.crls.list()) this.#lists.set(key, parseCrl(value))
@@ -326,6 +329,7 @@ export class TrustKeeper {
         if (error.code !== 'TIER_UNAVAILABLE') problems.push(`${error.code}: ${error.message}`)
       }
     }
+    await attempt(() => this.#leaveUnjoined())
     await attempt(() => this.#meetHome())
     for (const { fingerprint, url } of this.#core.trust.list()) {
       await attempt(() => this.#refreshDocument(fingerprint, url))
@@ -410,6 +414,14 @@ export class TrustKeeper {
     await this.#distrust(name)
   }
 
+  /** What is kept of an organisation is shown no more unless the owner joined it. */
+  async #leaveUnjoined(): Promise<void> {
+    const issuer = organizationIn(this.certificates?.chain ?? [])
+    if (issuer === undefined || this.#memberships.holds(issuer)) return
+    await this.#setOwn(undefined)
+    await this.#memberships.refused(issuer)
+  }
+
   /** Fetches our certificate when the registry says we have one and ours is not good for long any more. */
   async #certify(home: TrustedRegistry): Promise<void> {
     const { registries, identity, now } = this.#core
@@ -432,8 +444,11 @@ export class TrustKeeper {
     }
     const { chain, proof } = await registries.home.agentCertificate()
     const leaf = certificateFromText(chain[0] ?? '')
+    const issuer = organizationIn(chain)
+    if (issuer !== undefined && !this.#memberships.holds(issuer)) return this.#memberships.refused(issuer)
     const { organization, commonName } = leaf.subject
     const isNew = own?.chain[0] !== chain[0]
+    const joins = organization !== undefined && own?.organization !== organization
     await this.#setOwn({
       tier: organization === undefined ? 1 : 1.5,
       chain,
@@ -444,6 +459,7 @@ export class TrustKeeper {
       ...(organization === undefined ? {} : { organization }),
     })
     if (!isNew) return
+    if (joins && issuer !== undefined) this.#memberships.adopted(issuer)
     audit(this.#core, {
       event: 'certificate_renewed',
       registry: home.name,
