@@ -201,23 +201,16 @@ export class Inbox {
   #deliver(row: IncomingRow, afterCommit: (() => void)[]): void {
     const { envelope } = row
     const { session_id, sequence } = envelope
-    if (this.#bookkeeping.take(envelope, afterCommit)) {
+    const forget = (): void => {
       this.#core.store.tables.incoming.delete(incomingKey(session_id, sequence))
       markRead(this.#core, session_id, sequence)
-      return
     }
+    if (this.#bookkeeping.take(envelope, afterCommit)) return forget()
     // Not before its turn: what a gap holds back may have to come again.
     this.#outgoing.receipts.owe(session_id)
-    if (saidBefore(this.#core, envelope)) {
-      this.#core.store.tables.incoming.delete(incomingKey(session_id, sequence))
-      markRead(this.#core, session_id, sequence)
-      return
-    }
+    if (saidBefore(this.#core, envelope)) return forget()
     afterCommit.push(() => this.#core.events.emit('message', sessionMessage(envelope, 'in')))
-    if (envelope.type === 'request') {
-      this.#request(row, afterCommit)
-      return
-    }
+    if (envelope.type === 'request') return this.#request(row, afterCommit)
     if (envelope.type === 'close') {
       this.#write({ ...row, state: 'done' })
       markRead(this.#core, session_id, sequence)
@@ -231,9 +224,7 @@ export class Inbox {
     }
   }
 
-  /**
-   * Ends a session on which the peer sends what is of no use. Call within a commit.
-   */
+  /** Ends a session on which the peer sends what is of no use. Call within a commit. */
   endFlood(sessionId: SessionId, afterCommit: (() => void)[]): void {
     this.#bookkeeping.abandon(sessionId, 'limit', afterCommit)
   }

@@ -175,10 +175,7 @@ export class Outgoing {
    * gets the answer there. Call within a commit. @throws MALFORMED, LIMIT_SIZE
    */
   answer(row: SessionRow, inReplyTo: MessageId, answer: RequestAnswer, afterCommit: (() => void)[]): void {
-    if (this.#fits(row)) {
-      this.onSession(row.session.id, { ...answer, inReplyTo }, afterCommit)
-      return
-    }
+    if (this.#fits(row)) return void this.onSession(row.session.id, { ...answer, inReplyTo }, afterCommit)
     checkedPayload(answer.type, answer.payload)
     this.close(row, { reason: 'limit' }, afterCommit)
   }
@@ -194,10 +191,7 @@ export class Outgoing {
   /** Seals the row on an open session of its lane, or leaves it queued and asks for one. */
   #bind(row: OutgoingRow, afterCommit: (() => void)[]): void {
     const session = this.#lanes.session(row)
-    if (session && this.#fits(session)) {
-      this.#sealOrWait(row, session, afterCommit)
-      return
-    }
+    if (session && this.#fits(session)) return this.#sealOrWait(row, session, afterCommit)
     if (session) this.close(session, { reason: 'limit' }, afterCommit)
     this.write(row)
     afterCommit.push(() => this.#needSession(row))
