@@ -26,6 +26,7 @@ import type { PreparedAnswer } from './attachments/prepared.ts'
 import { Bookkeeping } from './bookkeeping.ts'
 import { audit, background, commit, type Core } from './core.ts'
 import {
+  asFailure,
   asRequest,
   hasAsked,
   incomingKey,
@@ -424,9 +425,7 @@ export class Inbox {
       await this.#answer(key, row, await this.#files.prepareAnswer(envelope, answer))
       settle()
     } catch (error) {
-      settle(
-        isAgentMeshError(error) ? error : new AgentMeshError('HANDLER_FAILED', undefined, { cause: error }),
-      )
+      settle(asFailure(error))
       // A listener that went away did not answer: the request waits for the next one.
       if (isAgentMeshError(error, 'STATE_CLOSED')) return
       if (isAgentMeshError(error, 'LISTENER_GONE')) {
@@ -434,12 +433,8 @@ export class Inbox {
         return
       }
       const detail = error instanceof Error ? error.message : String(error)
-      audit(this.#core, {
-        event: 'agent_error',
-        code: 'HANDLER_FAILED',
-        operation: 'answer a request',
-        detail,
-      })
+      const note = { event: 'agent_error', code: 'HANDLER_FAILED', operation: 'answer a request' } as const
+      audit(this.#core, { ...note, detail })
       await this.#giveUp(key, row)
     } finally {
       this.#running.delete(key)

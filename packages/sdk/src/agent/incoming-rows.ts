@@ -1,8 +1,10 @@
 /** Rows of peers' messages: their keys, and what a request and its answer must be. */
 import { negotiate } from '../messages/index.ts'
 import {
+  AgentMeshError,
   formatIntent,
   formatTimestamp,
+  isAgentMeshError,
   parseTimestamp,
   PAYLOADS,
   tierName,
@@ -110,4 +112,9 @@ export function forgetOwed({ incoming, requests }: AgentStore['tables']): void {
       if (state === 'ready') requests.delete(requestKey(row.envelope))
     }
   }
+}
+
+/** What a handler threw, as one of our errors. */
+export function asFailure(error: unknown): AgentMeshError {
+  return isAgentMeshError(error) ? error : new AgentMeshError('HANDLER_FAILED', undefined, { cause: error })
 }

@@ -127,3 +127,21 @@ export function receiptedRow(
   // What asks is done when it is answered; anything else when it was read.
   return isRead ? { ...next, state: ASKING.has(type) ? 'read' : 'done' } : next
 }
+
+/** Messages go out in the order of this time, also when the clock jumped back. */
+export class SendingOrder {
+  readonly #core: Core
+  #last = 0
+
+  constructor(core: Core) {
+    this.#core = core
+  }
+
+  /** @param now milliseconds since the epoch */
+  next(now: number): number {
+    const [newest] =
+      this.#last === 0 ? this.#core.store.tables.outgoing.list({ order: 'desc', limit: 1 }) : []
+    this.#last = Math.max(now, this.#last, newest?.value.createdAt ?? 0)
+    return this.#last
+  }
+}

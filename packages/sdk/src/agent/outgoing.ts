@@ -52,6 +52,7 @@ import {
   putOutgoing,
   UNSEEN,
   waitingFor,
+  SendingOrder,
 } from './outgoing-rows.ts'
 import type { Closings } from './closings.ts'
 import { Receipts } from './receipts.ts'
@@ -72,7 +73,7 @@ export class Outgoing {
   readonly #outbox: Outbox
   /** Asks for a session on a lane; called after the commit that queued the message. */
   readonly #needSession: (row: OutgoingRow) => void
-  #lastCreated = 0
+  readonly #order: SendingOrder
   readonly #lanes: Lanes
   readonly #waitingOn = new WaitingOn()
   readonly receipts: Receipts
@@ -80,6 +81,7 @@ export class Outgoing {
 
   constructor(core: Core, outbox: Outbox, closings: Closings, needSession: (row: OutgoingRow) => void) {
     this.#core = core
+    this.#order = new SendingOrder(core)
     this.#outbox = outbox
     this.#needSession = needSession
     this.closings = closings
@@ -129,7 +131,7 @@ export class Outgoing {
         sessionType,
         ttlSeconds: options.ttlSeconds ?? DEFAULT_TTL_SECONDS[sessionType],
         state: 'queued',
-        createdAt: this.#inOrder(now),
+        createdAt: this.#order.next(now),
         expiresAt: now + (options.expiresInSeconds ?? MAILBOX_TTL_SECONDS) * 1000,
         receipts: {},
         progress: [],
@@ -159,7 +161,7 @@ export class Outgoing {
       sessionType: session.session.type,
       ttlSeconds: session.session.constraints.ttl_seconds,
       state: 'queued',
-      createdAt: this.#inOrder(now),
+      createdAt: this.#order.next(now),
       // A CLOSE says what was read, also of a session whose time is over.
       expiresAt: message.type === 'close' ? now + MAILBOX_TTL_SECONDS * 1000 : session.session.expiresAt,
       receipts: {},
@@ -178,14 +180,6 @@ export class Outgoing {
     if (this.#fits(row)) return void this.onSession(row.session.id, { ...answer, inReplyTo }, afterCommit)
     checkedPayload(answer.type, answer.payload)
     this.close(row, { reason: 'limit' }, afterCommit)
-  }
-
-  /** Messages go out in the order of this time, also when the clock jumped back. */
-  #inOrder(now: number): number {
-    const [newest] =
-      this.#lastCreated === 0 ? this.#core.store.tables.outgoing.list({ order: 'desc', limit: 1 }) : []
-    this.#lastCreated = Math.max(now, this.#lastCreated, newest?.value.createdAt ?? 0)
-    return this.#lastCreated
   }
 
   /** Seals the row on an open session of its lane, or leaves it queued and asks for one. */
