@@ -116,7 +116,7 @@ export class Inbox {
     if (envelope.sequence !== row.deliverNext) {
       touchSession(this.#core, row)
       this.#write(arrived)
-      this.#holdNoMore(id, afterCommit)
+      if (tables.incoming.count({ a: id, b: 'held' }) > MAX_HELD) this.endFlood(id, afterCommit)
       return
     }
     touchSession(this.#core, stepped(row))
@@ -146,11 +146,6 @@ export class Inbox {
     const payload = { code, message: 'The envelope was refused', refused: { sequence } }
     const about = id === undefined ? {} : { inReplyTo: id }
     this.#outgoing.onSession(sessionId, { type: 'error', payload, ...about }, afterCommit)
-  }
-
-  #holdNoMore(sessionId: SessionId, afterCommit: (() => void)[]): void {
-    const held = this.#core.store.tables.incoming.count({ a: sessionId, b: 'held' })
-    if (held > MAX_HELD) this.#bookkeeping.abandon(sessionId, 'limit', afterCommit)
   }
 
   /** What came too early and is next now. */
