@@ -12,6 +12,7 @@ import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import type { ReceiptPayload } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { HostilePeer } from '../support/hostile-peer.ts'
+import { junkPacket } from '../../packages/sdk/src/messages/test-support-junk.ts'
 import { FLIGHTS, TestNetwork } from '../support/network.ts'
 
 let network: TestNetwork
@@ -299,5 +300,43 @@ test('an answer that comes late, under the handle of a hand-over that broke, rea
     ])
   }
   second.abort()
+  await eve.close()
+})
+
+test('frames far ahead of their chain cost what one peer may cost, end its session, and keep nobody else waiting', async () => {
+  await network.close()
+  await mallory.close()
+  network = await TestNetwork.start()
+  // It stands still, so that no budget fills again.
+  const now = Date.now()
+  bob = await network.agent('bob', {}, { now: () => now })
+  bob.on('request', ({ payload }: IncomingRequest) => ({ results: payload.parameters['n'] }))
+  mallory = await HostilePeer.open(network)
+  const eve = await HostilePeer.open(network)
+  const refused: string[] = []
+  bob.events.on('refused', ({ from, code }) => {
+    if (from === mallory.amid) refused.push(code)
+  })
+  await mallory.knock(bob.amid)
+  await eve.knock(bob.amid)
+  await mallory.say('request', ask(1))
+  await mallory.until(() => mallory.envelopes.some(({ type }) => type === 'response'))
+  const close = mallory.until(() => mallory.envelopes.some(({ type }) => type === 'close'))
+  await mallory.say('status', { status: 'waiting' })
+  const junk = Array.from({ length: 200 }, () => junkPacket(mallory.session!, 1_900))
+  for (const frame of junk) await mallory.send(bob.amid, 'message', frame)
+  await eve.say('request', ask(2))
+  await eve.until(() => eve.envelopes.some(({ type }) => type === 'response'))
+  await close
+  // Five times 1,900 are within 10,000, and what came after them was not derived for.
+  expect(refused).toEqual([
+    ...Array<string>(5).fill('DECRYPTION_FAILED'),
+    ...Array<string>(195).fill('RATCHET_BUDGET'),
+  ])
+  expect(bob.sessions().find(({ peer }) => peer === mallory.amid)).toMatchObject({
+    state: 'closed',
+    close_reason: 'limit',
+  })
+  expect(bob.sessions().find(({ peer }) => peer === eve.amid)).toMatchObject({ state: 'open' })
   await eve.close()
 })

@@ -72,6 +72,11 @@ export function isKnownPeer(core: Core, peer: Amid): boolean {
   return core.store.tables.sessions.count({ a: peer }) > 0
 }
 
+/** Whether it was the owner's side that chose this peer: it is listed, or was knocked at. Nobody can bring this about for itself. */
+export function isChosenPeer(core: Core, peer: Amid): boolean {
+  return core.policy.current().allowlist.includes(peer) || core.store.tables.contacts.get(peer) !== undefined
+}
+
 /** Adds a stage to an outgoing row and tells listeners once the row is safe; call within a commit that puts the row. */
 export function noteProgress(
   core: Core,

@@ -7,7 +7,7 @@
  */
 import { sha256 } from '../crypto/index.ts'
 import { verifyBundle } from '../identity/index.ts'
-import { stepInitiator, type InitiatorState } from '../session/index.ts'
+import { stepInitiator, type InitiatorState, type SessionEnvironment } from '../session/index.ts'
 import {
   AgentMeshError,
   formatIntent,
@@ -236,6 +236,7 @@ export class Initiator {
     from: Amid,
     type: 'accept' | 'reject',
     packet: Uint8Array,
+    mayDerive: SessionEnvironment['mayDerive'],
     afterCommit: (() => void)[],
   ): void {
     const { handshakes } = this.#core.store.tables
@@ -245,7 +246,7 @@ export class Initiator {
     const step = stepInitiator(
       { name: 'knocking', pending: handshake.pending },
       { type: 'answer', relayType: type, packet },
-      this.#environment(),
+      { ...this.#environment(), ...(mayDerive && { mayDerive }) },
     )
     for (const effect of step.effects) if (effect.type === 'report') throw new AgentMeshError(effect.code)
     this.#endHandshake(hash, handshake)

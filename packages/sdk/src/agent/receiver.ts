@@ -11,9 +11,11 @@ import {
   CLOCK_SKEW_SECONDS,
   decodeSessionPacket,
   isAgentMeshError,
+  toHex,
   type ErrorCode,
 } from '../wire/index.ts'
 import type { Attachments } from './attachments/attachments.ts'
+import { ChainBudget } from './chain-budget.ts'
 import { audit, commit, type Core } from './core.ts'
 import type { Inbox } from './inbox.ts'
 import { incomingKey } from './incoming-rows.ts'
@@ -50,6 +52,7 @@ export class Receiver {
   readonly #refusals: Refusals
   readonly #repeats: Repeats
   readonly #receipts: Receipts
+  readonly #budget: ChainBudget
 
   constructor(core: Core, parts: ReceiverParts) {
     this.#core = core
@@ -60,6 +63,7 @@ export class Receiver {
     this.#trust = parts.trust
     this.#attachments = parts.attachments
     this.#refusals = new Refusals(core)
+    this.#budget = new ChainBudget(core)
     this.#receipts = parts.outgoing.receipts
     this.#repeats = new Repeats(core, this.#receipts)
   }
@@ -75,9 +79,20 @@ export class Receiver {
       if (error.code === 'STATE_WRITE_FAILED') throw error
       const code = error.code === 'STATE_DAMAGED' ? await this.#dropDamaged(message, error) : error.code
       this.#refusals.note(message.from, code, message.payload.length)
-      await this.#recovery.refuse(message, code)
+      if (code === 'RATCHET_BUDGET') await this.#endOverdrawn(message)
+      else await this.#recovery.refuse(message, code)
     }
     message.ack()
+  }
+
+  /** The peer made us derive too much: it hears so, and nothing more that it says on this session is opened. */
+  async #endOverdrawn({ from, type, payload }: ReceivedMessage): Promise<void> {
+    if (type !== 'message' && type !== 'close') return
+    const { sessionId } = decodeSessionPacket(payload)
+    const session = this.#core.store.tables.sessions.get(sessionId)?.session
+    if (session?.state !== 'open' || session.peer !== from) return
+    if (!this.#budget.isOverdrawn(from, sessionId)) return
+    await commit(this.#core, (afterCommit) => this.#inbox.endFlood(sessionId, afterCommit))
   }
 
   async #commit(message: ReceivedMessage): Promise<ErrorCode | undefined> {
@@ -113,7 +128,7 @@ export class Receiver {
     const hash = packetKey(from, sha256(payload))
     const known = seen.get(hash)
     if (known) this.#repeated(known)
-    else seen.put(hash, this.#open(message, afterCommit), { at: this.#core.now() })
+    else seen.put(hash, this.#open(message, `${type} ${hash}`, afterCommit), { at: this.#core.now() })
     return undefined
   }
 
@@ -130,7 +145,7 @@ export class Receiver {
     this.#repeats.note(sessionId)
   }
 
-  #open(message: ReceivedMessage, afterCommit: (() => void)[]): SeenRow {
+  #open(message: ReceivedMessage, key: string, afterCommit: (() => void)[]): SeenRow {
     const { from, type, payload } = message
     switch (type) {
       case 'reset':
@@ -138,25 +153,35 @@ export class Receiver {
         return {}
       case 'accept':
       case 'reject':
-        this.#initiator.receiveAnswer(from, type, payload, afterCommit)
+        this.#budget.meter({ from, about: toHex(payload.subarray(0, 32)), key }, (mayDerive) =>
+          this.#initiator.receiveAnswer(from, type, payload, mayDerive, afterCommit),
+        )
         return {}
       case 'message':
       case 'close':
-        return this.#sessionMessage(message, type, afterCommit)
+        return this.#sessionMessage(message, type, key, afterCommit)
       default:
         throw new AgentMeshError('UNKNOWN_TYPE', 'This agent takes no direct connections')
     }
   }
 
-  #sessionMessage(message: ReceivedMessage, type: 'message' | 'close', afterCommit: (() => void)[]): SeenRow {
+  #sessionMessage(
+    message: ReceivedMessage,
+    type: 'message' | 'close',
+    key: string,
+    afterCommit: (() => void)[],
+  ): SeenRow {
     const { sessionId } = decodeSessionPacket(message.payload)
-    const row = this.#core.store.tables.sessions.get(sessionId)
-    // One code for both: a stranger learns nothing about our sessions.
-    if (!row || row.session.peer !== message.from) throw new AgentMeshError('SESSION_UNKNOWN')
-    const consumed = consumePacket(row.session, message.payload, type, {
-      random: this.#core.random,
-      now: this.#core.now(),
-    })
+    const { row, consumed } = this.#budget.meter(
+      { from: message.from, about: sessionId, key },
+      (mayDerive) => {
+        const known = this.#core.store.tables.sessions.get(sessionId)
+        // One code for both: a stranger learns nothing about our sessions.
+        if (!known || known.session.peer !== message.from) throw new AgentMeshError('SESSION_UNKNOWN')
+        const environment = { random: this.#core.random, now: this.#core.now(), mayDerive }
+        return { row: known, consumed: consumePacket(known.session, message.payload, type, environment) }
+      },
+    )
     const next = { ...row, session: consumed.session }
     if (consumed.kind === 'frame') {
       this.#attachments.take(next, consumed.frame, afterCommit)

@@ -27,21 +27,25 @@ export function nextChainKey(chainKey: Uint8Array): Uint8Array {
 }
 
 export function decryptionError(
-  code: 'DECRYPTION_FAILED' | 'RATCHET_DUPLICATE' | 'RATCHET_GAP' | 'MALFORMED',
+  code: 'DECRYPTION_FAILED' | 'RATCHET_DUPLICATE' | 'RATCHET_GAP' | 'RATCHET_BUDGET' | 'MALFORMED',
   why?: string,
 ) {
   return new AgentMeshError(code, why, { operation: 'decrypt a ratchet message' })
 }
 
+/** The steps from a chain's place to `counter`; none when it was passed. Throws RATCHET_GAP. */
+export function stepsTo(chain: ReceivingChain, counter: number): number {
+  if (counter - chain.counter > MAX_FORWARD) throw decryptionError('RATCHET_GAP')
+  return Math.max(0, counter - chain.counter)
+}
+
 /**
  * Moves a chain forward to `counter` and gives the keys it passed, of which only as many are derived as can be kept.
- * Throws RATCHET_GAP.
  */
 export function skipTo(
   chain: ReceivingChain,
   counter: number,
 ): { readonly chain: ReceivingChain; readonly passed: readonly SkippedKey[] } {
-  if (counter - chain.counter > MAX_FORWARD) throw decryptionError('RATCHET_GAP')
   const passed: SkippedKey[] = []
   let chainKey = chain.chainKey
   for (let at = chain.counter; at < counter; at++) {

@@ -6,7 +6,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { isAgentMeshError } from '../wire/errors.ts'
 import { MAX_CHAIN_MESSAGES, MAX_FORWARD, MAX_RECEIVING_CHAINS, MAX_SKIPPED_KEYS } from './constants.ts'
 import { AEAD_NONCE_BYTES, aeadEncrypt } from './primitives.ts'
-import { ratchetDecrypt, ratchetEncrypt } from './ratchet.ts'
+import { ratchetDecrypt, ratchetEncrypt, type RatchetEnvironment } from './ratchet.ts'
 import { encodeFrame, encodeHeader, type RatchetHeader } from './ratchet-header.ts'
 import { encodeRatchetState, type RatchetState } from './ratchet-state.ts'
 import { makeSession, seededRandom } from './test-support.ts'
@@ -31,7 +31,7 @@ const NO_DATA = new Uint8Array(0)
 /** The current chain's header key, one for each older chain, and the next chain's. */
 const MAX_HEADER_TRIES = 1 + MAX_RECEIVING_CHAINS + 1
 
-const environment = { random: seededRandom('ratchet costs'), now: 1_700_000_000_000 }
+const environment: RatchetEnvironment = { random: seededRandom('ratchet costs'), now: 1_700_000_000_000 }
 let alice: RatchetState
 let bob: RatchetState
 
@@ -74,11 +74,11 @@ function forged(changes: Partial<RatchetHeader>): Uint8Array {
 }
 
 /** The code, and what it took to come to it; the state must be as it was. */
-function refusal(message: Uint8Array): { code: string; cost: Record<string, number> } {
+function refusal(message: Uint8Array, reader = environment): { code: string; cost: Record<string, number> } {
   const before = encodeRatchetState(alice)
   calls.clear()
   try {
-    receive(alice, message)
+    ratchetDecrypt(alice, message, NO_DATA, reader)
   } catch (error) {
     if (!isAgentMeshError(error)) throw error
     const cost = Object.fromEntries(calls)
@@ -155,6 +155,35 @@ describe('a frame beyond a limit', () => {
     expect(costs).toHaveLength(25)
     for (const cost of costs)
       expect(cost).toEqual({ code: 'DECRYPTION_FAILED', cost: { aeadDecrypt: MAX_HEADER_TRIES } })
+  })
+
+  it.each([
+    ['ahead in its chain', { counter: 20 }, 1],
+    ['in a new chain', { counter: 5, previousCounter: 3 }, 2],
+  ] as const)(
+    '%s that its reader will not pay for costs its header, and the reader hears the price',
+    (_, counters, looks) => {
+      if (looks === 2) turn()
+      if (looks === 2) send()
+      const asked: unknown[] = []
+      const mayDerive = (...price: unknown[]): boolean => {
+        asked.push(price)
+        return false
+      }
+      const message = forged(counters)
+      expect(refusal(message, { ...environment, mayDerive })).toEqual({
+        code: 'RATCHET_BUDGET',
+        cost: { aeadDecrypt: looks },
+      })
+      // One message came before: 19 are missing; or two of the old chain and five of the new one.
+      expect(asked).toEqual([looks === 1 ? [19, false] : [7, true]])
+    },
+  )
+
+  it('that is the next of its chain costs nothing that its reader would be asked about', () => {
+    const mayDerive = (): boolean => false
+    const { plaintext } = ratchetDecrypt(alice, send(), NO_DATA, { ...environment, mayDerive })
+    expect(plaintext).toEqual(NO_DATA)
   })
 
   it('at the limit with a body that does not open costs the limit, and nothing is kept of it', () => {

@@ -36,7 +36,7 @@ import {
   type KeyPair,
   type RandomBytes,
 } from './primitives.ts'
-import { decryptionError, keepSkipped, messageKeyOf, nextChainKey, skipTo } from './ratchet-chain.ts'
+import { decryptionError, keepSkipped, messageKeyOf, nextChainKey, skipTo, stepsTo } from './ratchet-chain.ts'
 import {
   decodeFrame,
   decodeHeader,
@@ -52,6 +52,13 @@ export interface RatchetEnvironment {
   readonly random: RandomBytes
   /** Milliseconds since the epoch, an integer. */
   readonly now: number
+  /**
+   * Whether a message that only its peer can have begun may cost this much, asked once its header is open and before anything
+   * is derived for its body: the steps that chains are moved over messages which have not come, and whether a new chain
+   * begins, with its Diffie-Hellman and KEM. A message that is the next of its chain costs neither and is not asked about.
+   * Default: it may.
+   */
+  readonly mayDerive?: (steps: number, newChain: boolean) => boolean
 }
 
 const NO_DATA = new Uint8Array(0)
@@ -301,11 +308,16 @@ function decryptAhead(
   }
 }
 
+/** Throws RATCHET_BUDGET. */
+function askToDerive({ mayDerive }: RatchetEnvironment, steps: number, newChain: boolean): void {
+  if (mayDerive?.(steps, newChain) === false) throw decryptionError('RATCHET_BUDGET')
+}
+
 /** The state with the peer's new receiving chain opened, and the rest of its old chain kept. */
 function receiveNewChain(
   state: RatchetState,
   header: RatchetHeader,
-  now: number,
+  environment: RatchetEnvironment,
 ): RatchetState & {
   readonly receiving: ReceivingChain
 } {
@@ -321,6 +333,8 @@ function receiveNewChain(
   }
   // Before the old chain is moved for a message that is refused in the new one.
   if (header.counter > MAX_FORWARD) throw decryptionError('RATCHET_GAP')
+  const missed = state.receiving === undefined ? 0 : stepsTo(state.receiving, header.previousCounter)
+  askToDerive(environment, missed + header.counter, true)
   const old = state.receiving === undefined ? undefined : skipTo(state.receiving, header.previousCounter)
   const kemSecret =
     kemStep !== undefined && kemTurn.kind === 'theirs'
@@ -341,14 +355,14 @@ function receiveNewChain(
     skipped: old === undefined ? state.skipped : keepSkipped(state.skipped, old.chain.headerKey, old.passed),
     ...(kemStep === undefined
       ? {}
-      : { kemTurn: { kind: 'ours', theirKey: kemStep.publicKey }, kemMessages: 0, kemAt: now }),
+      : { kemTurn: { kind: 'ours', theirKey: kemStep.publicKey }, kemMessages: 0, kemAt: environment.now }),
   }
 }
 
 /**
  * Decrypts one message, in whatever order it comes. The state given stays as it is.
  * Throws DECRYPTION_FAILED when no key fits or anything was changed, RATCHET_DUPLICATE when the message's key was used or
- * dropped, RATCHET_GAP when it is more than 2,000 ahead, MALFORMED, and WEAK_SHARED_SECRET or RATCHET_EXHAUSTED for a peer
+ * dropped, RATCHET_GAP when it is more than 2,000 ahead, RATCHET_BUDGET when it may not cost what it would, MALFORMED, and WEAK_SHARED_SECRET or RATCHET_EXHAUSTED for a peer
  * that breaks the protocol.
  */
 export function ratchetDecrypt(
@@ -362,9 +376,11 @@ export function ratchetDecrypt(
   if (receiving !== undefined) {
     const header = openHeader(receiving.headerKey, frame)
     if (header !== null) {
-      return header.counter < receiving.counter
-        ? decryptSkipped(state, receiving.headerKey, header.counter, frame, associatedData)
-        : decryptAhead(state, receiving, header.counter, frame, associatedData)
+      if (header.counter < receiving.counter)
+        return decryptSkipped(state, receiving.headerKey, header.counter, frame, associatedData)
+      const steps = stepsTo(receiving, header.counter)
+      if (steps > 0) askToDerive(environment, steps, false)
+      return decryptAhead(state, receiving, header.counter, frame, associatedData)
     }
   }
   for (const { headerKey } of state.skipped) {
@@ -373,6 +389,6 @@ export function ratchetDecrypt(
   }
   const header = openHeader(state.nextReceivingHeaderKey, frame)
   if (header === null) throw decryptionError('DECRYPTION_FAILED')
-  const next = receiveNewChain(state, header, environment.now)
+  const next = receiveNewChain(state, header, environment)
   return decryptAhead(next, next.receiving, header.counter, frame, associatedData)
 }

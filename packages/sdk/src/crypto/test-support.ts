@@ -2,10 +2,20 @@
  * What the tests of crypto/, the vectors and the benchmark share: repeatable randomness and a finished handshake.
  * Not for use outside tests: its random bytes are known to everybody.
  */
-import { concatBytes, hkdfExpandSha256, kemKeyPair, sha256, x25519KeyPair } from './primitives.ts'
+import {
+  AEAD_NONCE_BYTES,
+  aeadEncrypt,
+  concatBytes,
+  hkdfExpandSha256,
+  kemKeyPair,
+  sha256,
+  x25519KeyPair,
+} from './primitives.ts'
 import type { KeyPair, RandomBytes } from './primitives.ts'
 import { ratchetInitiate, ratchetRespond, type RatchetEnvironment } from './ratchet.ts'
+import { encodeFrame, encodeHeader } from './ratchet-header.ts'
 import type { RatchetState } from './ratchet-state.ts'
+import { systemRandom } from './signing.ts'
 import { x3dhInitiate, x3dhRespond, type KemKind, type X3dhContext, type X3dhKeys } from './x3dh.ts'
 
 /** The same bytes for the same seed and the same sequence of lengths. */
@@ -88,4 +98,22 @@ export function flipBit(bytes: Uint8Array, bit: number): Uint8Array {
   const changed = concatBytes(bytes)
   changed[bit >> 3] = (changed[bit >> 3] ?? 0) ^ (1 << (bit & 7))
   return changed
+}
+
+/**
+ * A message that a peer makes up on its own chain: the header opens and names a place as far ahead as it likes; the body
+ * never opens.
+ */
+export function junkMessage({ turn, previousCounter }: RatchetState, ahead: number): Uint8Array {
+  if (turn.kind !== 'sending') throw new Error('The peer has no chain: it must have said something')
+  const { ownRatchet, chain } = turn
+  const nonce = systemRandom(AEAD_NONCE_BYTES)
+  const header = encodeHeader({
+    ratchetKey: ownRatchet.publicKey,
+    previousCounter,
+    counter: chain.counter + ahead,
+    kemStep: chain.kemStep,
+  })
+  const sealedHeader = aeadEncrypt(chain.headerKey, nonce, header, new Uint8Array(0))
+  return encodeFrame({ nonce, sealedHeader, ciphertext: systemRandom(64) })
 }

@@ -37,6 +37,8 @@ export interface SessionEnvironment {
   readonly random: (length: number) => Uint8Array
   /** Milliseconds since the epoch, an integer. */
   readonly now: number
+  /** As `ratchetDecrypt` asks it: how much a peer may make us derive. */
+  readonly mayDerive?: (steps: number, newChain: boolean) => boolean
 }
 
 /** Where a ratchet message stands: who sends what to whom, in which session. */

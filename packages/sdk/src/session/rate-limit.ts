@@ -20,16 +20,21 @@ export interface TokenTaken {
 
 const MINUTE = 60_000
 
-/** Takes one token. A bucket holds a minute's worth, begins full, and refills evenly. */
-export function takeToken(bucket: TokenBucket | undefined, perMinute: number, now: number): TokenTaken {
+/** Takes one token, or `amount` together. A bucket holds a minute's worth, begins full, and refills evenly. */
+export function takeToken(
+  bucket: TokenBucket | undefined,
+  perMinute: number,
+  now: number,
+  amount = 1,
+): TokenTaken {
   // A clock that went back neither gives nor takes.
   const elapsed = bucket === undefined ? 0 : Math.max(0, now - bucket.at)
   const tokens = Math.min(perMinute, (bucket?.tokens ?? perMinute) + (elapsed * perMinute) / MINUTE)
-  const allowed = tokens >= 1
+  const allowed = tokens >= amount
   return {
     allowed,
-    retryAfterSeconds: allowed ? 0 : Math.ceil(((1 - tokens) * 60) / perMinute),
-    bucket: { tokens: allowed ? tokens - 1 : tokens, at: now },
+    retryAfterSeconds: allowed ? 0 : Math.ceil(((amount - tokens) * 60) / perMinute),
+    bucket: { tokens: allowed ? tokens - amount : tokens, at: now },
   }
 }
 
@@ -45,9 +50,9 @@ export class RateLimiter {
     this.#buckets = new Map(entries)
   }
 
-  /** Takes one of the sender's tokens, of which there are `perMinute` a minute. */
-  take(sender: string, perMinute: number, now: number): TokenTaken {
-    const taken = takeToken(this.#buckets.get(sender), perMinute, now)
+  /** Takes one of the sender's tokens, of which there are `perMinute` a minute, or `amount` together. */
+  take(sender: string, perMinute: number, now: number, amount = 1): TokenTaken {
+    const taken = takeToken(this.#buckets.get(sender), perMinute, now, amount)
     this.#buckets.delete(sender)
     this.#buckets.set(sender, taken.bucket)
     if (this.#buckets.size > MAX_BUCKETS) {
@@ -55,6 +60,12 @@ export class RateLimiter {
       if (oldest !== undefined) this.#buckets.delete(oldest)
     }
     return taken
+  }
+
+  /** Puts back what was taken for something that is not to count. */
+  giveBack(sender: string, amount: number): void {
+    const bucket = this.#buckets.get(sender)
+    if (bucket) this.#buckets.set(sender, { ...bucket, tokens: bucket.tokens + amount })
   }
 
   entries(): readonly (readonly [string, TokenBucket])[] {

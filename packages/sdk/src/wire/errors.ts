@@ -39,6 +39,7 @@ export const ERROR_CODES = {
   WEAK_SHARED_SECRET: { summary: 'A Diffie-Hellman result is all zero' },
   RATCHET_DUPLICATE: { summary: 'The message key was used already' },
   RATCHET_GAP: { summary: 'The message is more than 2,000 ahead of its chain' },
+  RATCHET_BUDGET: { summary: 'The peer made us derive more keys than it may a minute' },
   RATCHET_NOT_READY: { summary: 'Nothing can be sent in this session before its first message has arrived' },
   RATCHET_EXHAUSTED: { summary: 'A message counter reached its end; open a new session' },
   SEAL_BROKEN: { summary: 'A sealed record does not open: wrong key, wrong place, or changed' },
