@@ -15,7 +15,7 @@ import {
 import type { Amid } from '@agentmesh/sdk/wire'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { HttpRegistryClient } from '../../packages/sdk/src/discovery/index.ts'
-import { CertifiedNetwork } from '../support/certified-network.ts'
+import { CertifiedNetwork, refreshed } from '../support/certified-network.ts'
 
 const DAY = 86_400_000
 const NAME = 'Evil (evil.example)'
@@ -94,6 +94,25 @@ describe('an organization that certifies an agent which did not agree', () => {
       { event: 'organization_refused', organization: NAME, amid: evil.amid },
     ])
     expect(told).toEqual([expect.stringContaining(`${NAME} certified this agent`)])
+  })
+})
+
+describe('an agent that an organization brought in before agents were asked', () => {
+  test('stands as without it, and as its member again once it agrees', async () => {
+    const taken = await network.agent('taken')
+    const chain = certify(taken)
+    await network.registry.plantMember(chain)
+    expect(await record(taken.amid)).toMatchObject({ tier: 1.5, organization: NAME })
+    await network.registry.forgetAgreements()
+    await network.registry.restart(() => undefined)
+    // Until connections of before are found broken.
+    await expect.poll(() => refreshed(async () => void (await record(taken.amid)))).toBe(true)
+    const after = await record(taken.amid)
+    expect(after.tier).toBe(2)
+    expect(after).not.toHaveProperty('organization')
+    await expect(clientOf(taken).agentCertificate()).rejects.toMatchObject({ code: 'NOT_VERIFIED' })
+    await clientOf(taken).submitCertificate(chain)
+    expect(await record(taken.amid)).toMatchObject({ tier: 1.5, organization: NAME })
   })
 })
 

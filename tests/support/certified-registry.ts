@@ -151,9 +151,18 @@ export class CertifiedRegistry {
     const now = this.#now()
     await this.#store.transaction('plant a member', async (tx) => {
       await authority.add(tx, 'agent', member, amid)
+      const membership = { issuer: organization.keyId, serial: member.serial }
+      await this.#store.certificates.agree(tx, membership, now)
       await authority.restand(tx, amid, now)
       await authority.append(tx, [certificateEntry(member, now)])
     })
+  }
+
+  /** Its certificates as a version kept them that took an organisation's word for its agents. */
+  async forgetAgreements(): Promise<void> {
+    await this.#store.transaction('forget agreements', (tx) =>
+      tx.updateTable('certificates').set({ agreed_at: null }).execute(),
+    )
   }
 
   async close(): Promise<void> {

@@ -323,6 +323,18 @@ export class CertificateAuthority implements Authority {
     }
   }
 
+  /** Agents that an organisation brought in itself, when that was possible, are its own no more. */
+  async endUnfounded(now: number): Promise<void> {
+    const { store } = this.#parts
+    for (;;) {
+      const found = await store.certificates.unfounded(now, LAPSED_BATCH)
+      for (const amid of found) {
+        await store.transaction('end a membership', (tx) => this.restand(tx, amid, now))
+      }
+      if (found.length < LAPSED_BATCH) return
+    }
+  }
+
   /** An intermediate that the root revoked takes with it what it issued; people's agents get new certificates when they ask. */
   async #takeRootList(now: number): Promise<void> {
     const { store } = this.#parts

@@ -41,5 +41,6 @@ export async function startCertification(
   )
   const organizations = new Organizations({ store, authority, dns })
   await organizations.recertify(now)
+  await authority.endUnfounded(now)
   return { authority, organizations }
 }

@@ -54,6 +54,7 @@ export async function submitChain(
     const isNew = await authority.add(tx, 'agent', agent, amid)
     if (!isNew && (await certificates.isRevoked(tx, organization.keyId, agent.serial)))
       throw invalid('It was revoked')
+    await certificates.agree(tx, { issuer: organization.keyId, serial: agent.serial }, now)
     await authority.restand(tx, amid, now)
     if (isNew) await authority.append(tx, [certificateEntry(agent, now)])
   })

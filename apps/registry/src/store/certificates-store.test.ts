@@ -1,6 +1,6 @@
 import { ed25519KeyPair, sha256, systemRandom, type KeyPair } from '@agentmesh/sdk/crypto/signing'
 import { amidFromPublicKey, parseCrl } from '@agentmesh/sdk/identity'
-import { fromBase64, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
+import { amidToBytes, formatKey, fromBase64, toHex, utf8Bytes, type Amid } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { makeAuthorityKeys } from '../authority/authority-keys.ts'
 import type { CertificateAuthority } from '../authority/certificate-authority.ts'
@@ -27,6 +27,7 @@ function contract(title: string, open: () => Promise<Store>, second: (first: Sto
     let other: Store
     let authority: CertificateAuthority
     let twin: CertificateAuthority
+    let restart: () => Promise<unknown>
 
     beforeEach(async () => {
       store = await open()
@@ -36,6 +37,7 @@ function contract(title: string, open: () => Promise<Store>, second: (first: Sto
       const start = (of: Store) => startCertification(keys, of, DEFAULT_LIMITS, NOBODY, NOW)
       authority = (await start(store)).authority
       twin = (await start(other)).authority
+      restart = () => start(store)
     })
     afterEach(async () => {
       await store.close()
@@ -75,7 +77,7 @@ function contract(title: string, open: () => Promise<Store>, second: (first: Sto
       store.transaction('ask', (tx) =>
         store.certificates.putOrganization(
           tx,
-          { amid: amidOf(name), public_key: `ed25519:${name}`, domain, name },
+          { amid: amidOf(name), public_key: formatKey('ed25519', pairOf(name).publicKey), domain, name },
           NOW,
         ),
       )
@@ -151,6 +153,40 @@ function contract(title: string, open: () => Promise<Store>, second: (first: Sto
       expect(again).toBe(false)
       expect((await store.certificates.newestOfAgent(amidOf('a'), keyId, NOW))?.der).toBe(chain[0])
       expect(await store.certificates.newestOfAgent(amidOf('a'), keyId, NOW + 31 * DAY)).toBeUndefined()
+    })
+
+    it('counts a membership from when the agent agreed, and ends one of before at the next start', async () => {
+      await register('acme', 'bob')
+      await organization('acme', 'acme.example')
+      await setStatus('acme', 'verified')
+      await restart()
+      const acme = toHex(amidToBytes(amidOf('acme')))
+      const membership = { issuer: acme, serial: '02' }
+      const row = { ...membership, kind: 'agent', subject: 'b', amid: amidOf('bob'), der: 'bob' } as const
+      await store.transaction('add', (tx) =>
+        store.certificates.add(tx, { ...row, notBefore: NOW, notAfter: NOW + DAY }),
+      )
+      const restand = () => store.transaction('restand', (tx) => authority.restand(tx, amidOf('bob'), NOW))
+      const stands = async () => {
+        const { tier, organization: name } = (await store.getAgent(amidOf('bob')))!
+        return [tier, name]
+      }
+      await restand()
+      expect(await stands()).toEqual([2, null])
+      expect(await store.certificates.membership(amidOf('bob'), NOW)).toBeUndefined()
+      // As it was when the organisation's word was enough.
+      const standing = { tier: 1.5, verifiedName: null, organization: 'acme (acme.example)' } as const
+      await store.transaction('stand', (tx) => store.certificates.setStanding(tx, amidOf('bob'), standing))
+      await restart()
+      expect(await stands()).toEqual([2, null])
+
+      for (const at of [NOW + 1, NOW + 2])
+        await store.transaction('agree', (tx) => store.certificates.agree(tx, membership, at))
+      await restand()
+      await restart()
+      expect(await stands()).toEqual([1.5, 'acme (acme.example)'])
+      expect(await store.certificates.memberSince(amidOf('bob'), NOW)).toBe(NOW + 1)
+      expect(await store.certificates.memberSince(amidOf('bob'), NOW + DAY)).toBeUndefined()
     })
 
     it('takes a list of somebody else only when it is newer', async () => {

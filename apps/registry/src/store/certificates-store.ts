@@ -7,6 +7,7 @@ import { MAX_SUCCESSIONS, TIERS, tierRank, type Amid, type TierNumber } from '@a
 import { startingScore } from '../reputation/score.ts'
 import type { CertificateKind, OrganizationStatus } from './certificates-tables.ts'
 import { guarded } from './guard.ts'
+import { agree, memberships, memberSince, unfounded } from './membership-queries.ts'
 import { placeOffers } from './offers.ts'
 import type { Tables } from './tables.ts'
 
@@ -52,6 +53,7 @@ export class CertificatesStore {
         not_after: notAfter,
         revoked_at: null,
         reason: null,
+        agreed_at: null,
       })
       .onConflict((conflict) => conflict.columns(['issuer', 'serial']).doNothing())
       .executeTakeFirstOrThrow()
@@ -170,7 +172,24 @@ export class CertificatesStore {
     return rows.flatMap(({ amid }) => (amid === null ? [] : [amid]))
   }
 
-  /** The organisation under which an agent has a certificate that holds, if any. */
+  /** An agent brought a certificate itself. */
+  agree(
+    tx: Tx,
+    { issuer, serial }: Pick<StoredCertificate, 'issuer' | 'serial'>,
+    now: number,
+  ): Promise<void> {
+    return agree(tx, issuer, serial, now)
+  }
+
+  memberSince(amid: Amid, now: number): Promise<number | undefined> {
+    return guarded('read a membership', () => memberSince(this.#db, amid, now))
+  }
+
+  unfounded(now: number, limit: number): Promise<Amid[]> {
+    return guarded('read memberships', () => unfounded(this.#db, now, limit))
+  }
+
+  /** The organisation under which an agent has a certificate that holds and that it agreed to, if any. */
   organizationOfAgent(tx: Tx, amid: Amid, now: number): Promise<StoredOrganization | undefined> {
     return memberships(tx, amid, now)
       .innerJoin('organizations', 'organizations.amid', 'above.amid')
@@ -305,11 +324,12 @@ export class CertificatesStore {
 
   /** Puts a registered agent under a human, whose lock is held, and returns how many agents the human has. */
   async addAgentOfHuman(tx: Tx, agent: Tables['verified_agents']): Promise<number> {
-    const { amid: _, ...columns } = agent
+    const { human, display_name } = agent
     await tx
       .insertInto('verified_agents')
       .values(agent)
-      .onConflict((conflict) => conflict.column('amid').doUpdateSet(columns))
+      // Since when it is this human's stays: what was rated before is judged by it.
+      .onConflict((conflict) => conflict.column('amid').doUpdateSet({ human, display_name }))
       .execute()
     const { count } = await tx
       .selectFrom('verified_agents')
@@ -456,21 +476,4 @@ export class CertificatesStore {
       .executeTakeFirst()
     return row?.new_amid
   }
-}
-
-/** What an agent holds of organisations whose own certificate holds; the one that lasts longest. */
-function memberships(db: Kysely<Tables>, amid: Amid, now: number) {
-  return db
-    .selectFrom('certificates')
-    .innerJoin('certificates as above', 'above.subject', 'certificates.issuer')
-    .where('certificates.amid', '=', amid)
-    .where('certificates.kind', '=', 'agent')
-    .where('certificates.not_after', '>', now)
-    .where('certificates.revoked_at', 'is', null)
-    .where('above.kind', '=', 'organization')
-    .where('above.not_after', '>', now)
-    .where('above.revoked_at', 'is', null)
-    .orderBy('certificates.not_after', 'desc')
-    .orderBy('above.not_after', 'desc')
-    .limit(1)
 }

@@ -26,6 +26,8 @@ export interface CertificatesTables {
     not_after: number
     revoked_at: number | null
     reason: string | null
+    /** When the agent agreed to be the issuer's, where that is an organisation. */
+    agreed_at: number | null
   }
   /** The newest of each issuer. `number` only rises, also over a list that could not be made. */
   revocation_lists: {

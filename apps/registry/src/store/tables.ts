@@ -6,6 +6,7 @@ import { Migrator, type Kysely, type Migration } from 'kysely'
 import type { Amid, PresenceState, TierNumber } from '@agentmesh/sdk/wire'
 import { bytewiseText, type Dialect } from './dialect.ts'
 import { certificatesMigration, type CertificatesTables } from './certificates-tables.ts'
+import { membershipMigration } from './membership-queries.ts'
 import { transparencyMigration, type TransparencyTables } from './transparency-tables.ts'
 import { verificationMigration, type VerificationTables } from './verification-tables.ts'
 import { reputationMigration, type ReputationTables } from './reputation-tables.ts'
@@ -138,6 +139,7 @@ function migrations(dialect: Dialect): Record<string, Migration> {
     '0007-successions': successionMigration(dialect),
     '0008-rates': ratesMigration(dialect),
     '0009-state-counters': stateCounterMigration(dialect),
+    '0010-memberships': membershipMigration,
   }
 }
 
