@@ -178,6 +178,34 @@ describe('feedback', () => {
     expect((await rate(alice, closedSession(alice, bob, now), 1)).body.code).toBe('FEEDBACK_SELF')
   })
 
+  it('lets nobody get rid of a rating by joining the rater after the session', async () => {
+    await test.stand(alice.amid, 1, { human: 'hers' })
+    const before = closedSession(alice, bob, now)
+    now += SECOND
+    await test.stand(bob.amid, 1, { human: 'hers' })
+    expect((await rate(alice, closedSession(alice, bob, now), 0)).body.code).toBe('FEEDBACK_SELF')
+    // Being verified again is no new beginning.
+    await test.stand(alice.amid, 1, { human: 'hers' })
+    expect((await rate(alice, before, 0)).status).toBe(200)
+    now += EVALUATION_DELAY_MS
+    await evaluate()
+    expect((await reputation(bob)).terms.feedback).toBeLessThan(5 / 7)
+  })
+
+  it('gives two agents of one person no voice that they had not when the session ended', async () => {
+    const before = closedSession(alice, bob, now)
+    now += SECOND
+    await test.stand(alice.amid, 1, { human: 'his' })
+    await test.stand(bob.amid, 1, { human: 'his' })
+    expect((await rate(alice, before, 1)).status).toBe(200)
+    const people = storedPeople(test.store)
+    expect(await people.standingAt(alice.amid, now - SECOND, now)).toEqual({ tier: 2 })
+    const evidence = await test.store.reputation.evidence({ at: 0, key: '' }, 10)
+    expect(evidence.map(({ voice }) => voice).toSorted()).toEqual(
+      [alice, bob].map(({ amid }) => `agent:${amid}`).toSorted(),
+    )
+  })
+
   it('rates and scores registered agents only', async () => {
     const stranger = new TestAgent('stranger', test.registry.url, () => now)
     expect((await rate(bob, closedSession(stranger, bob, now), 0)).body.code).toBe('AGENT_NOT_FOUND')

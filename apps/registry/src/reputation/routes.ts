@@ -31,7 +31,7 @@ import { refuseBanned } from '../admin/bans.ts'
 import { addRoute, type Visitor } from '../route.ts'
 import type { StoredAgent } from '../store/store.ts'
 import { CREDENTIAL_LIFE_MS, EVALUATION_DELAY_MS, FEEDBACK_WINDOW_MS } from './constants.ts'
-import { voiceOf, type Standing } from './people.ts'
+import { isOneVoice, voiceOf, type Standing } from './people.ts'
 import { startingTerms } from './score.ts'
 
 const FINISHED: ReadonlySet<CloseReason> = new Set(['completed', 'error', 'timeout'])
@@ -148,13 +148,17 @@ async function takeFeedback(
   const feedback = verifyFeedback(raw, keys, now)
   if (parseTimestamp(closing.closed_at) < now - FEEDBACK_WINDOW_MS) throw new AgentMeshError('FEEDBACK_LATE')
 
-  const standing = {
-    rater: isRaterHere ? await people.standingOf(visitor) : STRANGER,
-    ratee: await people.standingOf(ratee.amid),
-  }
-  const sides = { rater: sideOf(visitor, standing.rater), ratee: sideOf(ratee.amid, standing.ratee) }
-  const sameHuman = standing.rater.human !== undefined && standing.rater.human === standing.ratee.human
-  if (sameHuman || sides.rater.voice === sides.ratee.voice) throw new AgentMeshError('FEEDBACK_SELF')
+  const closedAt = parseTimestamp(closing.closed_at)
+  const sidesBy = async (standingOf: (amid: Amid) => Promise<Standing>) => ({
+    rater: { amid: visitor, standing: isRaterHere ? await standingOf(visitor) : STRANGER },
+    ratee: { amid: ratee.amid, standing: await standingOf(ratee.amid) },
+  })
+  let both = await sidesBy((amid) => people.standingOf(amid))
+  // Who was let in beside the rater after the session does not get rid of its rating: it counts as it did then.
+  if (isOneVoice(both.rater, both.ratee))
+    both = await sidesBy((amid) => people.standingAt(amid, closedAt, now))
+  if (isOneVoice(both.rater, both.ratee)) throw new AgentMeshError('FEEDBACK_SELF')
+  const sides = { rater: sideOf(both.rater), ratee: sideOf(both.ratee) }
 
   const statement = toBase64(sha256(closingBytes(feedback.closing)))
   await store.transaction('record feedback', (tx) =>
@@ -174,7 +178,7 @@ async function takeFeedback(
   return statement
 }
 
-function sideOf(amid: Amid, standing: Standing) {
+function sideOf({ amid, standing }: { readonly amid: Amid; readonly standing: Standing }) {
   return { amid, voice: voiceOf(amid, standing), tier: standing.tier }
 }
 
