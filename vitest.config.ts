@@ -9,6 +9,7 @@ const source = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 // Those that put counters in the place of primitives, watch a whole process, or look at the repository.
 const alone = [
   'packages/sdk/src/crypto/ratchet-cost.test.ts',
+  'packages/sdk/src/agent/chain-budget.test.ts',
   'tests/{deploy,faults,fuzz,house}/**/*.test.ts',
 ]
 const shared = ['{packages,apps}/*/src/**/*.test.ts', 'tests/**/*.test.ts']

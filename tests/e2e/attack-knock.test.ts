@@ -1,4 +1,5 @@
 /** KNOCKs nobody can open: what becomes of an honest sender's, and what a stranger gets for a thousand of them. */
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Agent } from '@agentmesh/sdk'
 import { Home, openIdentity } from '@agentmesh/sdk/identity'
@@ -153,5 +154,71 @@ test('a KNOCK that was let in uses its one-time keys up: another one made with t
   await mallory.send(bob.amid, 'knock', encodeKnockPacket(encodeKnockHeader(changed), sealedKnock))
   await mallory.until(() => mallory.packets.length > before)
   expect(readReset(mallory.packets.at(-1)!.payload).reason).toBe('prekey_unknown')
+  await mallory.close()
+})
+
+/** The nonce of every KNOCK made with it is the same; each of its keys is its own. */
+function oneNonce(): (length: number) => Uint8Array {
+  let before = 0
+  return (length) => {
+    // It is drawn after the 64 bytes of a KEM seed.
+    const isNonce = before === 64 && length === 32
+    before = length
+    return isNonce ? new Uint8Array(32).fill(7) : systemRandom(length)
+  }
+}
+
+/** Lines of the audit log about KNOCKs of one sender; the agent must be closed. */
+function knocksInLog({ home }: Agent, from: string): string[] {
+  const folder = join(home, 'logs')
+  const lines = readdirSync(folder).flatMap((file) => readFileSync(join(folder, file), 'utf8').split('\n'))
+  return lines.filter((line) => line.includes('"knock_received"') && line.includes(from))
+}
+
+test('one nonce under two headers is decided once, logged once and answered once', async () => {
+  const bob = await network.agent('bob')
+  const mallory = await HostilePeer.open(network)
+  const draw = oneNonce()
+  await mallory.makeKnock(bob.amid, 'stream', FLIGHTS, draw)
+  const second = mallory.knockPacket
+  await mallory.makeKnock(bob.amid, 'stream', FLIGHTS, draw)
+  const first = mallory.knockPacket
+  expect(second).not.toEqual(first)
+  expect(await mallory.send(bob.amid, 'knock', first)).toMatchObject({ status: 'delivered' })
+  await mallory.until(() => mallory.session !== undefined)
+  expect(await mallory.send(bob.amid, 'knock', second)).toMatchObject({ status: 'delivered' })
+  // An answer would have left before this one's.
+  await mallory.send(bob.amid, 'knock', first)
+  await mallory.until(() => mallory.packets.filter(({ type }) => type === 'accept').length === 2)
+  const answers = mallory.packets.filter(({ type }) => type === 'accept' || type === 'reject')
+  expect(answers.map(({ payload }) => toBase64(payload))).toEqual([
+    toBase64(answers[0]!.payload),
+    toBase64(answers[0]!.payload),
+  ])
+  expect(bob.decisions({ from: mallory.amid })).toHaveLength(1)
+  expect(bob.sessions()).toHaveLength(1)
+  await bob.close()
+  expect(knocksInLog(bob, mallory.amid)).toHaveLength(1)
+  await mallory.close()
+})
+
+test('a copy of a KNOCK that somebody else sends gets not its answer, and takes not its place', async () => {
+  const bob = await network.agent('bob')
+  const mallory = await HostilePeer.open(network)
+  const eve = await HostilePeer.open(network)
+  await eve.makeKnock(bob.amid)
+  // Before it came, and after it was answered.
+  await mallory.send(bob.amid, 'knock', eve.knockPacket)
+  expect(bob.decisions({ from: eve.amid })).toEqual([])
+  await eve.send(bob.amid, 'knock', eve.knockPacket)
+  await eve.until(() => eve.session !== undefined)
+  await mallory.send(bob.amid, 'knock', eve.knockPacket)
+  expect(bob.decisions({ from: eve.amid })).toMatchObject([{ from: eve.amid, accepted: true }])
+  for (const decision of bob.decisions({ from: mallory.amid })) expect(decision.accepted).toBe(false)
+  expect(bob.sessions()).toMatchObject([{ peer: eve.amid }])
+  expect(mallory.packets.filter(({ type }) => type === 'accept' || type === 'reject')).toEqual([])
+  await bob.close()
+  expect(knocksInLog(bob, eve.amid)).toHaveLength(1)
+  await eve.close()
   await mallory.close()
 })

@@ -172,6 +172,17 @@ export class HostilePeer {
 
   /** Resolves when the relay has it. */
   async sendKnock(to: Amid, type: SessionType = 'stream', intent: Intent = FLIGHTS): Promise<void> {
+    await this.makeKnock(to, type, intent)
+    await this.send(to, 'knock', this.knockPacket)
+  }
+
+  /** A KNOCK that is not sent yet: `knockPacket`. */
+  async makeKnock(
+    to: Amid,
+    type: SessionType = 'stream',
+    intent: Intent = FLIGHTS,
+    draw = random,
+  ): Promise<void> {
     const now = Date.now()
     const { pending, packet } = createKnock(
       {
@@ -181,12 +192,11 @@ export class HostilePeer {
         intent,
         sessionRequest: { type, ttl_seconds: 3600 },
       },
-      { random, now },
+      { random: draw, now },
     )
     this.#pending = pending
     this.session = undefined
     this.knockPacket = Uint8Array.from(packet)
-    await this.send(to, 'knock', packet)
   }
 
   /** Bytes of its choice. */

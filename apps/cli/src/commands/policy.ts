@@ -173,7 +173,7 @@ export async function policyTest(
     policy,
     {
       now,
-      precheck: precheckKnock(from, policy, newPrecheckState(), now),
+      precheck: precheckKnock({ from, isKnown: false }, policy, newPrecheckState(), now),
       activeSessions: running?.sessions.open ?? 0,
       paused: running !== undefined && running.breaker !== 'running',
       presence: running?.presence ?? 'online',

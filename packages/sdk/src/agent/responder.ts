@@ -37,7 +37,7 @@ import {
   type PresenceState,
   type RejectReason,
 } from '../wire/index.ts'
-import { audit, commit, isKnownPeer, type Core } from './core.ts'
+import { audit, commit, isChosenPeer, isKnownPeer, type Core } from './core.ts'
 import type { Keyring } from './keyring.ts'
 import type { Outbox } from './outbox.ts'
 import { packetKey } from './packet-key.ts'
@@ -129,7 +129,7 @@ export class Responder {
     const hash = packetKey(from, knockHash(packet))
     const waited = this.#waiting.get(hash)
     this.#waiting.delete(hash)
-    const precheck = waited ?? precheckKnock(from, this.#core.policy.current(), this.#limits, now)
+    const precheck = waited ?? this.#precheck(from, now)
     const answered = this.#core.store.tables.answers.get(hash)
     if (answered) {
       // Our answer may have been lost: the same one again, never a second decision. At the rate of KNOCKs, since an
@@ -152,6 +152,11 @@ export class Responder {
     }
     this.#record(state, from, hash, precheck, afterCommit)
     return state.name === 'dropped' && !isQuiet(state.reason) ? state.reason : undefined
+  }
+
+  #precheck(from: Amid, now: number): PrecheckOutcome {
+    const isKnown = isKnownPeer(this.#core, from) || isChosenPeer(this.#core, from)
+    return precheckKnock({ from, isKnown }, this.#core.policy.current(), this.#limits, now)
   }
 
   /** The same KNOCK comes here again, and is not held against its sender's rate twice. */

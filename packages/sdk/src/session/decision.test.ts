@@ -28,7 +28,7 @@ function decide(
   const whole = { ...defaultPolicy(), ...policy }
   return evaluateKnock({ ...input, ...changes }, whole, {
     now: NOW,
-    precheck: precheckKnock(alice, whole, newPrecheckState(), NOW),
+    precheck: precheckKnock({ from: alice, isKnown: true }, whole, newPrecheckState(), NOW),
     activeSessions: 0,
     paused: false,
     presence: 'online',
@@ -180,7 +180,7 @@ describe('evaluateKnock', () => {
   })
 
   it('records a KNOCK that did not open, by what was wrong with it', () => {
-    const precheck = precheckKnock(alice, defaultPolicy(), newPrecheckState(), NOW)
+    const precheck = precheckKnock({ from: alice, isKnown: true }, defaultPolicy(), newPrecheckState(), NOW)
     const forged = refuseUnopened(alice, 'INVALID_SIGNATURE', precheck)
     expect(forged).toMatchObject({ accepted: false, reason: 'invalid_signature' })
     expect(forged.trace.at(-1)).toMatchObject({ rule: 'signature', inputs: { error: 'INVALID_SIGNATURE' } })

@@ -37,7 +37,12 @@ function knocking() {
 
 /** Bob up to `deciding`. */
 function deciding(packet: Uint8Array) {
-  const precheck = precheckKnock(alice.identity.amid, defaultPolicy(), newPrecheckState(), NOW)
+  const precheck = precheckKnock(
+    { from: alice.identity.amid, isKnown: true },
+    defaultPolicy(),
+    newPrecheckState(),
+    NOW,
+  )
   const opening = stepResponder({ name: 'received' }, { type: 'prechecked', precheck })
   expect(opening.effects).toEqual([{ type: 'open' }])
   const opened = bob.open(packet, alice)
@@ -151,7 +156,7 @@ describe('the KNOCK machines', () => {
     const next = () =>
       stepResponder(received, {
         type: 'prechecked',
-        precheck: precheckKnock(alice.identity.amid, policy, checks, NOW),
+        precheck: precheckKnock({ from: alice.identity.amid, isKnown: true }, policy, checks, NOW),
       }).state.name
     expect([next(), next()]).toEqual(['opening', 'dropped'])
   })

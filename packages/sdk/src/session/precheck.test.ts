@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { evaluateKnock } from './decision.ts'
 import { defaultPolicy } from './policy.ts'
-import { newPrecheckState, precheckKnock } from './precheck.ts'
+import { newPrecheckState, precheckKnock, STRANGERS_AT_ONCE, STRANGERS_PER_MINUTE } from './precheck.ts'
 import { MAX_BUCKETS, RateLimiter, takeToken } from './rate-limit.ts'
+import type { Amid } from '../wire/index.ts'
 import { NOW } from '../identity/test-support.ts'
 import { TestAgent } from './test-support.ts'
 import { ANONYMOUS_STANDING } from './verified-standing.ts'
@@ -16,23 +17,32 @@ describe('precheckKnock', () => {
 
   it('limits one sender and not the others', () => {
     const state = newPrecheckState()
-    const verdicts = [1, 2, 3].map(() => precheckKnock(alice, policy, state, NOW).verdict)
+    const verdicts = [1, 2, 3].map(
+      () => precheckKnock({ from: alice, isKnown: true }, policy, state, NOW).verdict,
+    )
     expect(verdicts).toEqual(['ok', 'ok', 'rate_limited'])
-    expect(precheckKnock(bob, policy, state, NOW).verdict).toBe('ok')
+    expect(precheckKnock({ from: bob, isKnown: true }, policy, state, NOW).verdict).toBe('ok')
   })
 
   it('says when the next KNOCK may come, and lets it in then', () => {
     const state = newPrecheckState()
-    precheckKnock(alice, policy, state, NOW)
-    precheckKnock(alice, policy, state, NOW)
-    expect(precheckKnock(alice, policy, state, NOW).retryAfterSeconds).toBe(30)
-    expect(precheckKnock(alice, policy, state, NOW + 29_999).verdict).toBe('rate_limited')
-    expect(precheckKnock(alice, policy, state, NOW + 30_000).verdict).toBe('ok')
+    precheckKnock({ from: alice, isKnown: true }, policy, state, NOW)
+    precheckKnock({ from: alice, isKnown: true }, policy, state, NOW)
+    expect(precheckKnock({ from: alice, isKnown: true }, policy, state, NOW).retryAfterSeconds).toBe(30)
+    expect(precheckKnock({ from: alice, isKnown: true }, policy, state, NOW + 29_999).verdict).toBe(
+      'rate_limited',
+    )
+    expect(precheckKnock({ from: alice, isKnown: true }, policy, state, NOW + 30_000).verdict).toBe('ok')
   })
 
   it('takes no token of a blocked sender', () => {
     const state = newPrecheckState()
-    const outcome = precheckKnock(alice, { ...policy, blocklist: [alice] }, state, NOW)
+    const outcome = precheckKnock(
+      { from: alice, isKnown: true },
+      { ...policy, blocklist: [alice] },
+      state,
+      NOW,
+    )
     expect(outcome.verdict).toBe('blocked')
     expect(outcome.trace).toEqual([{ rule: 'blocklist', passed: false, inputs: { sender: alice } }])
     expect(state.knocks.entries()).toEqual([])
@@ -42,7 +52,7 @@ describe('precheckKnock', () => {
     const state = newPrecheckState()
     const blocking = { ...policy, blocklist: [alice] }
     const courtesies = [0, 1, MINUTE - 1, MINUTE].map(
-      (after) => precheckKnock(alice, blocking, state, NOW + after).courtesy,
+      (after) => precheckKnock({ from: alice, isKnown: true }, blocking, state, NOW + after).courtesy,
     )
     expect(courtesies).toEqual([true, false, false, true])
   })
@@ -51,15 +61,43 @@ describe('precheckKnock', () => {
     const state = newPrecheckState()
     const strangers = Array.from({ length: 20 }, (_, n) => new TestAgent(`stranger ${n}`).identity.amid)
     const blocking = { ...policy, blocklist: strangers }
-    const answered = strangers.filter((from) => precheckKnock(from, blocking, state, NOW).courtesy)
+    const answered = strangers.filter(
+      (from) => precheckKnock({ from, isKnown: true }, blocking, state, NOW).courtesy,
+    )
     expect(answered).toHaveLength(10)
+  })
+
+  it('stops 10,001 strangers that knock once each, and lets in whom the agent knows', () => {
+    const state = newPrecheckState()
+    const knock = (n: number, isKnown = false) =>
+      precheckKnock({ from: `stranger ${n}` as Amid, isKnown }, policy, state, NOW)
+    const outcomes = Array.from({ length: 10_001 }, (_, n) => knock(n))
+    expect(outcomes.filter(({ verdict }) => verdict === 'ok')).toHaveLength(STRANGERS_AT_ONCE)
+    // What is answered nevertheless is opened, which is the public-key work.
+    expect(outcomes.filter(({ courtesy }) => courtesy)).toHaveLength(10)
+    expect(knock(1)).toMatchObject({
+      verdict: 'rate_limited',
+      trace: [{}, { rule: 'rate_limit', passed: false, inputs: { strangers_knocks_per_minute: 120 } }],
+    })
+    expect(knock(10_002, true).verdict).toBe('ok')
+    const minuteLater = Array.from({ length: 10_001 }, (_, n) =>
+      precheckKnock({ from: `later ${n}` as Amid, isKnown: false }, policy, state, NOW + MINUTE),
+    )
+    expect(minuteLater.filter(({ verdict }) => verdict === 'ok')).toHaveLength(STRANGERS_PER_MINUTE)
+  })
+
+  it('lets one stranger that floods take no more of the strangers’ share than its own', () => {
+    const state = newPrecheckState()
+    for (let n = 0; n < 1_000; n++) precheckKnock({ from: alice, isKnown: false }, policy, state, NOW)
+    expect(precheckKnock({ from: bob, isKnown: false }, policy, state, NOW).verdict).toBe('ok')
+    expect(state.strangers?.tokens).toBe(STRANGERS_AT_ONCE - 2 - 1)
   })
 
   it('decides what the policy then repeats as rate_limited, with its trace', () => {
     const state = newPrecheckState()
-    precheckKnock(alice, policy, state, NOW)
-    precheckKnock(alice, policy, state, NOW)
-    const precheck = precheckKnock(alice, policy, state, NOW)
+    precheckKnock({ from: alice, isKnown: true }, policy, state, NOW)
+    precheckKnock({ from: alice, isKnown: true }, policy, state, NOW)
+    const precheck = precheckKnock({ from: alice, isKnown: true }, policy, state, NOW)
     const decision = evaluateKnock(
       {
         from: alice,

@@ -20,16 +20,17 @@ export interface TokenTaken {
 
 const MINUTE = 60_000
 
-/** Takes one token, or `amount` together. A bucket holds a minute's worth, begins full, and refills evenly. */
+/** Takes one token, or `amount` together. A bucket begins full, holds a minute's worth or `size`, and refills evenly. */
 export function takeToken(
   bucket: TokenBucket | undefined,
   perMinute: number,
   now: number,
   amount = 1,
+  size = perMinute,
 ): TokenTaken {
   // A clock that went back neither gives nor takes.
   const elapsed = bucket === undefined ? 0 : Math.max(0, now - bucket.at)
-  const tokens = Math.min(perMinute, (bucket?.tokens ?? perMinute) + (elapsed * perMinute) / MINUTE)
+  const tokens = Math.min(size, (bucket?.tokens ?? size) + (elapsed * perMinute) / MINUTE)
   const allowed = tokens >= amount
   return {
     allowed,

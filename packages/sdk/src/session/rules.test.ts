@@ -44,7 +44,7 @@ function knock(policy: Policy) {
   }
   const context: DecisionContext = {
     now: NOW,
-    precheck: precheckKnock(peer, policy, newPrecheckState(), NOW),
+    precheck: precheckKnock({ from: peer, isKnown: true }, policy, newPrecheckState(), NOW),
     activeSessions: 0,
     paused: false,
     presence: 'online',
