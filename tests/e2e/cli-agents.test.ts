@@ -1,5 +1,5 @@
 /** The command line with daemons, a registry and a relay, all processes: what an owner types in a day. */
-import { cpSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { errorCode, Place, run, start, type CliAgent, type Process } from './cli-harness.ts'
@@ -33,12 +33,12 @@ async function answerByAction(): Promise<Process> {
   let seen = 0
   const answer = (): boolean => {
     for (const line of listening.lines.slice(seen)) {
-      const { id, intent, payload } = line as {
-        id: string
+      const { handle, intent, payload } = line as {
+        handle: string
         intent: { action?: string }
         payload: { parameters: object }
       }
-      const say = (value: object) => listening.write(`${JSON.stringify({ id, ...value })}\n`)
+      const say = (value: object) => listening.write(`${JSON.stringify({ handle, ...value })}\n`)
       if (intent === undefined) continue
       if (intent.action === 'fail') say({ error: { code: 'SOLD_OUT', message: HOSTILE } })
       else if (intent.action !== 'wait') {
@@ -371,7 +371,7 @@ describe('audit', () => {
     expect(lines[1]!.line).toBeGreaterThan(lines[0]!.line)
   })
 
-  test('verify passes, and fails with 1 when a line was changed', async () => {
+  test('verify passes, and fails with 15 when a line was changed', async () => {
     expect(await bob.value('audit', 'verify')).toMatchObject({ ok: true, problems: [] })
     const copy = join(place.folder, 'tampered')
     await bob.value('down')
@@ -380,6 +380,47 @@ describe('audit', () => {
     const file = join(copy, 'logs', name!)
     writeFileSync(file, readFileSync(file, 'utf8').replace(alice.amid, bob.amid))
     const { code, stdout } = await run(['audit', 'verify', '--home', copy, '--json'])
-    expect([code, JSON.parse(stdout)]).toMatchObject([1, { ok: false, problems: [{ kind: 'changed' }] }])
+    expect([code, JSON.parse(stdout)]).toMatchObject([15, { ok: false, problems: [{ kind: 'changed' }] }])
+  })
+
+  test('a gap is in status and an error until it is acknowledged, and then no more', async () => {
+    await bob.run('down')
+    rmSync(join(bob.home, 'logs'), { recursive: true })
+    await bob.up()
+    expect(await bob.value('status')).toMatchObject({ audit: { gaps: 1 } })
+    expect((await bob.run('status')).stdout).toContain('agentmesh audit verify')
+    const { code, stdout } = await bob.run('audit', 'verify', '--json')
+    const { ok, gaps } = JSON.parse(stdout) as { ok: boolean; gaps: { id: string; kind: string }[] }
+    expect([code, ok, gaps.map(({ kind }) => kind)]).toEqual([15, false, ['restarted']])
+    expect((await bob.run('audit', 'verify')).stdout).toContain(gaps[0]!.id)
+    expect((await bob.run('audit', 'acknowledge', 'ffffffffffffffff')).code).toBe(3)
+    expect(await bob.value('audit', 'acknowledge', gaps[0]!.id)).toMatchObject({ acknowledged: true })
+    expect(await bob.value('audit', 'verify')).toMatchObject({ ok: true })
+    expect(await bob.value('status')).toMatchObject({ audit: { gaps: 0 } })
+    const { stdout: lines } = await bob.run('audit', '--event', 'log_gap_acknowledged', '--json')
+    expect(JSON.parse(lines)).toMatchObject({ gap: gaps[0]!.id, by: 'cli' })
+    await bob.run('down')
+    expect(await bob.value('audit', 'verify')).toMatchObject({ ok: true, endChecked: true })
+    expect((await bob.run('audit', 'acknowledge', gaps[0]!.id)).code).toBe(6)
+  })
+
+  test('without the passphrase of the keys the end is not checked, and the check fails', async () => {
+    const home = join(place.folder, 'sealed')
+    const env = { AGENTMESH_PASSPHRASE: 'a passphrase' }
+    expect(
+      (await run(['init', '--home', home, '--registry', place.registry, '--relay', place.relay], env)).code,
+    ).toBe(0)
+    expect((await run(['up', '--home', home], env)).code).toBe(0)
+    expect((await run(['down', '--home', home])).code).toBe(0)
+    const words = ['audit', 'verify', '--home', home, '--json']
+    const [blind, seeing, wrong] = [
+      await run(words),
+      await run(words, env),
+      await run(words, { AGENTMESH_PASSPHRASE: 'another' }),
+    ]
+    expect([blind.code, JSON.parse(blind.stdout)]).toMatchObject([1, { ok: false, endChecked: false }])
+    expect((await run(words.slice(0, -1))).stdout).toContain('End not checked')
+    expect([seeing.code, JSON.parse(seeing.stdout)]).toMatchObject([0, { ok: true, endChecked: true }])
+    expect(wrong.code).toBe(7)
   })
 })

@@ -1,7 +1,7 @@
 /** What daemons wrote down about themselves, read after a fault: each log must be whole, and no key may have come twice. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseKey, readAuditLog, verifyAuditLog } from '@agentmesh/sdk'
+import { checkAuditLog, parseKey, readAuditLog, readAuditRecord } from '@agentmesh/sdk'
 import type { Member } from '../support/process-mesh.ts'
 
 /** Said of a packet whose keys were used before. */
@@ -39,13 +39,14 @@ export function keyReuse(member: Member): string[] {
     .map((line) => `${member.home}: ${JSON.stringify(line)}`)
 }
 
-/** Lines of these events, and whatever a check of the chain finds. */
+/** Lines of these events, and whatever a check finds of the chain and its end; the daemon has ended. */
 export async function logProblems(member: Member, unwanted: ReadonlySet<string>): Promise<string[]> {
   const { home } = member
   const { signing_public_key } = JSON.parse(readFileSync(join(home, 'keys', 'identity.json'), 'utf8')) as {
     signing_public_key: string
   }
-  const { problems } = await verifyAuditLog(join(home, 'logs'), parseKey('ed25519', signing_public_key))
+  const key = parseKey('ed25519', signing_public_key)
+  const { gaps } = await checkAuditLog(join(home, 'logs'), key, readAuditRecord(home))
   const lines = linesOf(member).filter(({ event }) => unwanted.has(event))
-  return [...lines, ...problems].map((problem) => `${home}: ${JSON.stringify(problem)}`)
+  return [...lines, ...gaps].map((problem) => `${home}: ${JSON.stringify(problem)}`)
 }

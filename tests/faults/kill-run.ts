@@ -51,6 +51,7 @@ const BROKEN: ReadonlySet<string> = new Set([
   'session_reset',
   'state_recovered',
   'log_restarted',
+  'log_damaged',
   'agent_error',
 ])
 

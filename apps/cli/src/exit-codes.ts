@@ -20,6 +20,7 @@ export const EXIT = {
   logUnsigned: 12,
   logSplit: 13,
   logStale: 14,
+  auditGap: 15,
   interrupted: 130,
 } as const
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
@@ -40,6 +41,7 @@ export const EXIT_MEANINGS: Readonly<Record<ExitCode, string>> = {
   12: 'registry audit: the tree head is not signed by the registry, or is that of another one',
   13: 'registry audit: a split view; the registry signed two logs of one size',
   14: 'registry audit: the tree head is old, or from the future',
+  15: 'audit verify: the log has a gap, or was changed, and the owner has not acknowledged it',
   130: 'interrupted',
 }
 

@@ -14,7 +14,8 @@ export {
   LOG_FINDINGS,
   type RegistryClient,
 } from './discovery/index.ts'
-export { readAuditLog, verifyAuditLog } from './observability/index.ts'
+export { checkAuditLog, readAuditLog, verifyAuditLog } from './observability/index.ts'
+export type { AuditCheck, AuditRecord } from './observability/index.ts'
 export {
   defaultPolicy,
   evaluateKnock,

@@ -58,7 +58,7 @@ function describeRelay(relay: RelayStanding): [string, string] {
 }
 
 export function describe(state: AgentStatus): string {
-  const { sessions, outbox, inbox, prekeys, policy, registry, relay, relays, trust } = state
+  const { sessions, outbox, inbox, prekeys, policy, registry, relay, relays, trust, audit } = state
   const good = (fine: boolean, text: string) => (fine ? text : `${text}  (!)`)
   const capabilities = state.capabilities.map((capability) =>
     typeof capability === 'string'
@@ -95,6 +95,9 @@ export function describe(state: AgentStatus): string {
     ['trust', describeTrust(trust)],
     ['exchange', `key rotates ${prekeys.exchange_key_rotates_at}`],
     ['policy', policy.valid ? 'valid' : `the last good one is in force: ${policy.error ?? ''}  (!)`],
+    ...(audit.gaps === 0
+      ? []
+      : [['audit', `${audit.gaps} gaps not acknowledged: agentmesh audit verify  (!)`] as const]),
     ['can do', capabilities.join(', ') || '-'],
   ])
   const notices = state.notices.map(({ at, about, text: said }) => escapeText(`${at} ${about}: ${said}`))

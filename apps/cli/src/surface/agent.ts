@@ -99,12 +99,21 @@ export function agentCommands(): Command[] {
     'agentmesh audit --limit 20',
     'agentmesh audit --event knock_received',
     'agentmesh audit verify',
+    'agentmesh audit acknowledge <gap>',
   ])
   audit
     .command('verify')
-    .description('check the hash chain and its signed head')
-    .action(async (_options: object, command: Command) =>
-      (await import('../commands/audit.ts')).auditVerify(contextOf(command)),
+    .description('check the hash chain, its signed head and its end, and list the gaps')
+    .option('--passphrase-prompt', `${PASSPHRASE_HELP}; needed while no daemon runs`)
+    .action(async (options: { passphrasePrompt?: boolean }, command: Command) =>
+      (await import('../commands/audit.ts')).auditVerify(contextOf(command), options),
+    )
+  audit
+    .command('acknowledge')
+    .description('say that you know of a gap in the log: it is no error any more')
+    .argument('<id>', 'of the gap, as `audit verify` shows it')
+    .action(async (id: string, _options: object, command: Command) =>
+      (await import('../commands/audit.ts')).auditAcknowledge(contextOf(command), id),
     )
 
   return [init, up, down, status, doctor, verifyMe, succession, audit]

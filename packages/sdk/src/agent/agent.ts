@@ -75,6 +75,7 @@ const MAINTENANCE_MS = 5_000
 export class Agent {
   /** Present once, when `open` made the identity: 24 words to write down, kept nowhere (DESIGN §4). */
   readonly recoveryWords: string | undefined
+  readonly auditTrail: Core['trail']
   readonly #core: Core
   readonly #release: () => void
   readonly #breakers: Breakers
@@ -130,6 +131,7 @@ export class Agent {
     this.#core = core
     this.#release = release
     this.recoveryWords = recoveryWords
+    this.auditTrail = core.trail
     this.#breakers = new Breakers(core)
     this.#notices = new Notices(core)
     this.#keyring = new Keyring(core)
@@ -210,8 +212,7 @@ export class Agent {
     await this.attachments.close()
     this.#receiver.flush()
     this.#responder.flush(true)
-    audit(this.#core, { event: 'agent_stopped', reason })
-    await this.#core.audit.close()
+    await this.auditTrail.close(reason)
     this.#release()
     this.attachments.release()
   }

@@ -7,6 +7,7 @@ import { createReadStream } from 'node:fs'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { basename } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import type { AuditRecord } from '../observability/index.ts'
 import type { SearchQuery } from '../discovery/index.ts'
 import type { Policy } from '../session/index.ts'
 import {
@@ -283,6 +284,16 @@ export class AgentClient {
   /** `shutdown`, then ends answering programs, the agent framework and the daemon. */
   async emergencyStop(): Promise<void> {
     await this.#call('POST', 'emergency-stop')
+  }
+
+  /** What the agent remembers of its audit log, to check the files against. */
+  auditRecord(): Promise<AuditRecord> {
+    return this.#call('GET', 'audit')
+  }
+
+  /** @throws NOT_FOUND when the log has no such gap */
+  async acknowledgeGap(gap: string): Promise<void> {
+    await this.#call('POST', 'audit/acknowledge', { gap })
   }
 
   /** Ends the daemon; the agent keeps its state. */

@@ -15,6 +15,7 @@ import {
   type MessageId,
   type SessionId,
 } from '../wire/index.ts'
+import type { AuditTrail } from './audit-trail.ts'
 import type { Config } from './config.ts'
 import type { PolicyFile } from './policy-file.ts'
 import type { Registries } from './trust/registries.ts'
@@ -52,6 +53,8 @@ export interface Core {
   /** How far the state is, and whether another one was further. */
   readonly state: StateCounter
   readonly audit: AuditLog
+  /** What is remembered of it. */
+  readonly trail: AuditTrail
   readonly policy: PolicyFile
   readonly schemas: SchemaBook
   readonly registries: Registries

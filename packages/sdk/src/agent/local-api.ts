@@ -10,6 +10,8 @@
  *   POST /v1/negotiate                  { to, intent, need, options }     -> { id }
  *   GET  /v1/trust  /v1/trust/inspect?url=
  *   POST /v1/trust  { url, fingerprint }  /v1/trust/remove  { registry }  /v1/trust/refresh
+ *   GET  /v1/audit                                                        -> AuditRecord
+ *   POST /v1/audit/acknowledge          { gap }
  *   GET  /v1/successors
  *   POST /v1/successors/accept          { old_amid, new_amid }
  *   GET  /v1/messages/{id}/progress     stream of ProgressEvent, ends with answered or failed
@@ -108,6 +110,7 @@ const AnswerBody = Type.Union([
 ])
 const PeerBody = Type.Object({ amid: AmidText })
 const SuccessorBody = Type.Object({ old_amid: AmidText, new_amid: AmidText })
+const GapBody = Type.Object({ gap: Type.String({ maxLength: 64 }) })
 const ExportBody = Type.Object({ keys: Type.Optional(Type.Boolean()) })
 const TrustBody = Type.Object({
   url: Type.String({ maxLength: 256, pattern: '^https?://[!-~]+$' }),
@@ -195,6 +198,9 @@ export class LocalApi {
       },
       'POST trust/remove': async (call) => agent.trust.remove((await call.body(DistrustBody)).registry),
       'POST trust/refresh': () => agent.trust.refresh(),
+      'GET audit': () => agent.auditTrail.record(),
+      'POST audit/acknowledge': async (call) =>
+        agent.auditTrail.acknowledge((await call.body(GapBody)).gap, call.by),
       'GET successors': () => ({ successors: agent.successions.list() }),
       'POST successors/accept': async (call) => {
         const { old_amid, new_amid } = await call.body(SuccessorBody)

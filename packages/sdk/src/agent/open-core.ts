@@ -9,8 +9,8 @@ import { systemRandom, type RandomBytes } from '../crypto/index.ts'
 import { HttpRegistryClient } from '../discovery/index.ts'
 import { createIdentity, Home, openIdentity, type HomeIdentity } from '../identity/index.ts'
 import { SchemaBook } from '../messages/index.ts'
-import { AuditLog, setAsideAuditLog, type AuditLogOptions } from '../observability/index.ts'
 import { formatTimestamp, isAgentMeshError, type AgentMeshError } from '../wire/index.ts'
+import { AUDIT_FOLDER, auditRecord, AuditTrail } from './audit-trail.ts'
 import {
   DEFAULT_REGISTRY_URL,
   DEFAULT_RELAY_URL,
@@ -21,17 +21,16 @@ import {
   writeConfig,
   type Config,
 } from './config.ts'
-import type { AgentEvents, AgentStore, Core } from './core.ts'
+import { background, type AgentEvents, type AgentStore, type Core } from './core.ts'
 import { PolicyFile } from './policy-file.ts'
 import { Registries } from './trust/registries.ts'
 import { tellRefusals } from './trust/refused-answers.ts'
 import { StateCounter, type StateFound } from './state-counter.ts'
 import { acquireLock, StateStore } from './store/index.ts'
-import { LATE_TABLES, NAMELESS_TABLES, SECRET_TABLES, TABLES, UNGUARDED_TABLES } from './tables.ts'
+import { STORE_LAYOUT, UNGUARDED_TABLES } from './tables.ts'
 import { TrustFile } from './trust/trust-file.ts'
 import type { Notice } from './types.ts'
 
-const AUDIT_FOLDER = 'logs'
 const STATE_FILE = 'state.db'
 /** What the owner is told of a state that is not the one used last. */
 const FOUND: Readonly<Record<Exclude<StateFound, 'same'>, string>> = {
@@ -102,7 +101,12 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
     const events = new EventEmitter<AgentEvents>()
     events.setMaxListeners(0)
     const notices: Notice[] = []
-    const opened = await openStore(home, identity, state, random, startedAt, ({ code, message }) => {
+    const trail = new AuditTrail(home, identity, {
+      now,
+      onFailure: (error) =>
+        events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message }),
+    })
+    const opened = await openStore(home, identity, state, trail, random, startedAt, ({ code, message }) => {
       const text = `${code}: ${message}; what was deleted can still be read in ${STATE_FILE} with its key`
       const notice: Notice = { at: formatTimestamp(now()), about: 'erasure', text }
       // Before anybody listens, it is one of those that the start found.
@@ -110,15 +114,16 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
     })
     store = opened.store
     const { found, repairs } = opened
-    const audit = openAuditLog(home.folder(AUDIT_FOLDER), {
-      identity,
-      now,
-      onFailure: (error) =>
-        events.emit('notice', { at: formatTimestamp(now()), about: 'audit', text: error.message }),
-    })
     const tell = (about: string, text: string): void => {
       notices.push({ at: formatTimestamp(now()), about, text })
     }
+    trail.onGap = ({ id, detail }) => {
+      const text = `${detail}; \`agentmesh audit verify\` tells more (gap ${id})`
+      const notice: Notice = { at: formatTimestamp(now()), about: 'audit', text }
+      if (!events.emit('notice', notice)) notices.push(notice)
+    }
+    await trail.open(store, auditRecord(store.tables.meta, opened, home))
+    const audit = trail.log
     for (const detail of repairs) {
       audit.append({ event: 'state_recovered', ts: formatTimestamp(now()), what: STATE_FILE, detail })
       tell('recovery', `${STATE_FILE}: ${detail}`)
@@ -142,6 +147,7 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
       store,
       state,
       audit,
+      trail,
       policy,
       schemas,
       registries,
@@ -154,6 +160,7 @@ export async function openCore(options: AgentOptions): Promise<OpenedCore> {
     state.onFailure = (error) => {
       tell('recovery', error.message)
     }
+    background(core, 'check the audit log', trail.check())
     return { core, recoveryWords, notices, found, release }
   } catch (error) {
     release()
@@ -169,6 +176,7 @@ async function openStore(
   home: Home,
   identity: HomeIdentity,
   state: StateCounter,
+  trail: AuditTrail,
   random: RandomBytes,
   now: number,
   onUnerased: (error: AgentMeshError) => void,
@@ -176,18 +184,25 @@ async function openStore(
   const path = home.file(STATE_FILE)
   const open = async (
     wasDamaged = false,
-  ): Promise<{ store: AgentStore; found: StateFound; repairs: string[] }> => {
+  ): Promise<{ store: AgentStore; found: StateFound; wasUsed: boolean; repairs: string[] }> => {
     const store = StateStore.open(path, identity.storageKey, {
-      tables: TABLES,
-      late: LATE_TABLES,
-      secret: SECRET_TABLES,
-      nameless: NAMELESS_TABLES,
+      ...STORE_LAYOUT,
       onUnerased,
-      hook: state,
+      hook: {
+        write(tables) {
+          state.write(tables)
+          trail.write(tables)
+        },
+        written() {
+          state.written()
+          trail.written()
+        },
+      },
       random,
     })
     try {
       const found = state.compare(store.tables.meta)
+      const wasUsed = store.tables.meta.count() > 0
       const dropped = await store.commit((tables) => {
         // A start after a failed flush reads what the disk may not have: one write that is flushed makes it sure.
         tables.meta.put('opened', now)
@@ -208,7 +223,7 @@ async function openStore(
       // Earlier rows are an older copy of a part.
       const older = isChanged && found === 'same'
       if (!older && found !== 'same' && (found !== 'lost' || !wasDamaged)) repairs.push(FOUND[found])
-      return { store, found: older ? 'older' : found, repairs }
+      return { store, found: older ? 'older' : found, wasUsed, repairs }
     } catch (error) {
       store.close()
       throw error
@@ -223,8 +238,8 @@ async function openStore(
       const file = `${STATE_FILE}${suffix}`
       if (home.has(file)) renameSync(join(home.path, file), join(folder, file))
     }
-    const { store, found } = await open(true)
-    return { store, found, repairs: [`${error.message}; the file is in ${folder}`] }
+    const again = await open(true)
+    return { ...again, repairs: [`${error.message}; the file is in ${folder}`] }
   }
 }
 
@@ -242,24 +257,6 @@ function openSchemas(home: Home, report: (problem: string) => void): SchemaBook 
     }
   }
   return book
-}
-
-/** A log that fails its check is kept for the owner to look at, and a new one says so: the agent goes on. */
-function openAuditLog(folder: string, options: AuditLogOptions): AuditLog {
-  try {
-    return AuditLog.open(folder, options)
-  } catch (error) {
-    if (!isAgentMeshError(error, 'AUDIT_DAMAGED')) throw error
-    const set_aside = setAsideAuditLog(folder, options.now())
-    const log = AuditLog.open(folder, options)
-    log.append({
-      event: 'log_restarted',
-      ts: formatTimestamp(options.now()),
-      set_aside,
-      problem: error.message,
-    })
-    return log
-  }
 }
 
 function openOrCreate(

@@ -80,6 +80,7 @@ export function statusOf(core: Core, parts: StatusParts): AgentStatus {
       ...(problem === undefined ? {} : { last_error: problem }),
     },
     successors: successions.list().filter(({ state }) => state === 'offered'),
+    audit: { gaps: core.trail.unacknowledged },
     policy: error === undefined ? { valid: true } : { valid: false, error },
     capabilities: config.capabilities,
     notices: [...notices.last],

@@ -272,16 +272,24 @@ export const TABLES = {
 type TableName = keyof typeof TABLES
 
 /** Every message moves its session, and an answer its request more than once: written once a group. */
-export const LATE_TABLES: readonly TableName[] = ['sessions', 'outgoing']
+const LATE_TABLES: readonly TableName[] = ['sessions', 'outgoing']
 
 /**
  * Prekeys, ratchets and texts: what is deleted of them is unreadable before anybody is told so. What a message replaces
  * (ratchets) or takes out (packets, which the relay had too) is overwritten a moment later.
  */
-export const SECRET_TABLES: readonly TableName[] = ['sessions', 'keys', 'incoming', 'outgoing', 'requests']
+const SECRET_TABLES: readonly TableName[] = ['sessions', 'keys', 'incoming', 'outgoing', 'requests']
 
 /** The filters outlive a peer that is forgotten: their keys, which name it, are nowhere to be read. */
-export const NAMELESS_TABLES: readonly TableName[] = ['nonces', 'seen']
+const NAMELESS_TABLES: readonly TableName[] = ['nonces', 'seen']
 
 /** Nothing is let in, sent or answered by these: rows that are gone from any other make the state one not to be used. */
 export const UNGUARDED_TABLES: readonly string[] = ['decisions', 'ratings', 'crls']
+
+/** How a store of these tables is opened. */
+export const STORE_LAYOUT = {
+  tables: TABLES,
+  late: LATE_TABLES,
+  secret: SECRET_TABLES,
+  nameless: NAMELESS_TABLES,
+} as const

@@ -311,6 +311,8 @@ export interface AgentStatus {
   }
   /** Successors of peers that wait for the owner's word. */
   successors: SuccessorSummary[]
+  /** Gaps in the audit log that the owner has not acknowledged. */
+  audit: { gaps: number }
   /** `error`: what is wrong with `policy.json`, while the last good policy is in force. */
   policy: { valid: boolean; error?: string }
   capabilities: (Capability | string)[]

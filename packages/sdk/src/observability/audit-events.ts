@@ -133,8 +133,12 @@ export interface AuditFields {
   log_resumed: { unsigned_lines: number; torn_bytes: number }
   /** The disk did not take lines for a while: so many were lost. */
   log_gap: { lost_lines: number }
-  /** The log before this one failed its check and was set aside. */
-  log_restarted: { set_aside: string; problem: string }
+  /** The log before this one failed its check and was set aside, or was gone. `gap` is its id. */
+  log_restarted: { gap: string; problem: string; set_aside?: string }
+  /** A check found this in the log, or of its end. */
+  log_damaged: { gap: string; kind: string; detail: string }
+  /** The owner knows of it. */
+  log_gap_acknowledged: { gap: string; by: Actor }
 }
 
 interface MessageFields {

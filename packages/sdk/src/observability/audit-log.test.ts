@@ -287,6 +287,28 @@ it('finds a tail cut off, at a line and inside one', async () => {
   expect(() => open()).toThrow(expect.objectContaining({ code: 'AUDIT_DAMAGED' }))
 })
 
+it('finds exactly one line cut, and the cut of all', async () => {
+  const path = await logOf(6)
+  const lines = linesOf(path)
+  writeLines(path, lines.slice(0, 5))
+  expect(await problems()).toEqual([['truncated', 6]])
+  expect(() => open()).toThrow(expect.objectContaining({ code: 'AUDIT_DAMAGED' }))
+  writeLines(path, [])
+  expect(await problems()).toEqual([['truncated', 1]])
+})
+
+it('finds a log that ends one line before, or after, what its agent remembers', async () => {
+  await logOf(6)
+  const { head } = await verifyAuditLog(dir, signing.publicKey)
+  const kinds = async (line: number) => {
+    const end = { line, hash: head!.hash, clean: true }
+    return (await verifyAuditLog(dir, signing.publicKey, { end })).problems.map(({ kind }) => kind)
+  }
+  expect(await kinds(6)).toEqual([])
+  expect(await kinds(7)).toEqual(['truncated', 'head-old'])
+  expect(await kinds(5)).toEqual(['changed', 'added'])
+})
+
 it('finds a missing file, at either end and in the middle', async () => {
   for (let day = 0; day < 3; day++) {
     await logOf(2)
@@ -384,6 +406,7 @@ it('sets a damaged log aside, complete, and begins a new one', async () => {
   log.append({
     event: 'log_restarted',
     ts: new Date(clock).toISOString(),
+    gap: '0123456789abcdef',
     set_aside: aside,
     problem: 'truncated',
   })

@@ -46,7 +46,7 @@ import {
   signHead,
   type AuditHead,
 } from './audit-format.ts'
-import { findEnd } from './audit-resume.ts'
+import { findEnd, type LogEnd } from './audit-resume.ts'
 
 export interface AuditLogOptions {
   readonly identity: { readonly signing: KeyPair }
@@ -54,6 +54,8 @@ export interface AuditLogOptions {
   readonly now: () => number
   /** Told once when lines or head cannot be written, and again after it worked in between. */
   readonly onFailure: (error: AgentMeshError) => void
+  /** Told when the log says of itself that lines were lost. */
+  readonly onLost?: () => void
 }
 
 interface LogFile {
@@ -90,26 +92,25 @@ export class AuditLog {
    * Opens the log in `dir`, or begins one, and goes on behind its last line. Checks the chain from the head on; the whole
    * log is `verifyAuditLog`'s to check.
    *
+   * @param end where it goes on, when that was looked up before
    * @throws AUDIT_DAMAGED when head and lines do not belong together (see `setAsideAuditLog`), AUDIT_WRITE_FAILED,
    *   HOME_UNSAFE when the folder is a symbolic link
    */
-  static open(dir: string, options: AuditLogOptions): AuditLog {
+  static open(dir: string, options: AuditLogOptions, end?: LogEnd): AuditLog {
     const operation = 'open the audit log'
     try {
       mkdirSync(dir, { recursive: true, mode: 0o700 })
       if (lstatSync(dir).isSymbolicLink()) throw new AgentMeshError('HOME_UNSAFE', undefined, { operation })
-      return new AuditLog(dir, options)
+      return new AuditLog(dir, options, end ?? findEnd(dir, options.identity.signing.publicKey))
     } catch (cause) {
       if (cause instanceof AgentMeshError) throw cause
       throw new AgentMeshError('AUDIT_WRITE_FAILED', undefined, { operation, cause })
     }
   }
 
-  private constructor(dir: string, options: AuditLogOptions) {
+  private constructor(dir: string, options: AuditLogOptions, end: LogEnd) {
     this.#dir = dir
     this.#options = options
-    const { publicKey } = options.identity.signing
-    const end = findEnd(dir, publicKey)
     this.#head = end.head
     this.#line = end.line
     this.#prev = end.prev
@@ -180,6 +181,7 @@ export class AuditLog {
         this.#lost = 0
         this.#queue.push(encodeEvent(gap))
         this.#writeBatch()
+        this.#options.onLost?.()
       }
       this.#failing = false
     } catch (cause) {
@@ -275,6 +277,8 @@ export class AuditLog {
         await handle.close()
       }
       await rename(draft, join(this.#dir, HEAD_FILE))
+      // Else the machine's crash could bring an older head back, which looks like one that somebody put there.
+      if (process.platform !== 'win32') await syncOpened(this.#dir)
     } catch (cause) {
       throw new AgentMeshError('AUDIT_WRITE_FAILED', undefined, { operation: 'sign the audit log', cause })
     }
@@ -298,6 +302,7 @@ export class AuditLog {
       closeSync(handle)
     }
     renameSync(draft, join(this.#dir, HEAD_FILE))
+    syncFolder(this.#dir)
     this.#head = head
   }
 }
@@ -324,6 +329,15 @@ function openForAppend(dir: string, name: string, cutAt?: number): LogFile {
   // Else a machine's crash could take away the file of lines that a head already signs.
   if (size === 0) syncFolder(dir)
   return { name, handle, size }
+}
+
+async function syncOpened(dir: string): Promise<void> {
+  const handle = await open(dir, constants.O_RDONLY)
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
 }
 
 /** Windows has no such call and needs none. */

@@ -1,7 +1,7 @@
 /**
  * Where a log is picked up again: the end of its chain, or, when the chain does not hold, a new log beside the old.
  */
-import { mkdirSync, renameSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { AgentMeshError, formatTimestamp } from '../wire/index.ts'
 import {
@@ -13,6 +13,7 @@ import {
   readLine,
   type AuditHead,
 } from './audit-format.ts'
+import type { AuditEnd } from './audit-end.ts'
 import { ChainCheck, readHeadFile } from './audit-verify.ts'
 
 export interface LogEnd {
@@ -26,12 +27,19 @@ export interface LogEnd {
   readonly unsignedLines: number
 }
 
-/** Follows the chain from the head's line to the end. @throws AUDIT_DAMAGED, and what node:fs throws */
-export function findEnd(dir: string, publicKey: Uint8Array): LogEnd {
+/**
+ * Follows the chain from the head's line, or from the one remembered, to the end.
+ *
+ * @param remembered where the log ended, as its agent knows it
+ * @throws AUDIT_DAMAGED, and what node:fs throws
+ */
+export function findEnd(dir: string, publicKey: Uint8Array, remembered?: AuditEnd): LogEnd {
   const files = logFiles(dir)
   const bytes = readHeadFile(dir)
   const start = { line: 0, prev: firstHash(publicKey) }
   if (bytes === undefined && files.length === 0) {
+    const line = remembered?.line ?? 0
+    if (line > 0) throw damaged(`The log is gone; state.db remembers line ${line}`)
     return { head: undefined, ...start, file: undefined, tornAt: undefined, tornBytes: 0, unsignedLines: 0 }
   }
   if (bytes === undefined) throw damaged('There are lines but no signed head')
@@ -41,8 +49,9 @@ export function findEnd(dir: string, publicKey: Uint8Array): LogEnd {
   } catch (cause) {
     throw damaged('The head is not signed by this agent', cause)
   }
-  const from = head.line === 0 ? 0 : fileOf(dir, files, head.line)
-  const check = new ChainCheck(head, head.line === 0 ? { line: 1, prev: start.prev } : undefined)
+  const first = Math.min(head.line, remembered?.line || head.line)
+  const from = first === 0 ? 0 : fileOf(dir, files, first)
+  const check = new ChainCheck(head, remembered, first === 0 ? { line: 1, prev: start.prev } : undefined)
   for (const file of files.slice(from)) {
     for (const raw of rawLines(dir, file)) check.take(raw)
   }
@@ -85,6 +94,11 @@ function firstLine(dir: string, file: string): number | undefined {
 
 function damaged(detail: string, cause?: unknown): AgentMeshError {
   return new AgentMeshError('AUDIT_DAMAGED', detail, { operation: 'open the audit log', cause })
+}
+
+/** Whether anything of a log is there. @throws what node:fs throws */
+export function hasAuditLog(dir: string): boolean {
+  return existsSync(dir) && (logFiles(dir).length > 0 || readHeadFile(dir) !== undefined)
 }
 
 /**

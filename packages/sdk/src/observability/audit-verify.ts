@@ -4,12 +4,13 @@
  * The chain shows edits, insertions, deletions and reordering up to the last line; the signed head shows that the chain
  * is the agent's and that its end is there. Lines after the head (at most a second of them, or what a crash left) are
  * counted as unsigned: whoever can write the files can forge those. So can it put back an older log together with its
- * head; only a copy of a later head kept elsewhere shows that.
+ * head; only what is remembered of the end elsewhere shows that (`audit-end.ts`).
  */
 import { constants, openSync, readFileSync, closeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AgentMeshError } from '../wire/index.ts'
+import { gapId, type AuditEnd, type AuditGap, type AuditProblemKind } from './audit-end.ts'
 import type { AuditLine } from './audit-events.ts'
 import {
   firstHash,
@@ -23,23 +24,9 @@ import {
   type RawLine,
 } from './audit-format.ts'
 
-export type AuditProblemKind =
-  /** There is no signed head. */
-  | 'head-missing'
-  /** The head is not one that this key signed. */
-  | 'head-forged'
-  /** Lines before the head's are not there, at the end. */
-  | 'truncated'
-  /** Lines before the head's are not there, elsewhere: lines or a whole file deleted. */
-  | 'missing'
-  /** A line is not what the line after it, or the head, says it was. */
-  | 'changed'
-  /** A line stands where it does not belong: inserted or moved. */
-  | 'out-of-order'
-  /** Not a line of this log at all. */
-  | 'malformed'
-
 export interface AuditProblem {
+  /** Of what was found. */
+  readonly id: string
   readonly kind: AuditProblemKind
   readonly file?: string
   readonly line?: number
@@ -56,6 +43,15 @@ export interface AuditReport {
   readonly head?: AuditHead
   /** The first hundred. */
   readonly problems: readonly AuditProblem[]
+  /** Gaps that the log itself tells of; they are no fault of its chain. The first hundred. */
+  readonly told: readonly AuditGap[]
+}
+
+export interface VerifyOptions {
+  /** Where the log ended, as its agent remembers it. */
+  readonly end?: AuditEnd
+  /** Asked now and then; what was found is worth nothing once it is true. */
+  readonly stopped?: () => boolean
 }
 
 const MAX_PROBLEMS = 100
@@ -64,6 +60,7 @@ const LINES_A_TURN = 1000
 /** Follows the chain line by line; what does not fit is noted and the chain picked up behind it. */
 export class ChainCheck {
   readonly problems: AuditProblem[] = []
+  readonly told: AuditGap[] = []
   lines = 0
   unsignedLines = 0
   /** An incomplete line, so far the last. */
@@ -71,21 +68,35 @@ export class ChainCheck {
   lastLine = 0
   lastHash: string | undefined
   readonly #head: AuditHead | undefined
+  readonly #end: AuditEnd | undefined
   /** Undefined: whatever comes is taken. */
   #expectedLine: number | undefined
   #expectedPrev: string | undefined
 
   /** @param start what the first line must be; without it, the check begins at whatever line comes first */
-  constructor(head: AuditHead | undefined, start?: { readonly line: number; readonly prev: string }) {
+  constructor(
+    head: AuditHead | undefined,
+    end: AuditEnd | undefined,
+    start?: { readonly line: number; readonly prev: string },
+  ) {
     this.#head = head
+    this.#end = end
     this.#expectedLine = start?.line
     this.#expectedPrev = start?.prev
     this.lastHash = start?.prev
   }
 
-  note(kind: AuditProblemKind, detail: string, line?: number, file?: string): void {
+  /** @param found the hash of what stands there: the same finding about other bytes is another one */
+  note(
+    kind: AuditProblemKind,
+    detail: string,
+    line?: number,
+    file?: string,
+    found = this.lastHash ?? '',
+  ): void {
     if (this.problems.length >= MAX_PROBLEMS) return
     this.problems.push({
+      id: gapId(kind, detail, line ?? '', file ?? '', found),
       kind,
       detail,
       ...(line === undefined ? {} : { line }),
@@ -108,8 +119,11 @@ export class ChainCheck {
     this.#checkPlace(line, raw)
     const hash = lineHash(raw.bytes)
     if (this.#head !== undefined && line.line === this.#head.line && hash !== this.#head.hash) {
-      this.note('changed', 'The line is not the one that the head signs', line.line, raw.file)
+      this.note('changed', 'The line is not the one that the head signs', line.line, raw.file, hash)
+    } else if (line.line === this.#end?.line && hash !== this.#end.hash) {
+      this.note('changed', 'The line is not the one that state.db remembers', line.line, raw.file, hash)
     }
+    this.#listen(line, raw, hash)
     if (line.line > (this.#head?.line ?? 0)) this.unsignedLines++
     this.#expectedLine = line.line + 1
     this.#expectedPrev = hash
@@ -123,7 +137,8 @@ export class ChainCheck {
       return readLine(raw.bytes)
     } catch (error) {
       const why = error instanceof AgentMeshError ? error.code : 'MALFORMED'
-      this.note('malformed', `Not a line of this log (${why})`, this.#expectedLine, raw.file)
+      const found = lineHash(raw.bytes)
+      this.note('malformed', `Not a line of this log (${why})`, this.#expectedLine, raw.file, found)
       if (this.#expectedLine !== undefined) {
         this.lastLine = Math.max(this.lastLine, this.#expectedLine)
         this.#expectedLine++
@@ -145,11 +160,42 @@ export class ChainCheck {
     }
   }
 
+  /** What the log says of gaps; each line that tells of one names it, but for those that were lost at the disk. */
+  #listen({ event, line, gap, ...fields }: AuditLine, { file }: RawLine, hash: string): void {
+    if (this.told.length >= MAX_PROBLEMS) return
+    if (event === 'log_gap') {
+      const detail = `The disk did not take ${String(fields['lost_lines'])} lines`
+      this.told.push({ id: gapId('lost-lines', hash), kind: 'lost-lines', file, line, detail })
+    } else if (event === 'log_restarted') {
+      const { set_aside } = fields
+      this.told.push({
+        id: typeof gap === 'string' ? gap : gapId('restarted', hash),
+        kind: 'restarted',
+        file,
+        line,
+        detail: String(fields['problem']),
+        ...(typeof set_aside === 'string' ? { set_aside } : {}),
+      })
+    }
+  }
+
   /** Call after the last line. */
   finish(): void {
-    if (this.#head !== undefined && this.lastLine < this.#head.line) {
-      const detail = `The log ends with line ${this.lastLine}; its head signs line ${this.#head.line}`
-      this.note('truncated', detail, this.lastLine + 1)
+    const head = this.#head?.line ?? 0
+    const end = this.#end?.line ?? 0
+    const last = this.lastLine
+    if (last < Math.max(head, end)) {
+      const who = head >= end ? `its head signs line ${head}` : `state.db remembers line ${end}`
+      this.note('truncated', `The log ends with line ${last}; ${who}`, last + 1)
+    }
+    if (this.#head !== undefined && head < end)
+      this.note('head-old', `The head signs line ${head}; state.db remembers line ${end}`)
+    if (this.#end?.clean !== true) return
+    if (last > end)
+      this.note('added', `Lines ${end + 1} to ${last} were added after the agent had stopped`, end + 1)
+    if (this.torn !== undefined) {
+      const found = lineHash(this.torn.bytes)
+      this.note('added', 'Half a line was added after the agent had stopped', last + 1, this.torn.file, found)
     }
   }
 }
@@ -158,24 +204,35 @@ export class ChainCheck {
  * Reads the whole log and says whether, and where, it was tampered with. Also while an agent is writing it. `publicKey` is
  * the agent's Ed25519 key. @throws AUDIT_DAMAGED only when files cannot be read at all
  */
-export async function verifyAuditLog(dir: string, publicKey: Uint8Array): Promise<AuditReport> {
+export async function verifyAuditLog(
+  dir: string,
+  publicKey: Uint8Array,
+  { end, stopped }: VerifyOptions = {},
+): Promise<AuditReport> {
   let head: AuditHead | undefined
-  let headProblem: AuditProblem | undefined
   // The head first: what is appended meanwhile lies behind it and harms nothing.
   const bytes = readHeadFile(dir)
-  if (bytes === undefined) headProblem = { kind: 'head-missing', detail: 'There is no signed head' }
   try {
     if (bytes !== undefined) head = readHead(bytes, publicKey)
   } catch {
-    headProblem = { kind: 'head-forged', detail: 'The head is not signed by this agent', file: HEAD_FILE }
+    // Noted below.
   }
-  const check = new ChainCheck(head, { line: 1, prev: firstHash(publicKey) })
-  if (headProblem !== undefined) check.problems.push(headProblem)
+  const check = new ChainCheck(head, end, { line: 1, prev: firstHash(publicKey) })
+  if (bytes === undefined) {
+    // By what there was: a log that is taken away again is found again.
+    const found = end?.hash ?? lastFileName(dir)
+    check.note('head-missing', 'There is no signed head', undefined, undefined, found)
+  } else if (head === undefined) {
+    const detail = 'The head is not signed by this agent'
+    check.note('head-forged', detail, undefined, HEAD_FILE, lineHash(bytes))
+  }
   try {
     for (const file of filesOf(dir)) {
       for (const raw of rawLines(dir, file)) {
         check.take(raw)
-        if (check.lines % LINES_A_TURN === 0) await nextTurn()
+        if (check.lines % LINES_A_TURN !== 0) continue
+        await nextTurn()
+        if (stopped?.() === true) break
       }
     }
   } catch (cause) {
@@ -192,7 +249,12 @@ export async function verifyAuditLog(dir: string, publicKey: Uint8Array): Promis
     tornBytes: check.torn?.bytes.length ?? 0,
     ...(head === undefined ? {} : { head }),
     problems: check.problems,
+    told: check.told,
   }
+}
+
+function lastFileName(dir: string): string {
+  return filesOf(dir).at(-1) ?? ''
 }
 
 /** The lines of the log, oldest first, without judging them; what is no line is passed over. */
