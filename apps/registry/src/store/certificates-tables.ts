@@ -157,3 +157,10 @@ export function certificatesMigration(dialect: Dialect): Migration {
     },
   }
 }
+
+/** What organisations brought before their agents were asked counts as not agreed to. */
+export const membershipMigration: Migration = {
+  async up(db: Kysely<unknown>) {
+    await db.schema.alterTable('certificates').addColumn('agreed_at', 'bigint').execute()
+  },
+}

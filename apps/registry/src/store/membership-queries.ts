@@ -2,16 +2,9 @@
  * Who is in an organisation, by the certificates: an organisation can certify any key, so one counts only from when its agent
  * agreed, by bringing it here in a request of its own.
  */
-import type { Kysely, Migration, Transaction } from 'kysely'
+import type { Kysely, Transaction } from 'kysely'
 import { TIERS, type Amid } from '@agentmesh/sdk/wire'
 import type { Tables } from './tables.ts'
-
-/** What organisations brought before their agents were asked counts as not agreed to. */
-export const membershipMigration: Migration = {
-  async up(db: Kysely<unknown>) {
-    await db.schema.alterTable('certificates').addColumn('agreed_at', 'bigint').execute()
-  },
-}
 
 /** What an agent holds, and agreed to, of organisations whose own certificate holds; the one that lasts longest. */
 export function memberships(db: Kysely<Tables>, amid: Amid, now: number) {
