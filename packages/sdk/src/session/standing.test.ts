@@ -150,6 +150,21 @@ describe('an agent that shows who it is', () => {
   })
 })
 
+describe('a chain that an ACCEPT shows', () => {
+  const { knock } = knockWith(trust.standing(alice.identity, 'Alice'))
+  const shown = { ...knock, certificate_chain: knock.certificate_chain?.slice(1) ?? [] }
+  const checked = ({ identity }: TestAgent) =>
+    verifyStanding(shown, { from: identity.amid }, trust.context(), NOW)
+
+  it('counts for the agent whose it is', () => {
+    expect(checked(alice)).toMatchObject({ standing: { tier: 1.5 }, findings: { chain: 'valid' } })
+  })
+
+  it('makes nothing of another agent', () => {
+    expect(checked(mallory)).toMatchObject({ standing: { tier: 2 }, findings: { chain: 'amid_mismatch' } })
+  })
+})
+
 describe('an agent that shows nothing', () => {
   it('is anonymous, with the reputation of a new agent', () => {
     const opened = knockWith(undefined)

@@ -1,11 +1,14 @@
 /** Chains that hold, and those that dates, signatures, lists and AMIDs break. */
 import { didFromAmid } from '../amid.ts'
 import { DAY, NOW } from '../test-support.ts'
+import { derBits, derSequence, ED25519_ALGORITHM } from './der-writer.ts'
 import { testKeyPair } from './test-support.ts'
 import {
   AGENT_KEY,
   alternativeNamesOf,
+  authorityExtension,
   buildChain,
+  caOf,
   keyIdExtension,
   keyUsageOf,
   nameOf,
@@ -21,6 +24,8 @@ import {
   listOf,
   other,
   revoking,
+  root,
+  STRICTER,
   stranger,
   unknownExtension,
   type ChainCase,
@@ -177,7 +182,64 @@ export const LIST_CASES: readonly ChainCase[] = [
   }),
 ]
 
+/** Each right by RFC 5280, and refused by one rule of the profile alone. */
+export const PLACE_CASES: readonly ChainCase[] = [
+  chainCase(
+    'agent certified by an agent',
+    'profile',
+    {
+      session: {
+        subject: nameOf({ commonName: 'Mallory' }),
+        key: stranger.signing,
+        spki: derSequence(ED25519_ALGORITHM, derBits(stranger.signing.publicKey)),
+        extensions: {
+          subjectKeyIdentifier: keyIdExtension(stranger.signing.publicKey),
+          basicConstraints: caOf(0),
+          keyUsage: keyUsageOf('keyCertSign', 'digitalSignature'),
+          subjectAlternativeName: alternativeNamesOf(uriOf(didFromAmid(stranger.amid))),
+        },
+      },
+    },
+    { isOrganized: false, amid: stranger.amid, sessionKey: undefined },
+  ),
+  underRoot(),
+  chainCase(
+    'agent of an organisation’s name under the registry',
+    'profile',
+    { agent: { subject: nameOf({ organization: 'Acme', commonName: 'Alice' }) } },
+    { isOrganized: false, differs: STRICTER },
+  ),
+  chainCase(
+    'session of its agent’s own name',
+    'profile',
+    { session: { subject: nameOf({ organization: 'Acme', commonName: 'Alice' }) } },
+    { differs: STRICTER },
+  ),
+]
+
+/** An agent that the root certified, past the intermediate. */
+function underRoot(): ChainCase {
+  const { levels } = buildChain(
+    {
+      agent: {
+        issuer: root.subject,
+        signer: root.key,
+        extensions: { authorityKeyIdentifier: authorityExtension(root.key.publicKey) },
+      },
+    },
+    false,
+  )
+  const options = { chain: [levels.agent.der], sessionKey: undefined }
+  return chainCase('agent certified by the root', 'profile', {}, options)
+}
+
 export const BINDING_CASES: readonly ChainCase[] = [
+  chainCase(
+    'somebody else’s chain, without a session',
+    'amid_mismatch',
+    {},
+    { chain: built.chain.slice(1), sessionKey: undefined, amid: stranger.amid, differs: BINDING },
+  ),
   chainCase('somebody else’s chain', 'amid_mismatch', {}, { amid: stranger.amid, differs: BINDING }),
   chainCase(
     'DID of another agent than the key’s',

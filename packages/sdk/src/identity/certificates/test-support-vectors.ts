@@ -15,6 +15,7 @@ import {
   DATE_CASES,
   GOOD_CASES,
   LIST_CASES,
+  PLACE_CASES,
   SIGNATURE_CASES,
 } from './test-support-path-cases.ts'
 import { certifiedIdentity, testAgent, testCrl, TestRegistry, testSession } from './test-support.ts'
@@ -26,6 +27,7 @@ export const CHAIN_CASES: readonly ChainCase[] = [
   ...NAME_CASES,
   ...CONSTRAINT_CASES,
   ...LIST_CASES,
+  ...PLACE_CASES,
   ...BINDING_CASES,
   ...ENCODING_CASES,
   ...SHAPE_CASES,
