@@ -189,7 +189,7 @@ test('one nonce under two headers is decided once, logged once and answered once
   expect(await mallory.send(bob.amid, 'knock', second)).toMatchObject({ status: 'delivered' })
   // An answer would have left before this one's.
   await mallory.send(bob.amid, 'knock', first)
-  await mallory.until(() => mallory.packets.filter(({ type }) => type === 'accept').length === 2)
+  await mallory.until(() => mallory.packets.filter(({ type }) => type === 'accept').length >= 2)
   const answers = mallory.packets.filter(({ type }) => type === 'accept' || type === 'reject')
   expect(answers.map(({ payload }) => toBase64(payload))).toEqual([
     toBase64(answers[0]!.payload),

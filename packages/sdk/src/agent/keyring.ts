@@ -393,6 +393,11 @@ export class Keyring implements KeyLookup {
     return this.#core.store.tables.nonces.get(`header ${toHex(hash)}`) !== undefined
   }
 
+  /** Of a KNOCK that is not to be opened again. Call within a commit. */
+  keepHeader({ headerHash, forgetAfter }: Pick<OpenedKnock, 'headerHash' | 'forgetAfter'>): void {
+    this.#core.store.tables.nonces.put(`header ${toHex(headerHash)}`, true, { at: forgetAfter })
+  }
+
   #get(kind: KeyKind, id: number): KeyRow | undefined {
     const row = this.#core.store.tables.keys.get(`${kind}:${id}`)
     return row && this.#alive(row) ? row : undefined
@@ -404,12 +409,12 @@ export class Keyring implements KeyLookup {
 
   /** Deletes the one-time keys a KNOCK used and remembers its header. Call within the commit that takes its nonce. */
   consume(opened: OpenedKnock): void {
-    const { keys, nonces } = this.#core.store.tables
+    const { keys } = this.#core.store.tables
     const { oneTimePrekeyId, oneTimeKemPrekeyId } = opened.used
     this.#knockedSince = true
     if (oneTimePrekeyId !== undefined) keys.delete(`opk:${oneTimePrekeyId}`)
     if (oneTimeKemPrekeyId !== undefined) keys.delete(`pq-one:${oneTimeKemPrekeyId}`)
-    nonces.put(`header ${toHex(opened.headerHash)}`, true, { at: opened.forgetAfter })
+    this.keepHeader(opened)
     if (this.#left) {
       this.#left = {
         ...this.#left,

@@ -17,6 +17,7 @@ import {
   refuseUnopened,
   rejectText,
   stepResponder,
+  UnusableKnock,
   type Decision,
   type OpenedKnock,
   type PrecheckOutcome,
@@ -185,6 +186,7 @@ export class Responder {
           return { type: 'opened', opened }
         } catch (error) {
           if (!isAgentMeshError(error)) throw error
+          if (error instanceof UnusableKnock) this.#keyring.keepHeader(error.kept)
           return { type: 'not-opened', code: error.code }
         }
       case 'commit-nonce': {

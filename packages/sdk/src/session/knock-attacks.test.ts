@@ -10,7 +10,9 @@ import {
   x3dhRespond,
   type SigningLabel,
   x25519KeyPair,
+  sha256,
 } from '../crypto/index.ts'
+import { UnusableKnock } from './knock-responder.ts'
 import {
   amidToBytes,
   decodeKnockPacket,
@@ -307,6 +309,28 @@ describe('a KNOCK', () => {
     const changes = (knock: JsonObject) =>
       (knock['kem_public_key'] = formatKey('mlkem768', new Uint8Array(1184).fill(0xff)))
     expectRefused('INVALID_KEY', forgedKnock(changes))
+  })
+
+  it('that no ratchet can begin with is refused with what to know it by; one that nobody signed is not', () => {
+    const unusable = forgedKnock(() => {}, { header: { ratchetKey: new Uint8Array(32) } })
+    const refusal = (forged: Uint8Array, from: TestAgent): unknown => {
+      try {
+        return bob.open(forged, from)
+      } catch (error) {
+        return error
+      }
+    }
+    const { headerBytes, header, sealedKnock } = decodeKnockPacket(unusable)
+    const error = refusal(unusable, mallory)
+    expect(error).toBeInstanceOf(UnusableKnock)
+    const { kept } = error as UnusableKnock
+    expect(kept.headerHash).toEqual(sha256(headerBytes))
+    expect(kept.forgetAfter).toBeGreaterThan(NOW)
+    const again = new TestAgent('bob')
+    again.seenHeaders.add(kept.headerHash.join())
+    expect(outcome(() => again.open(unusable, mallory))).toBe('KNOCK_REPLAYED')
+    const weak = encodeKnockHeader({ ...header, ephemeralKey: new Uint8Array(32) })
+    expect(refusal(encodeKnockPacket(weak, sealedKnock), mallory)).not.toBeInstanceOf(UnusableKnock)
   })
 
   it('with unknown signed fields opens; with one added after signing it does not', () => {

@@ -39,6 +39,7 @@ import {
   parseTimestamp,
   unsignedBytes,
   validate,
+  isAgentMeshError,
   type Amid,
   type ErrorCode,
   type JsonValue,
@@ -151,8 +152,8 @@ export function openKnock(
   const version = bestCommonVersion(header.versions, prekeys.versions)
   if (knock.protocol_version !== version) throw knockError('UNSUPPORTED_VERSION')
 
-  const kemKey = parseKey('mlkem768', knock.kem_public_key)
-  checkRatchetOffer(header.ratchetKey, kemKey)
+  const forgetAfter = expiresAt + SKEW
+  const kemKey = readOffer(knock, header, { headerHash, forgetAfter })
   const oneTimeKem = header.kemKind === 'one-time'
   const ephemeralKey = header.ephemeralKey.slice()
   return {
@@ -168,7 +169,7 @@ export function openKnock(
     ratchetKey: header.ratchetKey.slice(),
     kemKey,
     expiresAt,
-    forgetAfter: expiresAt + SKEW,
+    forgetAfter,
     used: {
       ...(header.oneTimePrekeyId === undefined ? {} : { oneTimePrekeyId: header.oneTimePrekeyId }),
       ...(oneTimeKem ? { oneTimeKemPrekeyId: header.kemPrekeyId } : {}),
@@ -179,6 +180,27 @@ export function openKnock(
       : { sealedOptimistic: decoded.optimisticMessage.slice() }),
     ephemeralKey,
     ...verifyStanding(knock, { from, ephemeralKey }, NO_TRUST, now),
+  }
+}
+
+/** A KNOCK that its sender signed, with keys that no ratchet can begin with: it never opens, so its header is to be kept. */
+export class UnusableKnock extends AgentMeshError {
+  readonly kept: Pick<OpenedKnock, 'headerHash' | 'forgetAfter'>
+
+  constructor(cause: AgentMeshError, kept: UnusableKnock['kept']) {
+    super(cause.code, cause.message, { operation: 'open KNOCK', cause })
+    this.kept = kept
+  }
+}
+
+/** The KEM key for the ratchet. @throws UnusableKnock */
+function readOffer(knock: Knock, header: KnockHeader, kept: UnusableKnock['kept']): Uint8Array {
+  try {
+    const kemKey = parseKey('mlkem768', knock.kem_public_key)
+    checkRatchetOffer(header.ratchetKey, kemKey)
+    return kemKey
+  } catch (error) {
+    throw isAgentMeshError(error) ? new UnusableKnock(error, kept) : error
   }
 }
 
