@@ -1,4 +1,5 @@
 /** Organisations and their domains, against real DNS servers over UDP and TCP: two, as two resolvers. */
+import { randomUUID } from 'node:crypto'
 import { systemRandom } from '@agentmesh/sdk/crypto/signing'
 import {
   certificateFromText,
@@ -10,11 +11,13 @@ import {
   openTrustDocument,
   parseCertificate,
   parseCrl,
+  signClosing,
+  signFeedback,
   signRegistration,
   validatePath,
   type Crl,
 } from '@agentmesh/sdk/identity'
-import { formatTimestamp, fromBase64, type DomainChallenge } from '@agentmesh/sdk/wire'
+import { formatTimestamp, fromBase64, parseSessionId, type DomainChallenge } from '@agentmesh/sdk/wire'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Certification } from '../../apps/registry/src/authority/certification.ts'
 import { makeAuthorityKeys, type AuthorityKeys } from '../../apps/registry/src/authority/authority-keys.ts'
@@ -339,6 +342,38 @@ describe('an organisation’s own certificates', () => {
     expect(verdict.agent?.subject.role).toBe('support')
     // The same again is no second entry in the log.
     expect((await fleet.client.submitCertificate(chain)).proof.index).toBe(proof.index)
+  })
+
+  it('take no rating away, brought in by the organisation alone or by whom it rated', async () => {
+    await proved()
+    const [rater, rated] = [await member(), await member()]
+    await rated.client.submitCertificate(await issue(acme, rated))
+    const closed = () => {
+      const statement = {
+        type: 'session_closing' as const,
+        session_id: parseSessionId(randomUUID()),
+        initiator: rater.identity.amid,
+        responder: rated.identity.amid,
+        reason: 'completed' as const,
+        closed_at: formatTimestamp(now),
+      }
+      const initiator_signature = signClosing(rater.identity, statement)
+      return {
+        ...statement,
+        initiator_signature,
+        responder_signature: signClosing(rated.identity, statement),
+      }
+    }
+    const rate = (closing = closed()) =>
+      rater.client.submitFeedback(signFeedback(rater.identity, { closing, rating: 0 }, now))
+    const chain = await issue(acme, rater)
+    await expect(acme.client.submitCertificate(chain)).rejects.toMatchObject({ code: 'NOT_OWNER' })
+    await rate()
+    const before = closed()
+    now += 1000
+    await rater.client.submitCertificate(chain)
+    await rate(before)
+    await expect(rate()).rejects.toMatchObject({ code: 'FEEDBACK_SELF' })
   })
 
   it('are refused from somebody else, for somebody else, or under a chain that does not hold', async () => {
