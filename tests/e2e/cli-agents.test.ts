@@ -131,7 +131,8 @@ describe('send', () => {
     expect([sent.code, errorCode(sent)]).toEqual([5, 'WAIT_TIMEOUT'])
     const again = alice.start(...about('creative', ...waiting))
     await again.line((line) => line['stage'] === 'read')
-    listener.write(`${JSON.stringify({ id: NO_ID, results: 'late' })}\n`)
+    const { handle } = await listener.line((line) => line['id'] === NO_ID)
+    listener.write(`${JSON.stringify({ handle, results: 'late' })}\n`)
     expect((await again.ended).code).toBe(0)
     expect(listener.lines.filter((line) => line['id'] === NO_ID)).toHaveLength(1)
   })
@@ -178,15 +179,15 @@ test('listen says which answers it could not take, and goes on', async () => {
   for (const line of [
     'no json',
     '{"results":1}',
-    `{"id":"${UNKNOWN}","results":1}`,
     `{"id":"5f9619ff-8b86-4011-b42d-00cf4fc964ff","results":1}`,
+    `{"handle":"5f9619ff-8b86-4011-b42d-00cf4fc964ff","results":1}`,
   ]) {
     const before = listener.stderr.length
     listener.write(`${line}\n`)
     await listener.until(() => listener.stderr.length > before)
   }
   const codes = [...listener.stderr.matchAll(/"code":"([A-Z_]+)"/g)].map(([, code]) => code)
-  expect(codes).toEqual(['JSON_SYNTAX', 'INVALID_ID', 'INVALID_ID', 'MESSAGE_UNKNOWN'])
+  expect(codes).toEqual(['JSON_SYNTAX', 'MALFORMED', 'MALFORMED', 'MESSAGE_UNKNOWN'])
   expect((await alice.run(...ask())).code).toBe(0)
 })
 

@@ -17,7 +17,7 @@ const SECRETS = {
   AGENTMESH_PASSPHRASE: 'secret',
   AGENTMESH_CA_PASSPHRASE: 'secret',
   AGENTMESH_FROM: 'somebody else',
-  AGENTMESH_HOME: '/home/anna/agent',
+  AGENTMESH_HOME: '/homes/anna',
   AWS_SECRET_ACCESS_KEY: 'secret',
   LD_PRELOAD: '/tmp/evil.so',
 }

@@ -41,7 +41,7 @@ export function peerCommands(): Command[] {
   withExamples(send, [
     `agentmesh send <amid> --intent travel/flights --params '{"origin":"TLV","destination":"BER"}' --wait 60`,
     'echo \'{"text":"..."}\' | agentmesh send <amid> --intent communication/translation --params - --wait 60 --json',
-    'agentmesh send <amid> --intent documents --attach report.pdf --wait 300 --save-to answers',
+    'agentmesh send <amid> --intent productivity --attach report.pdf --wait 300 --save-to answers',
   ])
 
   const negotiate = new Command('negotiate')
@@ -168,5 +168,6 @@ When the daemon ends, listen waits for it to come back. A request that was open 
 a program that is at work on it is not started a second time.
 
 Without --exec requests are printed one a line, and answers read from stdin one a line:
-  {"id": "...", "results": ...}   {"id": "...", "error": {...}}   {"id": "...", "status": "processing", ...}
+  {"handle": "...", "results": ...}   {"handle": "...", "error": {...}}   {"handle": "...", "status": "processing", ...}
+The handle is the one that was printed with the request.
 `

@@ -8,7 +8,6 @@ import {
   type Amid,
   type CloseReason,
   type Envelope,
-  type ErrorPayload,
   type MessageId,
   type SessionId,
 } from '../wire/index.ts'
@@ -16,7 +15,6 @@ import type { RefusedEnvelope } from '../messages/index.ts'
 import type { Core } from './core.ts'
 import type { Outgoing } from './outgoing.ts'
 import { ANSWERS, ASKING } from './outgoing-rows.ts'
-import type { OutgoingRow } from './tables.ts'
 import type { PeerRates } from './peer-rates.ts'
 import { isOpen, markClosed, touchSession } from './session-rows.ts'
 
@@ -39,9 +37,15 @@ export class Bookkeeping {
   take(envelope: Envelope, afterCommit: (() => void)[]): boolean {
     const { session_id, in_reply_to: about } = envelope
     const refusal = envelope.type === 'error' && envelope.payload.refused ? envelope.payload : undefined
-    const isAnswer = refusal !== undefined && about !== undefined && this.#isWaiting(envelope, about)
+    const isAsked = refusal !== undefined && about !== undefined && this.#isWaiting(envelope, about)
+    const isAnswer = isAsked && refusal.code !== 'TIME_IMPLAUSIBLE'
+    if (isAsked && !isAnswer) {
+      this.#sayAgain(session_id, afterCommit)
+      return true
+    }
     const named = refusal && !isAnswer ? this.#outgoing.refused(session_id, refusal, afterCommit) : undefined
-    if (named) this.#answerAgain(named, refusal, afterCommit)
+    if (named && ANSWERS.has(named.type) && refusal?.code === 'TIME_IMPLAUSIBLE')
+      this.#sayAgain(session_id, afterCommit)
     const receipts = receiptsOf(envelope)
     const news = receipts !== undefined && this.#outgoing.receipted(session_id, receipts, afterCommit)
     if (refusal && !isAnswer) this.#outgoing.receipts.owe(session_id)
@@ -50,13 +54,11 @@ export class Bookkeeping {
     return isAlone
   }
 
-  /** An answer that was refused for its time alone is kept; the peer gets it when it asks on another session. */
-  #answerAgain(
-    { type, sessionId }: OutgoingRow,
-    refusal: ErrorPayload | undefined,
-    afterCommit: (() => void)[],
-  ): void {
-    if (!ANSWERS.has(type) || sessionId === undefined || refusal?.code !== 'TIME_IMPLAUSIBLE') return
+  /**
+   * What was refused for its time alone was sealed under a clock that is wrong, ours or the peer's, and may be right soon: the
+   * session ends as one that broke, so that a question is asked on another one, and an answer, which is kept, given there.
+   */
+  #sayAgain(sessionId: SessionId, afterCommit: (() => void)[]): void {
     const row = this.#core.store.tables.sessions.get(sessionId)
     if (row?.session.state === 'open') this.#outgoing.close(row, { reason: 'error' }, afterCommit)
   }

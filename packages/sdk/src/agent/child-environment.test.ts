@@ -4,7 +4,7 @@ import { childEnvironment } from './child-environment.ts'
 test('no passphrase or token of ours reaches a program that we start', () => {
   const own = {
     PATH: '/bin',
-    AGENTMESH_HOME: '/home/anna/agent',
+    AGENTMESH_HOME: '/homes/anna',
     AGENTMESH_PASSPHRASE: 'secret',
     AGENTMESH_CA_PASSPHRASE: 'secret',
     AGENTMESH_REGISTRY_ADMIN_TOKEN: 'secret',
@@ -12,5 +12,5 @@ test('no passphrase or token of ours reaches a program that we start', () => {
     AGENTMESH_OF_TOMORROW: 'secret',
     agentmesh_passphrase: 'secret',
   }
-  expect(childEnvironment(own)).toEqual({ PATH: '/bin', AGENTMESH_HOME: '/home/anna/agent' })
+  expect(childEnvironment(own)).toEqual({ PATH: '/bin', AGENTMESH_HOME: '/homes/anna' })
 })
