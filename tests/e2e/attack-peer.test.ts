@@ -340,3 +340,14 @@ test('frames far ahead of their chain cost what one peer may cost, end its sessi
   expect(bob.sessions().find(({ peer }) => peer === eve.amid)).toMatchObject({ state: 'open' })
   await eve.close()
 })
+
+test('a flood of requests about something else than was agreed ends the session, and does not fill the disk', async () => {
+  bob.setPolicy(SLOW)
+  await mallory.knock(bob.amid)
+  const closed = (): boolean => bob.sessions()[0]!.state === 'closed'
+  const other = { intent: { category: 'travel', subcategory: 'hotels' }, parameters: { x: 'A'.repeat(1000) } }
+  for (let said = 0; said < 200 && !closed(); said++) await mallory.say('request', other)
+  expect(closed()).toBe(true)
+  expect(kept().filter(({ type }) => type === 'request').length).toBeLessThan(60)
+  expect(seen).toEqual([])
+})

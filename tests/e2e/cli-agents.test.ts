@@ -406,13 +406,11 @@ describe('audit', () => {
   })
 
   test('without the passphrase of the keys the end is not checked, and the check fails', async () => {
-    const home = join(place.folder, 'sealed')
+    const home = join(place.folder, 'sealed-log')
     const env = { AGENTMESH_PASSPHRASE: 'a passphrase' }
-    expect(
-      (await run(['init', '--home', home, '--registry', place.registry, '--relay', place.relay], env)).code,
-    ).toBe(0)
-    expect((await run(['up', '--home', home], env)).code).toBe(0)
-    expect((await run(['down', '--home', home])).code).toBe(0)
+    const servers = ['--registry', place.registry, '--relay', place.relay]
+    for (const words of [['init', ...servers], ['up'], ['down']])
+      expect(await run([...words, '--home', home], env)).toMatchObject({ code: 0 })
     const words = ['audit', 'verify', '--home', home, '--json']
     const [blind, seeing, wrong] = [
       await run(words),

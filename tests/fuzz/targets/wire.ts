@@ -275,7 +275,7 @@ export const WIRE_TARGETS: Readonly<Record<string, TargetMaker>> = {
     name: 'envelope',
     form: 'json',
     ...wireSeeds('envelope'),
-    refusals: [...JSON_REFUSALS, 'UNKNOWN_TYPE'],
+    refusals: [...JSON_REFUSALS, 'UNSUPPORTED_TYPE'],
     read: (input) => parseEnvelope(parseJsonObject(input, LIMIT)),
     write: (envelope: Envelope) => envelopeBytes(envelope),
   }),

@@ -348,7 +348,12 @@ export class Inbox {
 
   /** A request that does not reach the application: the peer is told why. */
   #refuse(row: IncomingRow, payload: ErrorPayload & { code: ErrorCode }, afterCommit: (() => void)[]): void {
+    const { from, session_id } = row.envelope
     this.#write({ ...row, state: 'done' })
+    if (!this.#rates.refusal(from).allowed) {
+      this.#bookkeeping.abandon(session_id, 'limit', afterCommit)
+      return
+    }
     this.#tellRefused(row.envelope, payload, afterCommit)
   }
 

@@ -154,3 +154,14 @@ test('no more than three exchange keys open KNOCKs, however often they are made 
   expect(Math.max(...rows)).toBe(keyring.currentExchangeKey().record.sequence)
   expect(Math.min(...rows)).toBeGreaterThan(keyring.currentExchangeKey().record.sequence - 1300)
 })
+
+test('a registry that says it has keys of the far future is refused, and takes no id from those to come', async () => {
+  const keyring = await published()
+  stored.opk = [0xffff_ffff - 100]
+  keyring.forgetCounts()
+  await expect(keyring.publish()).rejects.toMatchObject({ code: 'REGISTRY_ANSWER_INVALID' })
+  stored = { opk: [], kem: [] }
+  const honest = new Keyring(core)
+  await honest.publish()
+  expect(stored.opk).toHaveLength(100)
+})

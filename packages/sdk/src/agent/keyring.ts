@@ -47,6 +47,8 @@ const ONE_TIME_PREKEYS = 100
 const REPLENISH_BELOW = 20
 /** Exchange keys that open KNOCKs: this week's, the one before it, and one more for what made us start over. */
 const MAX_EXCHANGE_KEYS = 3
+/** How far ahead of the clock, in seconds, ids of ours may be that a registry tells us of: a clock may have been wrong for long. */
+const MAX_ID_AHEAD_SECONDS = 10 * 365 * 86_400
 /** Secrets kept of each one-time kind: who drains the registry would else fill our disk for 30 days. */
 const MAX_ONE_TIME_KEPT = 1000
 
@@ -210,6 +212,13 @@ export class Keyring implements KeyLookup {
 
   #raiseId(kind: KeyKind, highest: number): void {
     const { meta } = this.#core.store.tables
+    // Ids follow the clock: one far ahead of it would leave none to come.
+    if (highest > this.#core.now() / 1000 + MAX_ID_AHEAD_SECONDS) {
+      throw new AgentMeshError(
+        'REGISTRY_ANSWER_INVALID',
+        'The registry says it has prekeys of the far future',
+      )
+    }
     const counters = (meta.get(`keys ${kind}`) ?? { nextId: 1, sequence: 0 }) as KeyCounters
     if (highest >= counters.nextId) meta.put(`keys ${kind}`, { ...counters, nextId: highest + 1 })
   }

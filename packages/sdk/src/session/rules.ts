@@ -229,17 +229,6 @@ export const RULES: readonly PolicyRule[] = [
     },
   },
   {
-    rule: 'scope',
-    of: 'request',
-    code: 'INTENT_MISMATCH',
-    message: 'The request is not about what the KNOCK asked for',
-    fails: 'its category or subcategory is not the one of the KNOCK, or its `urgency` is higher',
-    check: ({ intent, agreed }) => ({
-      passed: covers(agreed, intent),
-      inputs: { intent: formatIntent(intent), agreed: formatIntent(agreed), ...urgencies(intent, agreed) },
-    }),
-  },
-  {
     rule: 'message_rate',
     of: 'request',
     code: 'RATE_LIMITED',
@@ -253,6 +242,17 @@ export const RULES: readonly PolicyRule[] = [
         retryAfterSeconds,
       }
     },
+  },
+  {
+    rule: 'scope',
+    of: 'request',
+    code: 'INTENT_MISMATCH',
+    message: 'The request is not about what the KNOCK asked for',
+    fails: 'its category or subcategory is not the one of the KNOCK, or its `urgency` is higher',
+    check: ({ intent, agreed }) => ({
+      passed: covers(agreed, intent),
+      inputs: { intent: formatIntent(intent), agreed: formatIntent(agreed), ...urgencies(intent, agreed) },
+    }),
   },
 ]
 

@@ -86,6 +86,6 @@ describe('the window of a file that is sent', () => {
       window.heard([], 0),
       window.heard(upTo(3), 0),
       window.heard(upTo(2), 0),
-    ]).toEqual([true, false, true, false])
+    ]).toEqual([false, false, true, false])
   })
 })

@@ -49,7 +49,7 @@ export class SendWindow {
     this.#flowing = true
     if (isNews) this.#attempts = 0
     if (isNews || !wasFlowing) this.#since = now
-    return isNews || !wasFlowing
+    return isNews
   }
 
   /** The chunks to send now, at most so many; they count as on their way from then on. */

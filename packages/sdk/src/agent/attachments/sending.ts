@@ -20,6 +20,7 @@ import {
   type SessionId,
 } from '../../wire/index.ts'
 import { audit, commit, type Core } from '../core.ts'
+import { isOpen } from '../session-rows.ts'
 import { isWhole } from './chunk-ranges.ts'
 import type { Outbox } from '../outbox.ts'
 import type { OutgoingRow } from '../tables.ts'
@@ -95,8 +96,13 @@ export class SendingFiles {
       this.#frames.send(sessionId, { kind: 'refused', id, code: 'ATTACHMENT_UNKNOWN' }, afterCommit)
       return false
     }
+    if (ranges.some(([, last]) => last >= row.manifest.chunks)) return false
     const going = this.#goingOf(row, from, sessionId)
-    if (going.sessionId !== sessionId) going.window.interrupted()
+    if (going.sessionId !== sessionId) {
+      // A file moves with its message, when the session it went on has ended.
+      if (isOpen(this.#core, going.sessionId)) return false
+      going.window.interrupted()
+    }
     going.sessionId = sessionId
     const isNews = going.window.heard(ranges, this.#core.now())
     if (isWhole(going.window.ranges, row.manifest.chunks)) this.#forget(row, afterCommit)
