@@ -74,6 +74,7 @@ switch (kind) {
       requestsPerAgent: unlimited,
       fetchesPerAgent: unlimited,
       oneTimePerPair: unlimited,
+      reservedOneTimePrekeys: 0,
       oneTimePerTarget: unlimited,
     }
     ready({ url: (await startRegistry({ dataPath: join(place, 'registry.db'), limits })).url })

@@ -43,7 +43,12 @@ async function start(port: number, database: { data: string } | { url: string })
     ],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, DATABASE_URL: 'url' in database ? database.url : '' },
+      env: {
+        ...process.env,
+        DATABASE_URL: 'url' in database ? database.url : '',
+        // All who fetch here are new.
+        AGENTMESH_REGISTRY_LIMIT_RESERVED_ONE_TIME_PREKEYS: '0',
+      },
     },
   )
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string]

@@ -27,6 +27,7 @@ export const LimitSettings = Type.Object({
   reservedOneTimePrekeys: Count(
     15,
     'of those, kept for callers with standing; below the 20 at which an agent fills up',
+    0,
   ),
   standingSeconds: Seconds(7 * DAY_SECONDS, 'since its registration: an anonymous agent has standing', 0),
   maxPageAgents: Count(100, 'agents on one page of a search'),
