@@ -17,7 +17,6 @@ import {
 } from '../wire/index.ts'
 import { ANONYMOUS_STANDING } from '../session/index.ts'
 import type { AgentStore, Core } from './core.ts'
-import { ASKING } from './outgoing-rows.ts'
 import type { IncomingRow, RequestAnswer } from './tables.ts'
 import type { Turn } from './turns.ts'
 import type { PreparedAnswer } from './attachments/prepared.ts'
@@ -43,10 +42,9 @@ export function toAnswer(input: PreparedAnswer): RequestAnswer {
   return { type: 'response', payload: validate(PAYLOADS.response, { status: 'success', ...input }, 'answer') }
 }
 
-/** Whether a message is about a question of ours to this very peer. */
+/** Whether a message is about one of ours to this very peer. */
 export function hasAsked({ store }: Core, { from }: Envelope, id: MessageId): boolean {
-  const row = store.tables.outgoing.get(id)
-  return row?.to === from && ASKING.has(row.type)
+  return store.tables.outgoing.get(id)?.to === from
 }
 
 /**
