@@ -248,7 +248,13 @@ export class Initiator {
       { type: 'answer', relayType: type, packet },
       { ...this.#environment(), ...(mayDerive && { mayDerive }) },
     )
-    for (const effect of step.effects) if (effect.type === 'report') throw new AgentMeshError(effect.code)
+    for (const effect of step.effects) {
+      if (effect.type !== 'report') continue
+      if (effect.code !== 'TIME_IMPLAUSIBLE') throw new AgentMeshError(effect.code)
+      // The peer's own word, under a clock that is wrong, theirs or ours. It keeps this answer for this KNOCK: another is made.
+      this.knockAgain(hash, handshake, afterCommit)
+      return
+    }
     this.#endHandshake(hash, handshake)
     if (step.state.name === 'open') {
       // What an ACCEPT shows falsely counts for nothing; whether to talk to such a peer was for who sent to it.
